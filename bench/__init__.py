@@ -1,0 +1,1 @@
+"""The benchmark harness: plan, run, record and report (see README.md)."""

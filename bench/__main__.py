@@ -1,0 +1,121 @@
+"""`python -m bench VERB`: list, plan, fetch, run, show. Each verb imports what it needs when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from bench.cli import DONE, INCOMPLETE, UNUSABLE, Parser, add_filters, add_results, filters_of, guarded
+
+
+def main(words: list[str] | None = None) -> int:
+    return guarded(_parser(), words, lambda arguments: int(arguments.verb(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("python -m bench", description="Logo-LLM and its baselines: plan, fetch, run and look at runs.")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, action: object, text: str, *, suite: bool = True) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(verb=action)
+        if suite:
+            sub.add_argument("--suite", default="quick", help="name, or the path of a TOML file (default: quick)")
+            add_filters(sub)
+        add_results(sub)
+        return sub
+
+    verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=False)
+    verb("plan", _plan, "the runs of a suite: done, failed, missing")
+    verb("fetch", _fetch, "bring data and backbones here, verified")
+    run = verb("run", _run, "train and test what is missing")
+    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    run.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
+    verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")
+    return parser
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from bench.overview import backbone_rows, dataset_rows, model_rows, suite_rows
+
+    for title, rows in (
+        ("Models", model_rows()),
+        ("Data sets", dataset_rows()),
+        ("Backbones", backbone_rows()),
+        ("Suites", suite_rows()),
+    ):
+        print(title, tabulate(rows, headers="keys", disable_numparse=True), "", sep="\n")
+    return DONE
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from bench.overview import plan_rows
+    from bench.store import Store
+    from bench.suite import load_suite, plan
+
+    specs = plan(load_suite(arguments.suite), filters_of(arguments))
+    rows, counts = plan_rows(specs, Store(arguments.results))
+    print(tabulate(rows, headers="keys", disable_numparse=True))
+    print(f"\n{len(specs)} runs: {counts['done']} done, {counts['failed']} failed, {counts['missing']} missing")
+    return DONE
+
+
+def _fetch(arguments: argparse.Namespace) -> int:
+    """Fetch what can be fetched; each thing that cannot is a line on stderr, and makes the exit code 2."""
+    from bench.fetch import fetch_backbone, fetch_data
+    from bench.series import file_of
+    from bench.spec import BenchError
+    from bench.suite import cards, load_suite, plan
+    from models.pretrained import BackboneError, find
+
+    specs = plan(load_suite(arguments.suite), filters_of(arguments))
+    datasets = dict.fromkeys(name for spec in specs for name in (spec.task.dataset, *spec.task.test_on))
+    backbones = dict.fromkeys(str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options)
+    code = DONE
+    for name in (*datasets, *backbones):
+        try:
+            print(fetch_data(cards()[name], file_of(cards()[name])) if name in datasets else fetch_backbone(find(name)))
+        except (BenchError, BackboneError) as error:
+            print(error, file=sys.stderr)
+            code = UNUSABLE
+    return code
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.execute import pick_device
+    from bench.pool import run_all
+    from bench.store import Store
+    from bench.suite import load_suite, plan
+
+    specs = plan(load_suite(arguments.suite), filters_of(arguments))
+    device = pick_device(arguments.device)
+    tally = run_all(specs, Store(arguments.results), device, arguments.rerun, Console())
+    print(
+        f"{tally.done} runs done on {device}, {tally.failed} failed, {tally.kept} kept; results in {arguments.results}"
+    )
+    return INCOMPLETE if tally.failed else DONE
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from bench.overview import run_text
+    from bench.store import Store
+    from bench.suite import load_suite, plan
+
+    store = Store(arguments.results)
+    specs = plan(load_suite(arguments.suite), filters_of(arguments))
+    missing = 0
+    for spec in specs:
+        result = store.get(spec)
+        missing += result is None or result.status == "failed"
+        print(run_text(spec, result, store.root / spec.path))
+    return INCOMPLETE if missing else DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

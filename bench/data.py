@@ -1,0 +1,70 @@
+"""Verified series -> standardised tensor on the device -> windows gathered by index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from bench.series import DataError, Series
+from bench.spec import DatasetCard
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Every window of one part of a series, as positions in a standardised tensor that lies on the device once.
+
+    Window i reads `context` rows from row `first + i` and is asked for the `horizon` rows after them.
+    """
+
+    series: Float[Tensor, "row channel"]
+    first: int
+    count: int
+    context: int
+    horizon: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def gather(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b h c"]]:
+        """The windows at these positions (on the series' device): look-back and target."""
+        steps = torch.arange(self.context + self.horizon, device=self.series.device)
+        rows = self.series[self.first + index[:, None] + steps]
+        return rows[:, : self.context], rows[:, self.context :]
+
+
+def standardized(series: Series, device: torch.device) -> Float[Tensor, "row channel"]:
+    """Each channel less the mean and over the (population) standard deviation of the whole train part, float32.
+
+    A channel that is constant over the train part is only centred.
+    """
+    first, last = series.card.bounds()["train"]
+    train = series.values[first:last]
+    spread = train.std(axis=0)
+    scaled = (series.values - train.mean(axis=0)) / np.where(spread == 0, 1.0, spread)
+    return torch.from_numpy(scaled.astype(np.float32)).to(device)
+
+
+def split_windows(
+    card: DatasetCard, tensor: Float[Tensor, "row channel"], context: int, horizon: int, train_fraction: float = 1.0
+) -> dict[str, Windows]:
+    """The windows of train, val and test. Those of val and test may look back into the part before.
+
+    `train_fraction` keeps the earliest share of the training windows.
+    """
+    parts = {}
+    for name, (first, last) in card.bounds().items():
+        start = first if name == "train" else first - context
+        count = (last - start) - context - horizon + 1
+        if name == "train":
+            count = int(count * train_fraction)
+        if count < 1 or start < 0:
+            raise DataError(
+                f"{card.name}: its {name} part of {last - first} rows holds no window of look-back {context} and "
+                f"horizon {horizon}; choose a shorter horizon or another split"
+            )
+        parts[name] = Windows(tensor, start, count, context, horizon)
+    return parts

@@ -1,0 +1,198 @@
+"""One run from its spec to its record. The only place that touches the test part, once, after training."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import registry
+from bench.data import Windows, split_windows, standardized
+from bench.metrics import autocast, evaluate
+from bench.series import DataError, Series, load_series
+from bench.spec import ROOT, BenchError, Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
+from bench.suite import cards
+from bench.train import Fit, Progress, fit
+from models.options import Shape
+from models.pretrained import BackboneError, find
+
+
+def run_one(spec: RunSpec, device: torch.device, report: Callable[[Progress], None]) -> RunResult:
+    """Train and test what `spec` says; a model's failure comes back as a record with its error.
+
+    Data and backbone errors are raised: they concern more than this run.
+    """
+    series = {name: load_series(_card(spec, name)) for name in (spec.task.dataset, *spec.task.test_on)}
+    where = _where(spec, device, series)
+    try:
+        return _run(spec, device, series, where, report)
+    except (BackboneError, DataError):
+        raise
+    except Exception as error:  # whatever a model raises ends its own run, not the grid
+        text = " ".join(str(error).split()) or "no message"
+        return RunResult(spec=spec, status="failed", where=where, error=f"{type(error).__name__}: {text}"[:2000])
+
+
+def _run(
+    spec: RunSpec,
+    device: torch.device,
+    series: dict[str, Series],
+    where: Where,
+    report: Callable[[Progress], None],
+) -> RunResult:
+    started = time.perf_counter()
+    peak_known = _reset_peak(device)
+    task = spec.task
+    own = series[task.dataset]
+    parts = split_windows(own.card, standardized(own, device), task.context, task.horizon, task.train_fraction)
+    torch.manual_seed(spec.seed)
+    model = build(spec, own).to(device)
+    trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, report)
+    flops = _flops(model, parts["val"], spec.train.precision)
+    tested = time.perf_counter()
+    evaluations = []
+    for name, tested_series in series.items():
+        test = parts["test"]
+        if name != task.dataset:
+            test = split_windows(tested_series.card, standardized(tested_series, device), task.context, task.horizon)[
+                "test"
+            ]
+        errors = evaluate(model, test, spec.train.precision)
+        evaluations.append(Evaluation(dataset=name, mse=errors.mse, mae=errors.mae, windows=errors.windows))
+    finished = time.perf_counter()
+    return RunResult(
+        spec=spec,
+        status="done",
+        evaluations=tuple(evaluations),
+        best_epoch=trained.best_epoch,
+        curve=trained.curve,
+        cost=Cost(
+            train_s=sum(epoch.seconds for epoch in trained.curve),
+            total_s=finished - started,
+            steps=trained.steps,
+            samples_per_s=_speed(trained),
+            infer_ms=1000 * (finished - tested) / sum(each.windows for each in evaluations),
+            peak_mb=_peak_mb(device) if peak_known else None,
+            params=sum(parameter.numel() for parameter in model.parameters()),
+            trainable=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+            flops=flops,
+        ),
+        where=where,
+    )
+
+
+def build(spec: RunSpec, series: Series) -> nn.Module:
+    """The untrained model of a spec; its weights come from torch's current seed."""
+    card = series.card
+    shape = Shape(spec.task.context, spec.task.horizon, card.width, card.season, card.about)
+    model_class = registry.load(spec.model)
+    model: nn.Module = model_class(shape, registry.make_options(spec.model, model_class, spec.options))
+    return model
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the GPU if there is one. Raises BenchError for a device that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise BenchError(f"--device {name}: no such device; known: auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BenchError(f"--device {name}: {torch.cuda.device_count()} CUDA GPUs are visible; try --device cpu")
+    return device
+
+
+def _card(spec: RunSpec, name: str) -> DatasetCard:
+    card = cards()[name]
+    if card.digest != spec.task.cards.get(name):
+        raise DataError(f"{name}: its card has changed since this run was planned; plan again")
+    return card
+
+
+def _speed(trained: Fit) -> float | None:
+    return trained.windows / trained.seconds if trained.seconds else None
+
+
+def _flops(model: nn.Module, windows: Windows, precision: str) -> int:
+    """Of one forecast for one window."""
+    x, _ = windows.gather(torch.zeros(1, dtype=torch.long, device=windows.series.device))
+    model.eval()
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(), counter, autocast(x.device, precision):
+        model(x)
+    return counter.get_total_flops()
+
+
+def _reset_peak(device: torch.device) -> bool:
+    """Start the count of `_peak_mb` anew; False where the system cannot."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_mb(device: torch.device) -> float:
+    """Most MiB since `_reset_peak`: allocated on the GPU, or resident in this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def _where(spec: RunSpec, device: torch.device, series: dict[str, Series]) -> Where:
+    backbone = spec.options.get("backbone")
+    commit, dirty = _git()
+    return Where(
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git=commit,
+        dirty=dirty,
+        versions={"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        threads=torch.get_num_threads(),
+        data_sha256={name: each.sha256 for name, each in series.items()},
+        backbone_sha256=find(backbone).sha256 if isinstance(backbone, str) else None,
+    )
+
+
+@lru_cache
+def _git() -> tuple[str | None, bool | None]:
+    """Commit of the code, and whether the code differs from it; None outside a git checkout."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--", "bench", "models", "datasets"],
+            cwd=ROOT, capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, bool(changes)
+
+
+@lru_cache
+def _cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,63 @@
+"""Errors over every window of a part, as sums; never means of batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bench.data import Windows
+from bench.spec import BenchError
+
+SERIES_PER_BATCH = {"cpu": 512, "cuda": 16384}
+"""An evaluation batch holds this many series (windows times channels). Fixed: equal runs are equal to the bit."""
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean squared and mean absolute error on the standardised scale, over all windows, steps and channels."""
+
+    mse: float
+    mae: float
+    windows: int
+
+    def of(self, loss: str) -> float:
+        """What a validation score is for a training loss: MSE for `mse`, else MAE."""
+        return self.mse if loss == "mse" else self.mae
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
+    """Score every window in eval mode, with sums in float64."""
+    device = windows.series.device
+    channels = windows.series.shape[1]
+    batch = max(1, SERIES_PER_BATCH[device.type] // channels)
+    squared = torch.zeros((), dtype=torch.float64, device=device)
+    absolute = torch.zeros((), dtype=torch.float64, device=device)
+    model.eval()
+    for index in torch.arange(len(windows), device=device).split(batch):
+        x, y = windows.gather(index)
+        with autocast(device, precision):
+            forecast = model(x)
+        check_forecast(model, forecast, y)
+        error = forecast.float() - y
+        squared += error.square().sum(dtype=torch.float64)
+        absolute += error.abs().sum(dtype=torch.float64)
+    values = len(windows) * windows.horizon * channels
+    return Errors(squared.item() / values, absolute.item() / values, len(windows))
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bf16 arithmetic where it is safe, if the run asks for it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def check_forecast(model: nn.Module, forecast: object, y: torch.Tensor) -> None:
+    """Refuse a model whose forecast has not the target's shape; broadcasting would hide it."""
+    shape = tuple(getattr(forecast, "shape", ()))
+    if shape != tuple(y.shape):
+        raise BenchError(
+            f"model {type(model).__name__}: its forecast has shape {shape}, "
+            f"expected [batch, horizon, channels] = {tuple(y.shape)}"
+        )

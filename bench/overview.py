@@ -1,0 +1,111 @@
+"""What `list`, `plan` and `show` print: rows and texts about models, data sets, suites and runs. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench import suite as suites
+from bench.series import file_of
+from bench.spec import BenchError, RunResult, RunSpec
+from bench.store import Store
+from models import MODELS
+from models.pretrained import BACKBONES, BackboneError, locate
+
+Row = dict[str, str]
+
+
+def model_rows() -> list[Row]:
+    return [{"name": name, "title": entry.title, "follows": entry.follows} for name, entry in MODELS.items()]
+
+
+def dataset_rows() -> list[Row]:
+    rows = []
+    for name, card in suites.cards().items():
+        try:
+            here = "yes" if file_of(card).is_file() else "no"
+        except BenchError:
+            here = "no"
+        rows.append(
+            {
+                "name": name,
+                "rows x channels": f"{card.rows} x {card.width}",
+                "step": card.step,
+                "look-back": str(card.context),
+                "horizons": " ".join(map(str, card.horizons)),
+                "here": here,
+                "title": card.title,
+            }
+        )
+    return rows
+
+
+def backbone_rows() -> list[Row]:
+    rows = []
+    for name, backbone in BACKBONES.items():
+        try:
+            locate(backbone)
+            here = "yes"
+        except BackboneError:
+            here = "no"
+        size = f"{backbone.blocks} x {backbone.width}"
+        rows.append({"name": name, "blocks x width": size, "here": here, "title": backbone.title})
+    return rows
+
+
+def suite_rows() -> list[Row]:
+    rows = []
+    for name in suites.suite_names():
+        suite = suites.load_suite(name)
+        rows.append({"name": name, "runs": str(len(suites.plan(suite))), "title": suite.title})
+    return rows
+
+
+def plan_rows(specs: list[RunSpec], store: Store) -> tuple[list[Row], Counter[str]]:
+    """One row per data set, horizon and model with the state of its seeds; and how many runs are in each state."""
+    counts: Counter[str] = Counter()
+    states: dict[tuple[str, int, str], list[str]] = {}
+    for spec in specs:
+        status = store.status(spec)
+        counts[status] += 1
+        cell = (spec.task.dataset, spec.task.horizon, spec.model)
+        states.setdefault(cell, []).append(f"{spec.seed} {status}")
+    rows = [
+        {"data set": dataset, "horizon": str(horizon), "model": model, "seeds": ", ".join(seeds)}
+        for (dataset, horizon, model), seeds in states.items()
+    ]
+    return rows, counts
+
+
+def run_text(spec: RunSpec, result: RunResult | None, path: Path) -> str:
+    """One run for people: result, curve, settings, provenance."""
+    lines = [f"{spec.label}  ({path})"]
+    if result is None:
+        lines.append("  not run")
+    elif result.status == "failed":
+        lines.append(f"  failed: {result.error}")
+    else:
+        for each in result.evaluations:
+            lines.append(f"  test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows")
+        for epoch in result.curve:
+            best = "  <- best" if epoch.epoch == result.best_epoch else ""
+            lines.append(
+                f"  epoch {epoch.epoch}: train {epoch.train_loss:.5f}  val {epoch.val_loss:.5f}  "
+                f"lr {epoch.lr:.2e}  {epoch.seconds:.1f} s{best}"
+            )
+    lines.append(f"  task     {_flat(spec.task.model_dump(mode='json'))}")
+    lines.append(f"  options  {_flat(spec.options)}")
+    lines.append(f"  train    {_flat(spec.train.model_dump(mode='json'))}")
+    if result is not None:
+        if result.cost:
+            lines.append(f"  cost     {_flat(result.cost.model_dump(mode='json'))}")
+        lines.append(f"  where    {_flat(result.where.model_dump(mode='json'))}")
+    return "\n".join(lines) + "\n"
+
+
+def _flat(values: Mapping[str, object]) -> str:
+    return "  ".join(
+        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()
+    )

@@ -1,0 +1,148 @@
+"""Runs specs one after another in this process, recording each as it ends, with live progress."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+
+from bench import registry
+from bench.execute import run_one
+from bench.series import load_series
+from bench.spec import RunResult, RunSpec
+from bench.store import Store
+from bench.suite import cards
+from bench.train import Progress
+from models.backbone import prepare
+from models.pretrained import find, locate
+
+Rerun = Literal["missing", "failed", "all"]
+RERUN: dict[Rerun, tuple[str, ...]] = {
+    "missing": ("missing", "failed"),  # a failure is never an answer: it is tried again
+    "failed": ("failed",),
+    "all": ("missing", "failed", "done"),
+}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How a grid went."""
+
+    done: int
+    failed: int
+    kept: int
+    """Found done already."""
+
+
+def run_all(specs: list[RunSpec], store: Store, device: torch.device, rerun: Rerun, console: Console) -> Tally:
+    """Run what `rerun` selects, in order; each record is on disk before the next run starts.
+
+    Everything that concerns more than one run (data, backbones, models, the results directory) is checked before the
+    first. Raises BenchError or BackboneError then.
+    """
+    todo = [spec for spec in specs if store.status(spec) in RERUN[rerun]]
+    if not todo:
+        return Tally(0, 0, len(specs))
+    store.check_writable()
+    check_ready(todo, console)
+    failed = 0
+    with _display(console, len(todo)) as display:
+        for spec in todo:
+            display.start(spec)
+            started = time.perf_counter()
+            result = run_one(spec, device, display.update)
+            store.put(result)
+            failed += result.status == "failed"
+            display.finish(result, time.perf_counter() - started)
+    return Tally(len(todo) - failed, failed, len(specs) - len(todo))
+
+
+def check_ready(specs: list[RunSpec], console: Console) -> None:
+    """Verify every data file, import every model, verify (and convert, once) every backbone the specs need."""
+    for spec in specs:
+        for dataset in (spec.task.dataset, *spec.task.test_on):
+            load_series(cards()[dataset])
+    for backbone in sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options}):
+        locate(find(backbone))
+    for model in dict.fromkeys(spec.model for spec in specs):
+        registry.load(model)
+    for backbone in sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options}):
+        with console.status(f"reading {backbone} (converted once, half a minute)"):
+            prepare(backbone)
+
+
+def _display(console: Console, runs: int) -> _Display:
+    return _Bars(console, runs) if console.is_terminal else _Display(console, runs)
+
+
+class _Display:
+    """One line per finished run: all there is where nobody watches."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        self.console, self.runs, self.finished = console, runs, 0
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def start(self, spec: RunSpec) -> None:
+        pass
+
+    def update(self, progress: Progress) -> None:
+        pass
+
+    def finish(self, result: RunResult, seconds: float) -> None:
+        self.finished += 1
+        if result.status == "failed":
+            outcome = f"failed: {result.error}"
+        else:
+            outcome = "  ".join(f"mse {each.mse:.4f}  mae {each.mae:.4f}" for each in result.evaluations)
+        count = f"[{self.finished:>{len(str(self.runs))}}/{self.runs}]"
+        self.console.print(
+            f"{count} {result.spec.label:<34} {outcome}  {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+class _Bars(_Display):
+    """The same lines above two live bars: the grid, and the run in flight with epoch, losses and time left."""
+
+    def __init__(self, console: Console, runs: int) -> None:
+        super().__init__(console, runs)
+        self.bars = Bars(
+            TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
+        )  # fmt: skip
+        self.grid = self.bars.add_task("all runs", total=runs, note="")
+        self.run: TaskID | None = None
+
+    def __enter__(self) -> _Bars:
+        self.bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.bars.stop()
+
+    def start(self, spec: RunSpec) -> None:
+        self.run = self.bars.add_task(spec.label, total=None, note="")
+
+    def update(self, progress: Progress) -> None:
+        note = ""
+        if progress.epoch:
+            epoch = progress.epoch
+            note = f"epoch {epoch.epoch}: train {epoch.train_loss:.4f}, val {epoch.val_loss:.4f}"
+        if self.run is not None:
+            self.bars.update(self.run, completed=progress.step, total=progress.steps, note=note)
+
+    def finish(self, result: RunResult, seconds: float) -> None:
+        super().finish(result, seconds)
+        if self.run is not None:
+            self.bars.remove_task(self.run)
+        self.bars.advance(self.grid)

@@ -1,0 +1,105 @@
+"""`python -m bench.report`: tables from the records alone. No torch.
+
+python -m bench.report --table main                  print one table
+python -m bench.report --suite quick                 write every table and report.md into reports/quick/
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from bench import suite as suites
+from bench.cli import Parser, add_filters, add_results, filters_of, guarded
+from bench.spec import ROOT, BenchError, RunSpec
+from bench.store import Store
+from bench.suite import Filters, Suite
+from bench.tables import TABLES, Planned, Table, render
+from models.pretrained import BACKBONES
+
+SUFFIX = {"text": "txt", "md": "md", "latex": "tex", "csv": "csv", "json": "json"}
+REPORTS = ROOT / "reports"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    return guarded(_parser(), arguments, _report)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser("python -m bench.report", description="Tables from the records alone; no torch.")
+    parser.add_argument("--table", choices=list(TABLES), help="print this table; without it, write a whole report")
+    parser.add_argument("--suite", help="default: paper if it has results, else quick")
+    parser.add_argument("--format", choices=list(SUFFIX), default="text")
+    parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
+    add_results(parser)
+    add_filters(parser)
+    return parser
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    """Print or write; 1 if planned cells are missing, unless --partial."""
+    store = Store(arguments.results)
+    filters = filters_of(arguments)
+    suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, filters)
+    planned = _planned(suite, filters, store)
+    made = [make(planned, suite.about) for name, make in TABLES.items() if arguments.table in (None, name)]
+    if arguments.table:
+        print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
+        print(render(made[0], arguments.format), end="")
+    else:
+        print(f"wrote {_write(suite, made)}")
+    complete = all(table.complete for table in made)
+    if not complete:
+        print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
+    return 0 if complete or arguments.partial else 1
+
+
+def _default_suite(store: Store, filters: Filters) -> Suite:
+    """paper if any of its runs is recorded, else quick."""
+    paper = suites.load_suite("paper")
+    for backbone in [filters.backbone] if filters.backbone else BACKBONES:
+        plan = suites.plan(paper, filters.model_copy(update={"backbone": backbone}))
+        if any((store.root / spec.path).exists() for spec in plan):
+            return paper
+    return suites.load_suite("quick")
+
+
+def _planned(suite: Suite, filters: Filters, store: Store) -> Planned:
+    """The suite's runs with their records.
+
+    Where no --backbone is given and none of the suite's own backbone is recorded, that of the most records is taken;
+    the caption names it.
+    """
+    if filters.backbone:
+        candidates = [filters.backbone]
+    else:
+        candidates = [suite.backbone, *(name for name in BACKBONES if name != suite.backbone)]
+    plans = [suites.plan(suite, filters.model_copy(update={"backbone": name})) for name in candidates]
+    counts = [sum(_reads_backbone_and_exists(spec, store) for spec in plan) for plan in plans]
+    best = 0 if counts[0] else counts.index(max(counts))
+    return Planned([(spec, store.get(spec)) for spec in plans[best]])
+
+
+def _reads_backbone_and_exists(spec: RunSpec, store: Store) -> bool:
+    return "backbone" in spec.options and (store.root / spec.path).exists()
+
+
+def _write(suite: Suite, tables: list[Table]) -> Path:
+    """reports/<suite>/: report.md and every table in every format."""
+    folder = REPORTS / suite.name
+    try:
+        (folder / "tables").mkdir(parents=True, exist_ok=True)
+        for table in tables:
+            for form, suffix in SUFFIX.items():
+                (folder / "tables" / f"{table.name}.{suffix}").write_text(render(table, form), encoding="utf-8")
+        page = folder / "report.md"
+        body = "\n".join(render(table, "md") for table in tables)
+        page.write_text(f"# {suite.title}\n\n{body}", encoding="utf-8")
+    except OSError as error:
+        raise BenchError(f"{folder}: cannot be written: {error}") from None
+    return page
+
+
+if __name__ == "__main__":
+    sys.exit(main())

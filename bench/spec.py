@@ -1,0 +1,297 @@
+"""What a data set, a task and a run are, and how a run is identified.
+
+Everything here is frozen and refuses unknown fields. The identity of a run is the SHA-256 of its spec's canonical
+JSON: every field that can change a number is in the spec, nothing else is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project: bench/, models/, datasets/, results/, reports/."""
+
+PROTOCOL = 1
+"""Raised when splits, scaling, metrics or the training loop change meaning; older results then count as missing."""
+
+Option = bool | int | float | str | None
+Positive = Annotated[int, Field(gt=0)]
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+MODEL_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*(:[A-Za-z_]\w*)?")
+
+
+class BenchError(Exception):
+    """Something the user can mend: one line naming the thing, the place and the remedy; exit code 2."""
+
+
+class UnknownName(BenchError):
+    """A name that no table holds, with the nearest ones that do exist."""
+
+    def __init__(self, kind: str, name: str, known: list[str], place: str = "") -> None:
+        at = f"{place}: " if place else ""
+        super().__init__(f"{at}no {kind} {name!r}; {nearest(name, known)}")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """`nearest: a, b` where some known name is close, else the whole list."""
+    by_folded = {known_name.casefold(): known_name for known_name in known}
+    close = difflib.get_close_matches(name.casefold(), list(by_folded), n=3, cutoff=0.5)
+    if close:
+        return "nearest: " + ", ".join(by_folded[folded] for folded in close)
+    return "known: " + (", ".join(known) or "none")
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Parsed = TypeVar("Parsed", bound=Frozen)
+
+
+def parse(kind: type[Parsed], values: object, place: str) -> Parsed:
+    """Validate `values` as `kind`; the first thing wrong becomes one line that names `place` and the field."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise _first_line(kind, error, place) from None
+
+
+def parse_json(kind: type[Parsed], text: str, place: str) -> Parsed:
+    """As `parse`, from JSON text."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise _first_line(kind, error, place) from None
+
+
+def _first_line(kind: type[Frozen], error: ValidationError, place: str) -> BenchError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the whole of it"
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+        return UnknownName("key", where, list(kind.model_fields), place)
+    given = "" if first["type"] == "missing" else f", got {str(first['input'])[:60]!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return BenchError(f"{place}: {where}: {message[:1].lower()}{message[1:]}{given}")
+
+
+class Source(Frozen):
+    """Where the file of a data set is: below the data directory, or inside an installed Python package."""
+
+    path: str
+    package: str | None = None
+    repo: str | None = None
+    revision: str = "main"
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
+            raise ValueError("must be a relative path without '..'")
+        return path
+
+
+class DatasetCard(Frozen):
+    """One data set: its file, how the papers cut it and what they ask of it. Data about data, read from TOML."""
+
+    name: str
+    title: str
+    about: str
+    """One sentence for people and for prompts."""
+    license: str
+    sha256: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Field(min_length=1)]
+    """Accepted hashes of the file's exact bytes; several where versions circulate that hold the same numbers."""
+    stamp: str
+    step: Annotated[str, Field(pattern=r"^[0-9]*(s|min|h|D)$")]
+    irregular_steps: Annotated[int, Field(ge=0)] = 0
+    """How many steps of the authors' own file differ from `step` (duplicate stamps and gaps)."""
+    rows: Positive
+    channels: Positive | tuple[str, ...]
+    """Column names in order, or only their number where circulating copies damage the names."""
+    season: Positive
+    split: tuple[float, float, float]
+    """Train, val and test in rows, or as shares of the rows that sum to 1 (val takes the rounding)."""
+    context: Positive
+    horizons: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    notes: str = ""
+    source: Source
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("must be letters, digits, '_' or '-', beginning with a letter")
+        return name
+
+    @model_validator(mode="after")
+    def _split_fits(self) -> DatasetCard:
+        shares = abs(sum(self.split) - 1) < 1e-9
+        whole = all(part == int(part) for part in self.split) and sum(self.split) <= self.rows
+        if min(self.split) <= 0 or not (shares or whole):
+            raise ValueError(f"split must be three row counts within {self.rows} rows, or three shares that sum to 1")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Number of channels."""
+        return self.channels if isinstance(self.channels, int) else len(self.channels)
+
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """First and one-past-last row of each part: `{"train": (0, a), "val": (a, b), "test": (b, c)}`."""
+        train, val, test = self.split
+        if abs(train + val + test - 1) < 1e-9:
+            n_train, n_test = int(self.rows * train), int(self.rows * test)
+            n_val = self.rows - n_train - n_test
+        else:
+            n_train, n_val, n_test = int(train), int(val), int(test)
+        return {
+            "train": (0, n_train),
+            "val": (n_train, n_train + n_val),
+            "test": (n_train + n_val, n_train + n_val + n_test),
+        }
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over the fields that can change a number; part of every task on this data set."""
+        return digest(
+            self.model_dump(mode="json", exclude={"title", "license", "notes", "source", "context", "horizons"})
+        )[:12]
+
+
+class Task(Frozen):
+    """What is asked: this many future steps from that many past ones, on this data set."""
+
+    dataset: str
+    context: Positive
+    horizon: Positive
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training windows that is used, the earliest first (few-shot)."""
+    test_on: tuple[str, ...] = ()
+    """Other data sets that the trained model is tested on besides its own (zero-shot)."""
+    cards: dict[str, str]
+    """Digest of the card of `dataset` and of each in `test_on`: an edited card makes a new task."""
+
+
+class TrainConfig(Frozen):
+    """How a model is trained. Selection is on the validation part, with the metric of the loss."""
+
+    epochs: Positive
+    batch: Positive
+    """Windows (all channels) per optimiser step."""
+    lr: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "halve", "decay", "cosine", "onecycle"] = "constant"
+    """halve: times 0.5 an epoch; decay: times 0.9 an epoch from the fourth on; cosine over `period` epochs;
+    onecycle: per step, rising for the share `rise` of all steps."""
+    period: Positive = 10
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+    patience: Positive = 3
+    """Epochs without a better validation score before training stops."""
+    clip: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of the gradient."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16: autocast, frozen weights stored in bf16; what trains stays in float32."""
+    max_steps: Positive | None = None
+    """Most optimiser steps over all epochs; the epoch it cuts short is still validated."""
+
+
+class RunSpec(Frozen):
+    """One run: everything that can change its numbers, and nothing else."""
+
+    task: Task
+    model: Annotated[str, Field(pattern=MODEL_NAME.pattern)]
+    options: dict[str, Option]
+    """Hyper-parameters with defaults resolved; for a user's own model only what the suite sets."""
+    train: TrainConfig
+    seed: Annotated[int, Field(ge=0)]
+    code: str | None = None
+    """SHA-256 of the file of a user's own model; None for the registry's models, which PROTOCOL covers."""
+    protocol: int = PROTOCOL
+
+    @property
+    def key(self) -> str:
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Where its record lies below the results directory."""
+        model = self.model.replace(":", ".")
+        return PurePosixPath(self.task.dataset, f"h{self.task.horizon}", model, f"s{self.seed}-{self.key[:8]}.json")
+
+    @property
+    def label(self) -> str:
+        return f"{self.model} {self.task.dataset} h{self.task.horizon} s{self.seed}"
+
+
+class Evaluation(Frozen):
+    """Errors on the test part of one data set, on the scale of its standardised channels."""
+
+    dataset: str
+    mse: float
+    mae: float
+    windows: int
+
+
+class Epoch(Frozen):
+    epoch: int
+    train_loss: float
+    val_loss: float
+    lr: float
+    seconds: float
+
+
+class Cost(Frozen):
+    """What a run took."""
+
+    train_s: float
+    total_s: float
+    """From loading the data to the last test window."""
+    steps: int
+    samples_per_s: float | None
+    """Training windows per second, validation left out; None where nothing trains."""
+    infer_ms: float
+    """Milliseconds per test window, in the evaluation's batches."""
+    peak_mb: float | None
+    """Most memory during the run in MiB: allocated on the GPU, or resident in the process; None where unknown."""
+    params: int
+    trainable: int
+    flops: int
+    """Floating-point operations of one forecast for one window (all channels)."""
+
+
+class Where(Frozen):
+    """What a number was made with."""
+
+    date: str
+    git: str | None
+    dirty: bool | None
+    versions: dict[str, str]
+    device: str
+    threads: int
+    data_sha256: dict[str, str]
+    backbone_sha256: str | None
+
+
+class RunResult(Frozen):
+    """The record of one run, as written to disk."""
+
+    spec: RunSpec
+    status: Literal["done", "failed"]
+    evaluations: tuple[Evaluation, ...] = ()
+    best_epoch: int | None = None
+    curve: tuple[Epoch, ...] = ()
+    cost: Cost | None = None
+    where: Where
+    error: str | None = None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value` (sorted keys, no blanks)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,191 @@
+"""The one training loop: train part in, best weights on the validation part out. It never sees the test part."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.data import Windows
+from bench.metrics import autocast, check_forecast, evaluate
+from bench.spec import Epoch, TrainConfig
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+LOSSES: dict[str, Criterion] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
+
+
+class TrainingDiverged(Exception):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training run is; `epoch` is None until the first one has ended."""
+
+    step: int
+    steps: int
+    epoch: Epoch | None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training did; the model holds the weights of `best_epoch`."""
+
+    curve: tuple[Epoch, ...]
+    best_epoch: int | None
+    steps: int
+    windows: int
+    seconds: float
+    """In training steps, validation left out."""
+
+
+def fit(
+    model: nn.Module,
+    train: Windows,
+    val: Windows,
+    config: TrainConfig,
+    seed: int,
+    report: Callable[[Progress], None],
+) -> Fit:
+    """Train in place, stop on validation, restore the best epoch's weights.
+
+    Every epoch visits every training window once, in an order drawn from `seed`; the last batch may be small. Losses
+    add up on the device and are read once an epoch. Raises TrainingDiverged.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        return Fit((), None, 0, 0, 0.0)
+    store_frozen(model, config.precision)
+    optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=True)
+    order = torch.Generator().manual_seed(seed)
+    plan = StepPlan.of(config, len(train))
+    best: list[Tensor] = []
+    best_epoch, best_score = 0, math.inf
+    curve: list[Epoch] = []
+    step, seen, seconds = 0, 0, 0.0
+    while step < plan.total and len(curve) - best_epoch < config.patience:
+        started = time.perf_counter()
+        batches = torch.randperm(len(train), generator=order).to(train.series.device).split(config.batch)
+        batches = batches[: plan.total - step]
+        total = torch.zeros((), dtype=torch.float64, device=train.series.device)
+        model.train()
+        for index in batches:
+            for group in optimizer.param_groups:
+                group["lr"] = plan.lr(step)
+            total += _step(model, train, index, optimizer, config) * len(index)
+            step += 1
+            report(Progress(step, plan.total, curve[-1] if curve else None))
+        windows = sum(len(index) for index in batches)
+        train_loss = total.item() / windows
+        seen, seconds = seen + windows, seconds + time.perf_counter() - started
+        if not math.isfinite(train_loss):
+            raise TrainingDiverged(f"the training loss is {train_loss} in epoch {len(curve) + 1}")
+        score = evaluate(model, val, config.precision).of(config.loss)
+        lr = plan.lr(step - 1)
+        curve.append(
+            Epoch(
+                epoch=len(curve) + 1,
+                train_loss=train_loss,
+                val_loss=score,
+                lr=lr,
+                seconds=time.perf_counter() - started,
+            )
+        )
+        report(Progress(step, plan.total, curve[-1]))
+        if score < best_score:
+            best_epoch, best_score = len(curve), score
+            best = [state.detach().clone() for state in _state(model)]
+    if not best:
+        raise TrainingDiverged(f"the validation score was never a number: {curve[-1].val_loss}")
+    with torch.no_grad():
+        for state, kept in zip(_state(model), best, strict=True):
+            state.copy_(kept)
+    return Fit(tuple(curve), best_epoch, step, seen, seconds)
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """How many steps there are, and the learning rate of each."""
+
+    config: TrainConfig
+    per_epoch: int
+    full: int
+    """Steps if no epoch is cut; the horizon of onecycle unless max_steps is less."""
+
+    @classmethod
+    def of(cls, config: TrainConfig, windows: int) -> StepPlan:
+        per_epoch = math.ceil(windows / config.batch)
+        return cls(config, per_epoch, per_epoch * config.epochs)
+
+    @property
+    def total(self) -> int:
+        return min(self.full, self.config.max_steps or self.full)
+
+    def lr(self, step: int) -> float:
+        """Of the step with this number, from 0. All but onecycle change between epochs only."""
+        config, epoch = self.config, step // self.per_epoch
+        match config.schedule:
+            case "halve":
+                factor = 0.5**epoch
+            case "decay":
+                factor = 0.9 ** max(0, epoch - 2)
+            case "cosine":
+                factor = (1 + math.cos(math.pi * epoch / config.period)) / 2
+            case "onecycle":
+                factor = _onecycle(step, self.total, config.rise)
+            case _:
+                factor = 1.0
+        return config.lr * factor
+
+
+def _onecycle(step: int, total: int, rise: float) -> float:
+    """Smith's one cycle with cosine arms as in torch: from 1/25 up to 1, then down to 1/250,000."""
+    peak = rise * total - 1
+    start, end = 1 / 25, 1 / 25e4
+    if step <= peak:
+        share, low, high = step / peak, start, 1.0
+    else:
+        share, low, high = (step - peak) / (total - 1 - peak), 1.0, end
+    return high + (low - high) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+
+
+def _step(
+    model: nn.Module, train: Windows, index: Tensor, optimizer: torch.optim.Optimizer, config: TrainConfig
+) -> Tensor:
+    """One optimiser step; returns the batch's loss, still on the device."""
+    x, y = train.gather(index)
+    criterion = LOSSES[config.loss]
+    with autocast(x.device, config.precision):
+        own_loss: Callable[..., Tensor] | None = getattr(model, "training_loss", None)
+        if own_loss:  # a model with a loss of its own builds it on the criterion
+            loss = own_loss(x, y, criterion)
+        else:
+            forecast = model(x)
+            check_forecast(model, forecast, y)
+            loss = criterion(forecast.float(), y)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if config.clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    optimizer.step()
+    return loss.detach()
+
+
+def store_frozen(model: nn.Module, precision: str) -> None:
+    """Keep frozen matrices in bf16 where the arithmetic is bf16: no cast at each use, half the memory."""
+    if precision == "bf16":
+        for parameter in model.parameters():
+            if not parameter.requires_grad and parameter.ndim > 1:
+                parameter.data = parameter.data.to(torch.bfloat16)
+
+
+def _state(model: nn.Module) -> list[Tensor]:
+    """What training changes: trainable parameters and persistent buffers (batch norm's running statistics)."""
+    kept = model.state_dict().keys()
+    buffers = [buffer for name, buffer in model.named_buffers() if name in kept]
+    return [parameter for parameter in model.parameters() if parameter.requires_grad] + buffers

@@ -1,0 +1,238 @@
+"""Pretrained decoder blocks: loaded from their files tensor by tensor, cut to the first N, frozen.
+
+The only module that imports transformers, peft or tokenizers. Nothing here touches the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.pretrained import Backbone, BackboneError, find, locate
+
+Tokens = Float[Tensor, "s n d"]
+NORMS_AND_POSITIONS = re.compile(r"(^|\.)(ln_1|ln_2|ln_f|wpe|norm|input_layernorm|post_attention_layernorm)\.")
+ATTENTION_INPUTS = {"gpt2": ["c_attn"], "llama": ["q_proj", "k_proj", "v_proj"]}
+
+
+class Blocks(nn.Module):
+    """The first `count` blocks of a backbone and its final norm; embeddings in, hidden states out. All frozen.
+
+    `forward` returns count + 1 tensors as transformers does: the input (with positions, where they are learned), the
+    output of each block, the last of them after the final norm.
+    """
+
+    def __init__(self, name: str, count: int) -> None:
+        super().__init__()
+        backbone = find(name)
+        if not 1 <= count <= backbone.blocks:
+            raise BackboneError(f"backbone {name}: {count} blocks asked for; it has {backbone.blocks}")
+        self.name, self.family, self.width, self.count = name, backbone.family, backbone.width, count
+        self.model = _build(backbone, count)
+        if backbone.files:
+            _copy_tensors(self.model, _weights(backbone), backbone)
+        self.requires_grad_(False)
+
+    def train_norms_and_positions(self) -> None:
+        """Unfreeze the layer norms and, where there are any (GPT-2), the position embeddings."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(bool(NORMS_AND_POSITIONS.search(name)))
+
+    def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
+        """Trainable low-rank updates (arXiv 2106.09685) of the projections that feed attention."""
+        from peft import LoraConfig, inject_adapter_in_model
+
+        trainable = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # any factor; peft only says int
+            lora_dropout=dropout,
+            target_modules=ATTENTION_INPUTS[self.family],
+            fan_in_fan_out=self.family == "gpt2",
+        )
+        inject_adapter_in_model(config, self.model)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("lora_" in name or name in trainable)
+
+    def forward(self, tokens: Tokens, prefix: Tensor | None = None) -> tuple[Tokens, ...]:
+        """`prefix` is what `read_prefix` returned: the tokens then follow a prompt that was read once."""
+        cache = None if prefix is None else _as_cache(prefix, len(tokens))
+        out = self.model(
+            inputs_embeds=tokens, past_key_values=cache, use_cache=cache is not None, output_hidden_states=True
+        )
+        states: tuple[Tokens, ...] = out.hidden_states
+        return states
+
+    @torch.no_grad()
+    def read_prefix(self, prompt: Float[Tensor, "n d"]) -> Float[Tensor, "blocks 2 heads n e"]:
+        """Keys and values of a prompt in every block, computed once for all windows."""
+        cache = self.model(inputs_embeds=prompt[None], use_cache=True).past_key_values
+        return torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers])
+
+
+def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
+    """The backbone's word embeddings in float32; random, and the same for every seed, where its weights are random."""
+    backbone = find(name)
+    if not backbone.files:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(50257, backbone.width, generator=generator) * 0.02  # GPT-2's own initial spread
+    from safetensors import safe_open
+
+    with safe_open(_weights(backbone), framework="pt") as file:
+        return file.get_tensor("wte.weight" if backbone.family == "gpt2" else "embed_tokens.weight").float()
+
+
+def tokenize(name: str, text: str) -> list[int]:
+    """Token ids of a prompt. Random weights know no words: each byte is a token then."""
+    backbone = find(name)
+    if not backbone.files:
+        return list(text.encode())
+    from tokenizers import ByteLevelBPETokenizer, Tokenizer
+
+    if backbone.family == "gpt2":
+        paths = _verified(backbone)
+        tokenizer: Any = ByteLevelBPETokenizer(str(paths["vocab.json"]), str(paths["merges.txt"]))
+    else:
+        tokenizer = Tokenizer.from_file(str(_converted(backbone) / "tokenizer.json"))
+    ids: list[int] = tokenizer.encode(text).ids
+    return ids
+
+
+def prepare(name: str) -> None:
+    """Verify a backbone's files and make the converted copy where one is needed (SmolLM2: half a minute, once)."""
+    backbone = find(name)
+    if backbone.files:
+        _weights(backbone)
+
+
+def _build(backbone: Backbone, count: int) -> nn.Module:
+    """The bare architecture with `count` blocks, no word embeddings, freshly initialised."""
+    from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedModel
+
+    model: PreTrainedModel
+    if backbone.family == "gpt2":
+        heads = backbone.width // 64
+        model = GPT2Model(GPT2Config(n_embd=backbone.width, n_head=heads, n_layer=count, vocab_size=1))
+        model.wte = nn.Identity()
+    else:
+        settings = _converted_config(backbone)
+        settings.update(num_hidden_layers=count, vocab_size=1, pad_token_id=None)
+        model = LlamaModel(LlamaConfig(**settings))
+        model.embed_tokens = nn.Identity()
+    # Twelve tokens a series: materialised attention is twice as fast on a CPU as the fused kernels' backward pass.
+    model.set_attn_implementation("eager")
+    return model
+
+
+def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:
+    """Fill every parameter of `model` from the file, by name; a tensor that is absent or misshapen is refused."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file, torch.no_grad():
+        held = set(file.keys())
+        for name, parameter in model.named_parameters():
+            if name not in held:
+                raise BackboneError(f"backbone {backbone.name}: {weights} holds no tensor {name}")
+            tensor = file.get_tensor(name)
+            if tensor.shape != parameter.shape:
+                raise BackboneError(
+                    f"backbone {backbone.name}: {name} in {weights} has shape {tuple(tensor.shape)}, "
+                    f"expected {tuple(parameter.shape)}"
+                )
+            parameter.copy_(tensor)
+
+
+def _weights(backbone: Backbone) -> Path:
+    if backbone.family == "gpt2":
+        return _verified(backbone)["model.safetensors"]
+    return _converted(backbone) / "model.safetensors"
+
+
+def _verified(backbone: Backbone) -> dict[str, Path]:
+    """Paths of the backbone's files once their hashes are known to be right."""
+    paths = locate(backbone)
+    for name, path in paths.items():
+        got = _sha256(path, path.stat().st_mtime_ns)
+        if got != backbone.files[name]:
+            raise BackboneError(
+                f"backbone {backbone.name}: {path} has SHA-256 {got[:8]}, expected {backbone.files[name][:8]}; "
+                "delete it and fetch it again"
+            )
+    return paths
+
+
+@lru_cache
+def _sha256(path: Path, modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _converted(backbone: Backbone) -> Path:
+    """Folder with the GGUF file's tensors (dequantised, rounded to bf16) and tokenizer; made on first use.
+
+    Named after the file's hash and moved into place whole, so a copy that exists is complete.
+    """
+    from huggingface_hub.constants import HF_HOME
+
+    folder = Path(HF_HOME) / "logo-llm-bench" / f"{backbone.name}-{(backbone.sha256 or '')[:12]}"
+    if not folder.is_dir():
+        (gguf,) = _verified(backbone).values()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+                made = Path(scratch) / "made"
+                _convert(gguf, made)
+                try:
+                    made.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # else another process was first, with the same content
+                        raise
+        except OSError as error:
+            raise BackboneError(f"backbone {backbone.name}: cannot write {folder} ({error}); set HF_HOME") from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    folder.mkdir()
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).model
+    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(model.config.to_json_string())
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _converted_config(backbone: Backbone) -> dict[str, Any]:
+    """The architecture as the GGUF file states it."""
+    wanted = (
+        "hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim hidden_act rms_norm_eps "
+        "rope_parameters max_position_embeddings attention_bias mlp_bias"
+    )
+    config = json.loads((_converted(backbone) / "config.json").read_text())
+    return {name: config[name] for name in wanted.split()}
+
+
+def _as_cache(prefix: Tensor, series: int) -> Any:
+    """The stored prefix as the key-value cache of a batch; each series reads the same memory until it is extended."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache()
+    for block, (keys, values) in enumerate(prefix):
+        cache.update(keys.expand(series, -1, -1, -1), values.expand(series, -1, -1, -1), block)
+    return cache

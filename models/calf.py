@@ -1,0 +1,113 @@
+"""CALF-lite (arXiv 2403.07300): a time branch and a text branch through the same language model, drawn together.
+
+Faithful to the official code: window normalisation; each channel's look-back is a token; one encoder layer over the
+channels; cross-attention onto principal components of the word embeddings gives the text branch its input; the time
+branch trains LoRA, layer norms and positions, the text branch only positions; both add their input to their output;
+one output layer; the loss is task + output consistency + layer-wise feature consistency with the official weights.
+
+Lite, and stated: one optimiser and one learning rate for everything (the official code gives the feature projections
+a rate of their own); feature and output consistency use the training loss, as the official scripts set them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.backbone import Blocks, word_embeddings
+from models.layers import Forecast, Windows, normalize_window
+from models.options import CALFOptions, Shape
+
+Tokens = Float[Tensor, "b c d"]
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class Branch(NamedTuple):
+    forecast: Forecast
+    features: list[Tokens]
+    """Projected hidden states: the input, then one per block."""
+
+
+class CALFLite(nn.Module):
+    words: Tensor
+
+    def __init__(self, shape: Shape, options: CALFOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.time_blocks = Blocks(options.backbone, options.blocks)
+        self.time_blocks.train_norms_and_positions()
+        self.time_blocks.add_lora(options.rank, options.alpha, options.lora_dropout)
+        self.text_blocks = Blocks(options.backbone, options.blocks)
+        for name, parameter in self.text_blocks.named_parameters():
+            parameter.requires_grad_("wpe" in name)
+        width, states = self.time_blocks.width, options.blocks + 1
+        self.register_buffer(
+            "words", principal_words(word_embeddings(options.backbone), options.components), persistent=False
+        )
+        self.embed = nn.Linear(shape.context, width)
+        self.encode = nn.TransformerEncoderLayer(
+            width, options.heads, options.feedforward, options.dropout, batch_first=True
+        )
+        self.attend_to_words = nn.MultiheadAttention(width, options.heads, batch_first=True)
+        self.time_projections = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(states))
+        self.text_projections = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(states))
+        self.head = nn.Linear(width, shape.horizon)
+
+    def forward(self, x: Windows) -> Forecast:
+        x, restore = normalize_window(x)
+        tokens = self._tokens(x)
+        return restore(self._read(tokens, self.time_blocks(tokens)))
+
+    def training_loss(self, x: Windows, y: Forecast, criterion: Criterion) -> Tensor:
+        """Task loss, plus the distance between the branches at the output and, decaying with depth, at each layer."""
+        x, restore = normalize_window(x)
+        tokens = self._tokens(x)
+        words = self.words.expand(len(tokens), -1, -1)
+        text_tokens, _ = self.attend_to_words(tokens, words, words, need_weights=False)
+        time = self._branch(tokens, self.time_blocks, self.time_projections, restore)
+        text = self._branch(text_tokens, self.text_blocks, self.text_projections, restore)
+        options = self.options
+        feature = torch.stack(
+            [
+                options.feature_decay**depth * criterion(ours, theirs)
+                for depth, (ours, theirs) in enumerate(zip(time.features[::-1], text.features[::-1], strict=True))
+            ]
+        ).sum()
+        output = criterion(time.forecast, text.forecast)
+        return criterion(time.forecast, y) + options.output_weight * output + options.feature_weight * feature
+
+    def _tokens(self, x: Windows) -> Tokens:
+        tokens: Tokens = self.encode(self.embed(rearrange(x, "b l c -> b c l")))
+        return tokens
+
+    def _branch(
+        self, tokens: Tokens, blocks: Blocks, projections: Iterable[nn.Module], restore: Callable[[Tensor], Tensor]
+    ) -> Branch:
+        states = blocks(tokens)
+        features = [project(state) for project, state in zip(projections, states, strict=True)]
+        return Branch(restore(self._read(tokens, states)), features)
+
+    def _read(self, tokens: Tokens, states: tuple[Tokens, ...]) -> Forecast:
+        """Residual sum and head, in float32 under autocast: the output is the forecast."""
+        with torch.autocast(tokens.device.type, enabled=False):
+            return rearrange(self.head(states[-1].float() + tokens.float()), "b c h -> b h c")
+
+
+def principal_words(words: Float[Tensor, "vocabulary d"], components: int) -> Float[Tensor, "components d"]:
+    """Principal components over the vocabulary: E^T (d x V), each word centred, projected on its first directions.
+
+    The official code runs scikit-learn's PCA on E^T; the same scores follow from the d x d Gram matrix. The sign of a
+    component is arbitrary; it is fixed so that its largest entry is positive.
+    """
+    gram = (words.T @ words).double()
+    centred = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
+    squares, directions = torch.linalg.eigh(centred)
+    largest_first = torch.arange(len(squares) - 1, len(squares) - 1 - components, -1)
+    scores = directions[:, largest_first] * squares[largest_first].clamp(min=0).sqrt()
+    signs = scores.gather(0, scores.abs().argmax(0, keepdim=True)).sign()
+    return (scores * signs).T.float()

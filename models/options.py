@@ -1,0 +1,103 @@
+"""Hyper-parameters: one frozen dataclass per model, and the shape of the problem every model is built for. No torch.
+
+The defaults are each paper's (or its official code's) general setting; what differs between data sets is in
+bench/suites/settings.toml.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a forecaster is built for: `x [batch, context, channels] -> y [batch, horizon, channels]`."""
+
+    context: int
+    horizon: int
+    channels: int
+    season: int
+    """Steps in the main period (24 for hourly data)."""
+    about: str = ""
+    """One sentence on the data, for models that read a prompt."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For models with nothing to choose."""
+
+
+@dataclass(frozen=True)
+class DLinearOptions:
+    kernel: int = 25
+    """Width of the moving average that splits trend and remainder; odd."""
+
+
+@dataclass(frozen=True)
+class PatchTSTOptions:
+    patch: int = 16
+    stride: int = 8
+    width: int = 128
+    heads: int = 16
+    layers: int = 3
+    feedforward: int = 256
+    dropout: float = 0.2
+    head_dropout: float = 0.0
+    residual_attention: bool = True
+    """Attention scores are added to those of the layer before (the official default)."""
+
+
+@dataclass(frozen=True)
+class ITransformerOptions:
+    width: int = 512
+    heads: int = 8
+    layers: int = 2
+    feedforward: int = 512
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class LogoLLMOptions:
+    backbone: str = "gpt2"
+    blocks: int = 12
+    local_tap: int = 5
+    """The local feature is the output of this block (1 = the first)."""
+    global_tap: int = 12
+    patch: int = 16
+    stride: int = 8
+    dropout: float = 0.3
+    """In both mixers."""
+
+
+@dataclass(frozen=True)
+class TimeLLMOptions:
+    backbone: str = "gpt2"
+    blocks: int = 12
+    patch: int = 16
+    stride: int = 8
+    width: int = 32
+    """Of a patch before it is reprogrammed."""
+    feedforward: int = 128
+    """Width of each reprogramming head, and how many output features of the language model are read."""
+    heads: int = 8
+    prototypes: int = 1000
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class CALFOptions:
+    backbone: str = "gpt2"
+    blocks: int = 6
+    components: int = 500
+    """Principal components of the word embeddings that the text branch attends to."""
+    heads: int = 12
+    feedforward: int = 2048
+    """Of the one encoder layer over channels."""
+    dropout: float = 0.1
+    rank: int = 8
+    alpha: float = 32.0
+    lora_dropout: float = 0.1
+    output_weight: float = 1.0
+    feature_weight: float = 0.01
+    feature_decay: float = 0.8
+    """Per layer, counted from the last."""

@@ -1,0 +1,88 @@
+"""PatchTST (arXiv 2211.14730): overlapping patches of each channel are tokens; a transformer encoder; a flatten head.
+
+Faithful to the official supervised code: reversible instance normalisation with a learned scale and shift per channel,
+end padding, learned positions, batch norm after each sub-layer, residual attention scores, GELU, one head shared by
+all channels.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.layers import FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.options import PatchTSTOptions, Shape
+
+Tokens = Float[Tensor, "s n d"]
+Scores = Float[Tensor, "s heads n n"]
+
+
+class PatchTST(nn.Module):
+    def __init__(self, shape: Shape, options: PatchTSTOptions) -> None:
+        super().__init__()
+        self.patch, self.stride = options.patch, options.stride
+        patches = count_patches(shape.context, options.patch, options.stride)
+        self.gain = nn.Parameter(torch.ones(shape.channels))
+        self.shift = nn.Parameter(torch.zeros(shape.channels))
+        self.embed = nn.Linear(options.patch, options.width)
+        self.position = nn.Parameter(torch.empty(patches, options.width).uniform_(-0.02, 0.02))
+        self.dropout = nn.Dropout(options.dropout)
+        self.layers = nn.ModuleList(EncoderLayer(options) for _ in range(options.layers))
+        self.head = FlattenHead(patches, options.width, shape.horizon, options.head_dropout)
+
+    def forward(self, x: Windows) -> Forecast:
+        channels = x.shape[-1]
+        x, restore = normalize_window(x)
+        patches = split_patches(x * self.gain + self.shift, self.patch, self.stride)
+        tokens = self.dropout(self.embed(patches) + self.position)
+        scores = None
+        for layer in self.layers:
+            tokens, scores = layer(tokens, scores)
+        forecast = self.head(tokens, channels)
+        return restore((forecast - self.shift) / (self.gain + 1e-10))
+
+
+class EncoderLayer(nn.Module):
+    """Attention and feed-forward, each followed by dropout, the residual sum and batch norm over the features."""
+
+    def __init__(self, options: PatchTSTOptions) -> None:
+        super().__init__()
+        self.heads = options.heads
+        self.residual_attention = options.residual_attention
+        self.qkv = nn.Linear(options.width, 3 * options.width)
+        self.out = nn.Linear(options.width, options.width)
+        self.feedforward = nn.Sequential(
+            nn.Linear(options.width, options.feedforward),
+            nn.GELU(),
+            nn.Dropout(options.dropout),
+            nn.Linear(options.feedforward, options.width),
+        )
+        self.norm_attention = nn.BatchNorm1d(options.width)
+        self.norm_feedforward = nn.BatchNorm1d(options.width)
+        self.dropout = nn.Dropout(options.dropout)
+
+    def forward(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
+        attended, scores = self._attend(tokens, earlier)
+        tokens = _over_features(self.norm_attention, tokens + self.dropout(attended))
+        tokens = _over_features(self.norm_feedforward, tokens + self.dropout(self.feedforward(tokens)))
+        return tokens, scores
+
+    def _attend(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
+        q, k, v = rearrange(self.qkv(tokens), "s n (three heads d) -> three s heads n d", three=3, heads=self.heads)
+        if self.residual_attention:  # the scores are needed, so attention cannot be fused
+            scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
+            scores = scores if earlier is None else scores + earlier
+            mixed = scores.softmax(dim=-1) @ v
+        else:
+            scores = None
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        return self.out(rearrange(mixed, "s heads n d -> s n (heads d)")), scores
+
+
+def _over_features(norm: nn.BatchNorm1d, tokens: Tokens) -> Tokens:
+    return cast(Tensor, norm(tokens.transpose(1, 2))).transpose(1, 2)

