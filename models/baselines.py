@@ -41,7 +41,8 @@ class SeasonalNaive(nn.Module):
 class DLinear(nn.Module):
     """Trend (moving average) and remainder, each mapped to the horizon by one linear layer shared by all channels.
 
-    Faithful to the official code with individual=False; weights start as PyTorch starts a linear layer.
+    Faithful to the code of Time-Series-Library with individual=False, including the start: every weight 1/context, so
+    that training begins at the mean of the look-back.
     """
 
     def __init__(self, shape: Shape, options: DLinearOptions) -> None:
@@ -49,6 +50,8 @@ class DLinear(nn.Module):
         self.kernel = options.kernel
         self.trend = nn.Linear(shape.context, shape.horizon)
         self.remainder = nn.Linear(shape.context, shape.horizon)
+        for layer in (self.trend, self.remainder):
+            nn.init.constant_(layer.weight, 1 / shape.context)
 
     def forward(self, x: Windows) -> Forecast:
         series = rearrange(x, "b l c -> b c l")

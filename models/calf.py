@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.backbone import Blocks, word_embeddings
-from models.layers import Forecast, Windows, normalize_window
+from models.layers import Attention, EncoderLayer, Forecast, Windows, normalize_window
 from models.options import CALFOptions, Shape
 
 Tokens = Float[Tensor, "b c d"]
@@ -50,10 +50,9 @@ class CALFLite(nn.Module):
             "words", principal_words(word_embeddings(options.backbone), options.components), persistent=False
         )
         self.embed = nn.Linear(shape.context, width)
-        self.encode = nn.TransformerEncoderLayer(
-            width, options.heads, options.feedforward, options.dropout, batch_first=True
-        )
-        self.attend_to_words = nn.MultiheadAttention(width, options.heads, batch_first=True)
+        self.encode = EncoderLayer(width, options.heads, options.feedforward, options.dropout, nn.ReLU)
+        self.attend_to_words = Attention(width, width, width, options.heads, dropout=0.0)
+        self.words_out = nn.Linear(width, width)
         self.time_projections = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(states))
         self.text_projections = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(states))
         self.head = nn.Linear(width, shape.horizon)
@@ -67,8 +66,7 @@ class CALFLite(nn.Module):
         """Task loss, plus the distance between the branches at the output and, decaying with depth, at each layer."""
         x, restore = normalize_window(x)
         tokens = self._tokens(x)
-        words = self.words.expand(len(tokens), -1, -1)
-        text_tokens, _ = self.attend_to_words(tokens, words, words, need_weights=False)
+        text_tokens = self.words_out(self.attend_to_words(tokens, self.words))
         time = self._branch(tokens, self.time_blocks, self.time_projections, restore)
         text = self._branch(text_tokens, self.text_blocks, self.text_projections, restore)
         options = self.options

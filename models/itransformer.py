@@ -10,7 +10,7 @@ from __future__ import annotations
 from einops import rearrange
 from torch import nn
 
-from models.layers import Forecast, Windows, normalize_window
+from models.layers import EncoderLayer, Forecast, Windows, normalize_window
 from models.options import ITransformerOptions, Shape
 
 
@@ -19,15 +19,14 @@ class ITransformer(nn.Module):
         super().__init__()
         self.embed = nn.Linear(shape.context, options.width)
         self.dropout = nn.Dropout(options.dropout)
-        self.encoder = nn.Sequential(*(self._layer(options) for _ in range(options.layers)))
+        self.encoder = nn.Sequential(
+            *(
+                EncoderLayer(options.width, options.heads, options.feedforward, options.dropout, nn.GELU)
+                for _ in range(options.layers)
+            )
+        )
         self.norm = nn.LayerNorm(options.width)
         self.project = nn.Linear(options.width, shape.horizon)
-
-    @staticmethod
-    def _layer(options: ITransformerOptions) -> nn.Module:
-        return nn.TransformerEncoderLayer(
-            options.width, options.heads, options.feedforward, options.dropout, activation="gelu", batch_first=True
-        )
 
     def forward(self, x: Windows) -> Forecast:
         x, restore = normalize_window(x)

@@ -43,6 +43,55 @@ def split_patches(x: Windows, patch: int, stride: int) -> Float[Tensor, "s n p"]
     return rearrange(padded.unfold(-1, patch, stride), "s 1 n p -> s n p")
 
 
+class Attention(nn.Module):
+    """Multi-head attention with separate linear maps for queries, keys, values and output.
+
+    Scores are materialised: with the few tokens a window has, that is faster in training than a fused kernel on a CPU.
+    """
+
+    def __init__(self, width: int, source_width: int, inner: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query = nn.Linear(width, inner)
+        self.key = nn.Linear(source_width, inner)
+        self.value = nn.Linear(source_width, inner)
+
+    def forward(self, tokens: Float[Tensor, "b n d"], source: Tensor) -> Float[Tensor, "b n inner"]:
+        """`source` is [b, m, d_source], or [m, d_source] where every element of the batch reads the same."""
+        heads = self.heads
+        if source.ndim == 2:
+            q = rearrange(self.query(tokens), "b n (heads e) -> heads (b n) e", heads=heads)
+            k, v = (rearrange(read(source), "m (heads e) -> heads m e", heads=heads) for read in (self.key, self.value))
+            return rearrange(self._mix(q, k, v), "heads (b n) e -> b n (heads e)", b=len(tokens))
+        q = rearrange(self.query(tokens), "b n (heads e) -> b heads n e", heads=heads)
+        k, v = (rearrange(read(source), "b m (heads e) -> b heads m e", heads=heads) for read in (self.key, self.value))
+        return rearrange(self._mix(q, k, v), "b heads n e -> b n (heads e)")
+
+    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
+        return F.dropout(weights, self.dropout, self.training) @ v
+
+
+class EncoderLayer(nn.Module):
+    """A post-norm transformer encoder layer: attention among the tokens, then a two-layer feed-forward."""
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float, activation: type[nn.Module]) -> None:
+        super().__init__()
+        self.attention = Attention(width, width, width, heads, dropout)
+        self.out = nn.Linear(width, width)
+        self.feedforward = nn.Sequential(
+            nn.Linear(width, feedforward), activation(), nn.Dropout(dropout), nn.Linear(feedforward, width)
+        )
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_feedforward = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+        tokens = self.norm_attention(tokens + self.dropout(self.out(self.attention(tokens, tokens))))
+        mixed: Tensor = self.norm_feedforward(tokens + self.dropout(self.feedforward(tokens)))
+        return mixed
+
+
 class FlattenHead(nn.Module):
     """All patch features of a series to its horizon, in one linear map.
 

@@ -16,13 +16,12 @@ Lite, and stated:
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.backbone import Blocks, tokenize, word_embeddings
-from models.layers import FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.layers import Attention, FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
 from models.options import Shape, TimeLLMOptions
 
 
@@ -62,24 +61,14 @@ class Reprogramming(nn.Module):
     def __init__(self, words: Float[Tensor, "vocabulary d"], options: TimeLLMOptions) -> None:
         super().__init__()
         width, inner = words.shape[1], options.heads * options.feedforward
-        self.heads = options.heads
         self.register_buffer("basis", _row_space(words), persistent=False)
         # The official W is uniform in +-1/sqrt(V): its rows have variance 1/(3V) in any orthonormal basis.
         self.mixture = nn.Parameter(torch.randn(options.prototypes, width) / (3 * len(words)) ** 0.5)
-        self.query = nn.Linear(options.width, inner)
-        self.key = nn.Linear(width, inner)
-        self.value = nn.Linear(width, inner)
+        self.attention = Attention(options.width, width, inner, options.heads, options.dropout)
         self.out = nn.Linear(inner, width)
-        self.dropout = options.dropout
 
     def forward(self, patches: Float[Tensor, "s n d_patch"]) -> Float[Tensor, "s n d"]:
-        prototypes = self.mixture @ self.basis
-        q = rearrange(self.query(patches), "s n (heads e) -> heads (s n) e", heads=self.heads)
-        k = rearrange(self.key(prototypes), "v (heads e) -> heads v e", heads=self.heads)
-        v = rearrange(self.value(prototypes), "v (heads e) -> heads v e", heads=self.heads)
-        scores = (q @ k.transpose(1, 2)) * q.shape[-1] ** -0.5
-        weights = F.dropout(scores.softmax(dim=-1), self.dropout, self.training)
-        mixed: Tensor = self.out(rearrange(weights @ v, "heads (s n) e -> s n (heads e)", s=len(patches)))
+        mixed: Tensor = self.out(self.attention(patches, self.mixture @ self.basis))
         return mixed
 
 

