@@ -72,7 +72,9 @@ def parse_json(kind: type[Parsed], text: str, place: str) -> Parsed:
 
 
 def _first_line(kind: type[Frozen], error: ValidationError, place: str) -> BenchError:
-    first = error.errors()[0]
+    first = min(
+        error.errors(), key=lambda each: each["type"] != "extra_forbidden"
+    )  # a misspelt key hides a missing one
     where = ".".join(str(part) for part in first["loc"]) or "the whole of it"
     if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         return UnknownName("key", where, list(kind.model_fields), place)
@@ -206,7 +208,7 @@ class RunSpec(Frozen):
     """One run: everything that can change its numbers, and nothing else."""
 
     task: Task
-    model: Annotated[str, Field(pattern=MODEL_NAME.pattern)]
+    model: Annotated[str, Field(pattern=f"^{MODEL_NAME.pattern}$")]
     options: dict[str, Option]
     """Hyper-parameters with defaults resolved; for a user's own model only what the suite sets."""
     train: TrainConfig

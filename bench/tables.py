@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -239,22 +240,28 @@ def _header(table: Table) -> list[tuple[str, str]]:
 
 
 def _as_text(table: Table) -> str:
+    """Fixed columns: a model's title stands over its pair, in as many lines as it needs."""
     marks = {"best": "*", "second": "+", "": " "}
 
     def show(cell: Cell) -> str:
-        return f"- [{cell.note}]" if cell.value is None else _plain(cell) + marks[cell.mark]
+        return f"-[{cell.note}]" if cell.value is None else _plain(cell) + marks[cell.mark]
 
-    headers = ["", *(f"{title if metric == 'MSE' else ''}\n{metric} " for title, metric in _header(table))]
-    body = [[label, *map(show, cells)] for label, cells in table.rows]
-    end = [[label, *map(show, cells)] for label, cells in table.summary]
-    grid = tabulate(
-        body + end, headers, "simple", disable_numparse=True, colalign=["left", *["right"] * 2 * len(table.models)]
-    )
-    lines = grid.splitlines()
-    if end:
-        lines.insert(len(lines) - len(end), next(line for line in lines if line.startswith("--")))
+    body = [(label, [show(cell) for cell in cells]) for label, cells in _lines(table)]
+    first = max(len(label) for label, _ in [*body, ("First places", [])])
+    width = max(8, *(len(text) + 1 for _, cells in body for text in cells))
+    titles = [textwrap.wrap(registry.title(model), 2 * width - 2) for model in table.models]
+    height = max(map(len, titles))
+    padded = [[""] * (height - len(title)) + title for title in titles]
+    heads = [" " * first + "".join(f"  {title[i]:^{2 * width - 2}}" for title in padded) for i in range(height)]
+    heads.append(" " * first + f"{'MSE ':>{width}}{'MAE ':>{width}}" * len(table.models))
+    rule = "-" * len(heads[-1])
+    lines = [f"{label:<{first}}" + "".join(f"{text:>{width}}" for text in cells) for label, cells in body]
+    rows = len(table.rows)
     notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
-    return "\n".join([table.title, "", *lines, "", "* best, + second.", *notes, table.caption]) + "\n"
+    grid = [*heads, rule, *lines[:rows], *([rule] if table.summary else []), *lines[rows:]]
+    return "\n".join(
+        [table.title, "", *(line.rstrip() for line in grid), "", "* best, + second.", *notes, table.caption, ""]
+    )
 
 
 def _as_markdown(table: Table) -> str:

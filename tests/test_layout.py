@@ -1,0 +1,46 @@
+"""The shape of the project itself."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from bench.suite import suite_names
+from models import MODELS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_no_python_lies_among_data_results_and_reports() -> None:
+    """`datasets/` with an __init__.py would shadow the Hugging Face package of that name for every library."""
+    assert [path for folder in ("datasets", "results", "reports") for path in (ROOT / folder).rglob("*.py")] == []
+
+
+def test_only_bench_and_models_are_packages() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["packages"] == ["bench", "models"]
+
+
+def test_every_dependency_of_the_project_is_pinned() -> None:
+    import re
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
+    pinned = {
+        line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "requirements.lock").read_text().split()
+    }
+    names = {re.split(r"[<>=!\[ ]", name)[0].lower() for name in wanted}
+    assert names <= pinned
+
+
+def test_the_readme_names_every_model_and_suite() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert all(f"`{name}`" in readme for name in (*MODELS, *suite_names()))
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    assert "bash run_all.sh test" in (ROOT / ".ci" / "run").read_text()
+    assert "bash run_all.sh test" in (ROOT / "README.md").read_text()
