@@ -137,7 +137,12 @@ def _cell(runs: pd.DataFrame, metric: str, table: Table) -> Cell:
 
 
 def _marked(cells: list[Cell]) -> list[Cell]:
-    """The same cells with the best and the second value of each metric marked; equal values share a mark."""
+    """The same cells with the best and the second value of each metric marked; equal values share a mark.
+
+    A row with a hole has no best.
+    """
+    if any(cell.value is None for cell in cells):
+        return cells
     marked = list(cells)
     for metric in range(len(METRICS)):
         row = range(metric, len(cells), len(METRICS))

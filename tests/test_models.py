@@ -185,7 +185,8 @@ def test_itransformer_equals_torchs_own_encoder_with_the_same_weights() -> None:
         layer.self_attn.in_proj_bias.data = torch.cat([part.bias for part in qkv])
         pairs = [
             (layer.self_attn.out_proj, ours.out), (layer.linear1, ours.feedforward[0]),
-            (layer.linear2, ours.feedforward[3]), (layer.norm1, ours.norm_attention), (layer.norm2, ours.norm_feedforward),
+            (layer.linear2, ours.feedforward[3]), (layer.norm1, ours.norm_attention),
+            (layer.norm2, ours.norm_feedforward),
         ]  # fmt: skip
         for to, source in pairs:
             to.load_state_dict(source.state_dict())
