@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, get_session, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.spec import BenchError, DatasetCard
 from models.pretrained import Backbone, BackboneError, locate
 
-UNREACHABLE = (HfHubHTTPError, LocalEntryNotFoundError, OSError)
+FAILURES = (HfHubHTTPError, LocalEntryNotFoundError, OSError)
 
 
 def fetch_data(card: DatasetCard, path: Path) -> str:
@@ -26,12 +27,13 @@ def fetch_data(card: DatasetCard, path: Path) -> str:
     if card.source.repo is None:
         raise BenchError(f"{card.name}: no file {path}, and its card names no place to fetch it from; put it there")
     into = path.parents[len(PurePosixPath(card.source.path).parts) - 1]
+    _require_hub(card.name, card.source.repo, str(path))
     try:
         hf_hub_download(
             card.source.repo, card.source.path, repo_type="dataset", revision=card.source.revision, local_dir=into
         )
-    except UNREACHABLE as error:
-        raise BenchError(_unreachable(card.name, f"{card.source.repo} on huggingface.co", error, str(path))) from None
+    except FAILURES as error:
+        raise _failed(card.name, card.source.repo, error) from None
     try:
         _verify(path, card.sha256, card.name)
     except BenchError:
@@ -47,12 +49,12 @@ def fetch_backbone(backbone: Backbone) -> str:
     except BackboneError:
         if backbone.repo is None:
             raise
+        _require_hub(backbone.name, backbone.repo, "the cache at HF_HOME")
         try:
             for name in backbone.files:
                 hf_hub_download(backbone.repo, name, revision=backbone.revision)
-        except UNREACHABLE as error:
-            place = f"{backbone.repo} on huggingface.co"
-            raise BenchError(_unreachable(backbone.name, place, error, "HF_HOME")) from None
+        except FAILURES as error:
+            raise _failed(backbone.name, backbone.repo, error) from None
         paths, how = locate(backbone), "fetched"
     for name, path in paths.items():
         _verify(path, [backbone.files[name]], backbone.name)
@@ -67,8 +69,28 @@ def _verify(path: Path, accepted: Iterable[str], name: str) -> None:
         raise BenchError(f"{name}: {path} has SHA-256 {got[:8]}, expected {wanted[0][:8]}; delete it and fetch again")
 
 
-def _unreachable(name: str, place: str, error: Exception, instead: str) -> str:
+def _require_hub(name: str, repo: str, instead: str) -> None:
+    """Ask once whether the hub answers at all: without network its client would try for half a minute a file."""
+    reason = _hub_silence()
+    if reason:
+        raise BenchError(
+            f"{name}: could not reach {repo} at {constants.ENDPOINT} ({reason}); check the network, or bring the file "
+            f"to {instead} by hand"
+        )
+
+
+@lru_cache
+def _hub_silence() -> str | None:
+    """Why the hub does not answer; None if it does."""
+    if constants.is_offline_mode():
+        return "HF_HUB_OFFLINE is set"
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:  # whatever the HTTP client of the day raises
+        return str(error) or type(error).__name__
+    return None
+
+
+def _failed(name: str, repo: str, error: Exception) -> BenchError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return (
-        f"{name}: could not reach {place} ({reason[:120]}); check the network, or bring the file to {instead} by hand"
-    )
+    return BenchError(f"{name}: {repo} at {constants.ENDPOINT} did not give the file ({reason[:160]}); try again")

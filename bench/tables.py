@@ -295,7 +295,9 @@ def _as_latex(table: Table) -> str:
     models = [_latex(registry.title(model)) for model in table.models]
     pairs = [f"\\multicolumn{{2}}{{c}}{{{title}}}" for title in models]
     rules = [f"\\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(models))]
-    notes = " ".join(f"\\textsuperscript{{{number}}} {_latex(note)}." for number, note in enumerate(table.notes, 1))
+    notes = " ".join(
+        f"\\textsuperscript{{{number}}} {_latex(note.rstrip('.'))}." for number, note in enumerate(table.notes, 1)
+    )
     caption = f"{_latex(table.title)}. {_latex(table.caption)} Best in bold, second underlined. {notes}".rstrip()
     return "\n".join(
         [

@@ -20,7 +20,7 @@ from bench.series import DataError, file_of, load_series
 from bench.spec import BenchError, DatasetCard, parse
 from bench.suite import CARDS, cards
 
-MakeCard = Callable[..., DatasetCard]
+WriteCard = Callable[..., DatasetCard]
 
 NAMES = ["ECL", "EPF", "ETTh1", "ETTh2", "ETTm1", "ETTm2", "Exchange", "ILI", "Traffic", "Weather"]
 
@@ -67,7 +67,7 @@ TOY = {
 
 
 @pytest.fixture
-def make_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeCard:
+def write_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteCard:
     """Writes a data file below a BENCH_DATA of the test's own, and makes the card that describes it."""
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
 
@@ -158,10 +158,10 @@ REMEDY = re.compile(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_refused_with_the_data_set_the_file_and_what_is_wrong(
-    make_card: MakeCard, damage: str
+    write_card: WriteCard, damage: str
 ) -> None:
     content, changes, words = DAMAGES[damage]
-    card = make_card(content, **changes)
+    card = write_card(content, **changes)
     message = refusal(card)
     assert message.startswith("Toy: ")
     assert str(file_of(card)) in message
@@ -170,30 +170,30 @@ def test_a_damaged_file_is_refused_with_the_data_set_the_file_and_what_is_wrong(
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_refusal_says_what_to_do_after_a_semicolon(make_card: MakeCard, damage: str) -> None:
+def test_a_refusal_says_what_to_do_after_a_semicolon(write_card: WriteCard, damage: str) -> None:
     content, changes, _ = DAMAGES[damage]
-    assert REMEDY.search(refusal(make_card(content, **changes)))
+    assert REMEDY.search(refusal(write_card(content, **changes)))
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_refusal_is_one_short_line_and_comes_without_warnings(make_card: MakeCard, damage: str) -> None:
+def test_a_refusal_is_one_short_line_and_comes_without_warnings(write_card: WriteCard, damage: str) -> None:
     content, changes, _ = DAMAGES[damage]
-    card = make_card(content, **changes)
+    card = write_card(content, **changes)
     message = " ".join(refusal(card).replace(str(file_of(card)), "").split())
     assert len(message) < 400
     assert message.isprintable()
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_no_junk_ends_in_a_traceback(make_card: MakeCard, seed: int) -> None:
+def test_no_junk_ends_in_a_traceback(write_card: WriteCard, seed: int) -> None:
     random = np.random.default_rng(seed)
     tail = random.bytes(5000) if seed % 2 else bytes(random.choice(list(b',"\r\n\x00;1a'), 5000).tolist())
-    refusal(make_card(b"date,load,price\n" * (seed % 4 > 1) + tail))
+    refusal(write_card(b"date,load,price\n" * (seed % 4 > 1) + tail))
 
 
-def test_an_intact_file_is_read_in_its_own_units(make_card: MakeCard) -> None:
-    card = make_card(INTACT)
+def test_an_intact_file_is_read_in_its_own_units(write_card: WriteCard) -> None:
+    card = write_card(INTACT)
     series = load_series(card)
     assert series.card == card
     assert series.values.dtype == np.float64
@@ -201,13 +201,13 @@ def test_an_intact_file_is_read_in_its_own_units(make_card: MakeCard) -> None:
     assert series.sha256 == hashlib.sha256(INTACT.encode()).hexdigest()
 
 
-def test_channels_come_in_the_order_of_the_card_whatever_the_order_of_the_file(make_card: MakeCard) -> None:
-    card = make_card(INTACT, channels=["price", "load"])
+def test_channels_come_in_the_order_of_the_card_whatever_the_order_of_the_file(write_card: WriteCard) -> None:
+    card = write_card(INTACT, channels=["price", "load"])
     np.testing.assert_array_equal(load_series(card).values, VALUES[:, ::-1])
 
 
-def test_a_number_of_channels_takes_every_column_but_the_stamps(make_card: MakeCard) -> None:
-    np.testing.assert_array_equal(load_series(make_card(INTACT, channels=2)).values, VALUES)
+def test_a_number_of_channels_takes_every_column_but_the_stamps(write_card: WriteCard) -> None:
+    np.testing.assert_array_equal(load_series(write_card(INTACT, channels=2)).values, VALUES)
 
 
 def test_an_absent_file_names_the_place_and_both_ways_to_bring_it(
@@ -240,33 +240,33 @@ def test_without_bench_data_files_are_looked_for_in_the_cache_of_the_project(mon
     assert file_of(card_with()) == CARDS / "cache" / "folder" / "toy.csv"
 
 
-def test_a_copy_with_other_line_ends_is_read_where_the_card_lists_its_hash(make_card: MakeCard) -> None:
+def test_a_copy_with_other_line_ends_is_read_where_the_card_lists_its_hash(write_card: WriteCard) -> None:
     copy = INTACT.replace("\n", "\r\n").encode()
     listed = [hashlib.sha256(INTACT.encode()).hexdigest(), hashlib.sha256(copy).hexdigest()]
-    series = load_series(make_card(copy, sha256=listed))
+    series = load_series(write_card(copy, sha256=listed))
     np.testing.assert_array_equal(series.values, VALUES)
     assert series.sha256 == listed[1]
-    assert "SHA-256" in refusal(make_card(copy, sha256=listed[:1]))
+    assert "SHA-256" in refusal(write_card(copy, sha256=listed[:1]))
 
 
-def test_irregular_steps_are_read_where_the_card_counts_them(make_card: MakeCard) -> None:
+def test_irregular_steps_are_read_where_the_card_counts_them(write_card: WriteCard) -> None:
     """As Weather: one stamp twice, and the gap beside it."""
     content = swapped("2020-01-01 03:00:00", "2020-01-01 02:00:00")
-    np.testing.assert_array_equal(load_series(make_card(content, irregular_steps=2)).values, VALUES)
-    assert "its card says 1" in refusal(make_card(content, irregular_steps=1))
+    np.testing.assert_array_equal(load_series(write_card(content, irregular_steps=2)).values, VALUES)
+    assert "its card says 1" in refusal(write_card(content, irregular_steps=1))
 
 
-def test_a_step_written_as_a_bare_unit_is_one_of_it(make_card: MakeCard) -> None:
-    np.testing.assert_array_equal(load_series(make_card(INTACT, step="h")).values, VALUES)
+def test_a_step_written_as_a_bare_unit_is_one_of_it(write_card: WriteCard) -> None:
+    np.testing.assert_array_equal(load_series(write_card(INTACT, step="h")).values, VALUES)
 
 
-def test_the_long_layout_is_laid_out_by_stamp_and_series(make_card: MakeCard) -> None:
-    np.testing.assert_array_equal(load_series(make_card(LONG, **LONG_CARD)).values, LONG_VALUES)
+def test_the_long_layout_is_laid_out_by_stamp_and_series(write_card: WriteCard) -> None:
+    np.testing.assert_array_equal(load_series(write_card(LONG, **LONG_CARD)).values, LONG_VALUES)
 
 
-def test_the_long_layout_may_list_its_rows_in_any_order(make_card: MakeCard) -> None:
+def test_the_long_layout_may_list_its_rows_in_any_order(write_card: WriteCard) -> None:
     header, *rows = LONG.splitlines(keepends=True)
-    card = make_card(header + "".join(rows[::2] + rows[1::2]), **LONG_CARD)
+    card = write_card(header + "".join(rows[::2] + rows[1::2]), **LONG_CARD)
     np.testing.assert_array_equal(load_series(card).values, LONG_VALUES)
 
 
@@ -389,13 +389,13 @@ def test_a_card_in_a_file_of_another_name_is_refused(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["ECL", "Traffic"])
-def test_files_as_wide_as_the_widest_data_sets_are_read(make_card: MakeCard, name: str) -> None:
+def test_files_as_wide_as_the_widest_data_sets_are_read(write_card: WriteCard, name: str) -> None:
     rows, own = 500, cards()[name]
     values = np.random.default_rng(0).integers(0, 5000, (rows, own.width)) / 8
     columns = [*map(str, range(own.width - 1)), "OT"]
     table = pd.DataFrame(values, columns=columns)
     table.insert(0, own.stamp, pd.date_range("2016-07-01 02:00:00", periods=rows, freq=own.step))
-    card = make_card(
+    card = write_card(
         table.to_csv(index=False),
         **own.model_dump(include={"name", "stamp", "step", "irregular_steps", "channels", "season", "split"}),
         rows=rows,
