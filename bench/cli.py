@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,10 +41,11 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def filters_of(arguments: argparse.Namespace) -> Filters:
+    from bench.spec import parse
     from bench.suite import Filters
 
     given = {name: getattr(arguments, name) for name in Filters.model_fields}
-    return Filters(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    return parse(Filters, given, "filters")
 
 
 def guarded(
@@ -58,7 +60,7 @@ def guarded(
         return action(arguments)
     except (BenchError, BackboneError) as error:
         if arguments.debug:
-            raise
+            traceback.print_exc()
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return UNUSABLE
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
+import random
 import resource
 import subprocess
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -55,7 +57,7 @@ def _run(
     task = spec.task
     own = series[task.dataset]
     parts = split_windows(own.card, standardized(own, device), task.context, task.horizon, task.train_fraction)
-    torch.manual_seed(spec.seed)
+    seed_everything(spec.seed)
     model = build(spec, own).to(device)
     trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, report)
     flops = _flops(model, parts["val"], spec.train.precision)
@@ -98,6 +100,13 @@ def build(spec: RunSpec, series: Series) -> nn.Module:
     model_class = registry.load(spec.model)
     model: nn.Module = model_class(shape, registry.make_options(spec.model, model_class, spec.options))
     return model
+
+
+def seed_everything(seed: int) -> None:
+    """Every source of randomness that a model may draw from; the order of batches has a generator of its own."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def pick_device(name: str) -> torch.device:

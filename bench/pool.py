@@ -68,11 +68,12 @@ def check_ready(specs: list[RunSpec], console: Console) -> None:
     for spec in specs:
         for dataset in (spec.task.dataset, *spec.task.test_on):
             load_series(cards()[dataset])
-    for backbone in sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options}):
+    backbones = sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options})
+    for backbone in backbones:
         locate(find(backbone))
     for model in dict.fromkeys(spec.model for spec in specs):
         registry.load(model)
-    for backbone in sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options}):
+    for backbone in backbones:
         with console.status(f"reading {backbone} (converted once, half a minute)"):
             prepare(backbone)
 

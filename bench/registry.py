@@ -30,7 +30,7 @@ def canonical(name: str) -> str:
 
 def title(name: str) -> str:
     """What tables call the model."""
-    return MODELS[name].title if name in MODELS else name.partition(":")[2]
+    return MODELS[name].title if name in MODELS else name
 
 
 def uses_backbone(name: str) -> bool:
@@ -58,7 +58,10 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
 
 
 def code_digest(name: str) -> str | None:
-    """SHA-256 of the file of a user's own model; None for the registry's. Finds the file without running it."""
+    """SHA-256 of the file of a user's own model; None for the registry's.
+
+    Finds the file without running it (but Python runs the packages that it lies in).
+    """
     if name in MODELS:
         return None
     module = name.partition(":")[0]
@@ -68,8 +71,12 @@ def code_digest(name: str) -> str | None:
         found = importlib.util.find_spec(module)
     except ImportError:
         found = None
-    if found is None or not found.origin:
-        raise BenchError(f"model {name}: no module {module!r} in {Path.cwd()} or on PYTHONPATH")
+    except (Exception, SystemExit) as error:
+        raise BenchError(
+            f"model {name}: importing what {module} lies in failed: {type(error).__name__}: {error}"
+        ) from error
+    if found is None or not found.has_location or not found.origin:
+        raise BenchError(f"model {name}: no module {module!r} that is a file in {Path.cwd()} or on PYTHONPATH")
     return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
 
 
@@ -78,7 +85,7 @@ def load(name: str) -> type:
     module, _, attribute = (MODELS[name].target if name in MODELS else name).partition(":")
     try:
         imported = importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BenchError(f"model {name}: importing {module} failed: {type(error).__name__}: {error}") from error
     if not isinstance(getattr(imported, attribute, None), type):
         raise BenchError(f"model {name}: module {module} has no class {attribute}")

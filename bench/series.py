@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,81 +52,93 @@ def load_series(card: DatasetCard) -> Series:
 
 @lru_cache
 def _load(card: DatasetCard, path: Path) -> Series:
+    fetch = f"run 'python -m bench fetch --suite quick --datasets {card.name}'"
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(
-            f"{card.name}: no file {path}; run 'python -m bench fetch --suite quick --datasets {card.name}', or set "
-            "BENCH_DATA to the folder that has it"
-        ) from None
+        raise DataError(f"{card.name}: no file {path}; {fetch}, or set BENCH_DATA to the folder that has it") from None
     except OSError as error:
-        raise DataError(f"{card.name}: cannot read {path}: {error}") from None
+        raise DataError(f"{card.name}: cannot read {path}: {error}; make it readable, or set BENCH_DATA") from None
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 not in card.sha256:
         raise DataError(
-            f"{card.name}: {path} has SHA-256 {sha256[:8]}, its card says {card.sha256[0][:8]}; "
-            f"delete it and run 'python -m bench fetch --suite quick --datasets {card.name}'"
+            f"{card.name}: {path} has SHA-256 {sha256[:8]}, its card says {card.sha256[0][:8]}; delete it and {fetch}"
         )
-    return Series(card, _values(card, path, _table(card, path, content)), sha256)
+    try:
+        return Series(card, _values(card, _table(card, content)), sha256)
+    except _MismatchError as error:
+        raise DataError(f"{card.name}: {path} {error}; mend the file, or its card datasets/{card.name}.toml") from None
 
 
-def _table(card: DatasetCard, path: Path, content: bytes) -> pd.DataFrame:
+class _MismatchError(Exception):
+    """What is wrong with a file, in the words that follow its path."""
+
+
+def _table(card: DatasetCard, content: bytes) -> pd.DataFrame:
     """The file as one row per stamp: the stamps as index, the card's channels as columns."""
     try:
         table = pd.read_csv(io.BytesIO(content), encoding_errors="replace")
     except (ValueError, pd.errors.ParserError) as error:
-        raise DataError(f"{card.name}: {path} is not a CSV table: {error}") from None
+        raise _MismatchError(f"is not a CSV table: {str(error)[:160]}") from None
     if card.stamp not in table:
-        raise DataError(f"{card.name}: {path} has no column {card.stamp!r}; it begins {list(table.columns[:4])}")
+        begins = ", ".join(str(name)[:20] for name in table.columns[:4])
+        raise _MismatchError(f"has no column {card.stamp!r}; it begins {begins!r}")
     if "unique_id" in table:  # Nixtla's long layout: channels are called series:column
         try:
             table = table.pivot(index=card.stamp, columns="unique_id")
         except ValueError as error:
-            raise DataError(f"{card.name}: {path} cannot be laid out by stamp and unique_id: {error}") from None
+            raise _MismatchError(f"cannot be laid out by {card.stamp} and unique_id: {error}") from None
         table.columns = pd.Index([f"{series}:{column}" for column, series in table.columns])
     else:
         table = table.set_index(card.stamp)
     if isinstance(card.channels, int):
         if table.shape[1] != card.channels:
-            raise DataError(f"{card.name}: {path} has {table.shape[1]} channels, its card says {card.channels}")
+            raise _MismatchError(f"has {table.shape[1]} channels, its card says {card.channels}")
         return table
     absent = [channel for channel in card.channels if channel not in table]
     if absent:
-        raise DataError(
-            f"{card.name}: {path} has no column {absent[0]!r}; its card lists {len(card.channels)} channels"
-        )
+        raise _MismatchError(f"has no column {absent[0]!r}, one of the {len(card.channels)} that its card names")
     return table[list(card.channels)]
 
 
-def _values(card: DatasetCard, path: Path, table: pd.DataFrame) -> np.ndarray:
+def _values(card: DatasetCard, table: pd.DataFrame) -> np.ndarray:
     """The channels as float64, once rows, stamps and values are found to be as the card says."""
     if len(table) != card.rows:
-        raise DataError(f"{card.name}: {path} has {len(table)} rows, its card says {card.rows}")
-    try:
-        stamps = pd.to_datetime(pd.Series(table.index))
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{card.name}: {path}: column {card.stamp!r} holds no time stamps: {error}") from None
+        raise _MismatchError(f"has {len(table)} rows, its card says {card.rows}")
+    stamps = _stamps(card, table)
+    numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    rows, columns = np.nonzero(~np.isfinite(numbers))
+    if len(rows):
+        column, stamp = table.columns[columns[0]], stamps.iloc[rows[0]]
+        first = str(table.iloc[rows[0], columns[0]])[:40]
+        raise _MismatchError(
+            f"has {len(rows)} values that are missing, infinite or no numbers, the first in column {column!r} at "
+            f"{stamp} ({first})"
+        )
+    return numbers
+
+
+def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
+    """The time stamps, in order and as far apart as the card says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pandas tries format after format aloud; the error says enough
+        stamps = pd.to_datetime(pd.Series(table.index), errors="coerce")
+    unread = np.flatnonzero(stamps.isna())
+    if len(unread):
+        raise _MismatchError(
+            f"has {len(unread)} values in column {card.stamp!r} that are no time stamps, the first "
+            f"{str(table.index[unread[0]])[:40]!r} in row {unread[0] + 2}"
+        )
     steps = stamps.diff().iloc[1:]
     backward = np.flatnonzero(steps < pd.Timedelta(0))
     if len(backward):
-        raise DataError(
-            f"{card.name}: {path}: stamps are not in order at row {backward[0] + 2} ({stamps.iloc[backward[0] + 1]}); "
-            "sort the file by time"
-        )
+        row = backward[0] + 1
+        raise _MismatchError(f"has stamps that are not in order, the first in row {row + 2} ({stamps.iloc[row]})")
     odd = np.flatnonzero(steps != pd.Timedelta(card.step))
     if len(odd) != card.irregular_steps:
-        raise DataError(
-            f"{card.name}: {path}: {len(odd)} steps are not {card.step} (duplicate stamps or gaps), its card says "
-            f"{card.irregular_steps}; the first is at {stamps.iloc[(odd[0] if len(odd) else 0) + 1]}"
+        first = f"; the first is at {stamps.iloc[odd[0] + 1]}" if len(odd) else ""
+        raise _MismatchError(
+            f"has {len(odd)} steps that are not {card.step} (duplicate stamps or gaps), its card says "
+            f"{card.irregular_steps}{first}"
         )
-    try:
-        values = table.to_numpy(dtype=np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{card.name}: {path} holds values that are not numbers: {error}") from None
-    rows, columns = np.nonzero(~np.isfinite(values))
-    if len(rows):
-        raise DataError(
-            f"{card.name}: {path}: {len(rows)} values are missing or infinite, the first in column "
-            f"{table.columns[columns[0]]!r} at {stamps.iloc[rows[0]]}; fill or cut them"
-        )
-    return values
+    return stamps

@@ -23,6 +23,7 @@ PROTOCOL = 1
 
 Option = bool | int | float | str | None
 Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 MODEL_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*(:[A-Za-z_]\w*)?")
 
@@ -87,7 +88,7 @@ class Source(Frozen):
     """Where the file of a data set is: below the data directory, or inside an installed Python package."""
 
     path: str
-    package: str | None = None
+    package: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
     repo: str | None = None
     revision: str = "main"
 
@@ -111,11 +112,11 @@ class DatasetCard(Frozen):
     sha256: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Field(min_length=1)]
     """Accepted hashes of the file's exact bytes; several where versions circulate that hold the same numbers."""
     stamp: str
-    step: Annotated[str, Field(pattern=r"^[0-9]*(s|min|h|D)$")]
+    step: Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|min|h|D)$")]
     irregular_steps: Annotated[int, Field(ge=0)] = 0
     """How many steps of the authors' own file differ from `step` (duplicate stamps and gaps)."""
     rows: Positive
-    channels: Positive | tuple[str, ...]
+    channels: Positive | Annotated[tuple[str, ...], Field(min_length=1)]
     """Column names in order, or only their number where circulating copies damage the names."""
     season: Positive
     split: tuple[float, float, float]
@@ -131,6 +132,13 @@ class DatasetCard(Frozen):
         if not NAME.fullmatch(name):
             raise ValueError("must be letters, digits, '_' or '-', beginning with a letter")
         return name
+
+    @field_validator("channels")
+    @classmethod
+    def _each_once(cls, channels: int | tuple[str, ...]) -> int | tuple[str, ...]:
+        if isinstance(channels, tuple) and len(set(channels)) < len(channels):
+            raise ValueError("must name each column once")
+        return channels
 
     @model_validator(mode="after")
     def _split_fits(self) -> DatasetCard:
@@ -212,7 +220,7 @@ class RunSpec(Frozen):
     options: dict[str, Option]
     """Hyper-parameters with defaults resolved; for a user's own model only what the suite sets."""
     train: TrainConfig
-    seed: Annotated[int, Field(ge=0)]
+    seed: Seed
     code: str | None = None
     """SHA-256 of the file of a user's own model; None for the registry's models, which PROTOCOL covers."""
     protocol: int = PROTOCOL

@@ -26,9 +26,9 @@ class Store:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise BenchError(f"{path}: cannot be read: {error}") from None
-        result = parse_json(RunResult, text, f"{path}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BenchError(f"{path}: cannot be read: {error}; move it away and run again") from None
+        result = parse_json(RunResult, text, f"{path} (move it away and run again)")
         if result.spec != spec:
             raise BenchError(f"{path}: holds the record of another run; move it away and run again")
         return result

@@ -10,12 +10,13 @@ import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from bench import registry
 from bench.spec import (
+    NAME,
     ROOT,
     BenchError,
     DatasetCard,
@@ -23,12 +24,12 @@ from bench.spec import (
     Option,
     Positive,
     RunSpec,
+    Seed,
     Task,
     TrainConfig,
     UnknownName,
     parse,
 )
-from models import MODELS
 from models.pretrained import BACKBONES
 
 CARDS = ROOT / "datasets"
@@ -59,17 +60,17 @@ class ModelSettings(Change):
 class Suite(Frozen):
     """A grid: models x data sets x horizons x seeds."""
 
-    name: str
+    name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     title: str
     about: str
     """What a caption must say of it: budget, look-back, anything unusual."""
-    models: tuple[str, ...]
-    datasets: tuple[str, ...]
+    models: Annotated[tuple[str, ...], Field(min_length=1)]
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
     horizons: tuple[Positive, ...] | None = None
     """None: every horizon of each card."""
     context: Positive | None = None
     """None: the look-back of each card."""
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     backbone: str
     """Of the models that read a language model."""
     override: dict[str, ModelSettings] = {}
@@ -82,7 +83,7 @@ class Filters(Frozen):
     models: tuple[str, ...] | None = None
     datasets: tuple[str, ...] | None = None
     horizons: tuple[int, ...] | None = None
-    seeds: tuple[int, ...] | None = None
+    seeds: tuple[Seed, ...] | None = None
     backbone: str | None = None
 
 
@@ -96,12 +97,12 @@ def load_suite(name: str) -> Suite:
     if not name.endswith(".toml") and name not in suite_names():
         raise UnknownName("suite", name, suite_names())
     suite = parse(Suite, {"name": path.stem, **_read_toml(path)}, str(path))
-    for model in (*suite.models, *(key for key in suite.override if key != "all")):
+    for model in suite.models:
         registry.canonical(model)
     for dataset in suite.datasets:
         _canonical_card(dataset)
     _check_backbone(suite.backbone, str(path))
-    return suite
+    return suite.model_copy(update={"override": _canonical_settings(suite.override, "all", str(path))})
 
 
 @lru_cache
@@ -174,10 +175,28 @@ def _applies(when: Setting, task: Task, backbone: str) -> bool:
 @lru_cache
 def _settings() -> dict[str, ModelSettings]:
     read = {name: parse(ModelSettings, table, f"{SETTINGS}: {name}") for name, table in _read_toml(SETTINGS).items()}
-    for name in read:
-        if name != "default" and name not in MODELS:
-            raise UnknownName("model", name, list(MODELS), str(SETTINGS))
-    return read
+    return _canonical_settings(read, "default", str(SETTINGS))
+
+
+def _canonical_settings(given: dict[str, ModelSettings], common: str, place: str) -> dict[str, ModelSettings]:
+    """The same with every name as it is registered; unknown ones are refused. `common` is the table for all models."""
+    for settings in given.values():
+        for when in settings.when:
+            for backbone in when.backbones or ():
+                _check_backbone(backbone, place)
+    return {
+        name if name == common else registry.canonical(name): settings.model_copy(
+            update={
+                "when": tuple(
+                    when.model_copy(update={"datasets": tuple(_canonical_card(each).name for each in when.datasets)})
+                    if when.datasets
+                    else when
+                    for when in settings.when
+                )
+            }
+        )
+        for name, settings in given.items()
+    }
 
 
 def _canonical_card(name: str) -> DatasetCard:

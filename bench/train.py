@@ -86,6 +86,8 @@ def fit(
         if not math.isfinite(train_loss):
             raise TrainingDiverged(f"the training loss is {train_loss} in epoch {len(curve) + 1}")
         score = evaluate(model, val, config.precision).of(config.loss)
+        if not math.isfinite(score):
+            raise TrainingDiverged(f"the validation score is {score} after epoch {len(curve) + 1}")
         lr = plan.lr(step - 1)
         curve.append(
             Epoch(
@@ -100,8 +102,6 @@ def fit(
         if score < best_score:
             best_epoch, best_score = len(curve), score
             best = [state.detach().clone() for state in _state(model)]
-    if not best:
-        raise TrainingDiverged(f"the validation score was never a number: {curve[-1].val_loss}")
     with torch.no_grad():
         for state, kept in zip(_state(model), best, strict=True):
             state.copy_(kept)

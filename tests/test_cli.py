@@ -369,6 +369,7 @@ BAD_SUITES = {
         ["'gpt3'", "gpt2"],
     ),
     "unknown table": ("[overide.dlinear]\ntrain = { lr = 1.0 }", ["tiny.toml", "'overide'", "nearest: override"]),
+    "name that leads out of reports": ('name = "../../evil"', ["tiny.toml", "name", "../../evil"]),
     "invalid TOML": ("[override.dlinear\ntrain = { lr = 1.0 }", ["tiny.toml", "not valid TOML", "line 8"]),
 }
 

@@ -113,40 +113,44 @@ DAMAGES = {
     "too many channels": (INTACT, {"channels": 1}, ["2 channels", "its card says 1"]),
     "too few rows": (INTACT, {"rows": 7}, ["6 rows", "its card says 7"]),
     "too many rows": (INTACT, {"rows": 5}, ["6 rows", "its card says 5"]),
-    "a missing value": (swapped("3.5,-30", "3.5,"), {}, ["1 value", "'price'", "2020-01-01 02:00:00", "fill or cut"]),
-    "nan": (swapped("3.5", "nan"), {}, ["1 value", "'load'", "2020-01-01 02:00:00", "fill or cut"]),
-    "infinity": (swapped("-40", "inf"), {}, ["infinite", "'price'", "2020-01-01 03:00:00", "fill or cut"]),
-    "minus infinity": (swapped("-40", "-inf"), {}, ["infinite", "'price'", "2020-01-01 03:00:00", "fill or cut"]),
-    "text among numbers": (swapped("-40", "closed"), {}, ["not numbers", "closed", "'price'"]),
-    "unsorted stamps": (UNSORTED, {}, ["not in order", "row 4", "2020-01-01 02:00:00", "sort the file by time"]),
+    "a missing value": (swapped("3.5,-30", "3.5,"), {}, ["1 value", "'price'", "2020-01-01 02:00:00", "mend the file"]),
+    "nan": (swapped("3.5", "nan"), {}, ["1 value", "'load'", "2020-01-01 02:00:00", "mend the file"]),
+    "infinity": (swapped("-40", "inf"), {}, ["infinite", "'price'", "2020-01-01 03:00:00", "mend the file"]),
+    "minus infinity": (swapped("-40", "-inf"), {}, ["infinite", "'price'", "2020-01-01 03:00:00", "mend the file"]),
+    "text among numbers": (swapped("-40", "closed"), {}, ["no numbers", "closed", "'price'"]),
+    "unsorted stamps": (UNSORTED, {}, ["not in order", "row 5", "2020-01-01 02:00:00", "mend the file"]),
     "a stamp twice": (
         swapped("2020-01-01 03:00:00", "2020-01-01 02:00:00"),
         {},
-        ["2 steps are not 1h", "duplicate", "its card says 0", "2020-01-01 02:00:00"],
+        ["2 steps that are not 1h", "duplicate", "its card says 0", "2020-01-01 02:00:00"],
     ),
     "a gap": (
         swapped("2020-01-01 05:00:00", "2020-01-01 06:00:00"),
         {},
-        ["1 steps are not 1h", "gap", "its card says 0", "2020-01-01 06:00:00"],
+        ["1 steps that are not 1h", "gap", "its card says 0", "2020-01-01 06:00:00"],
     ),
-    "fewer irregular steps than told": (INTACT, {"irregular_steps": 1}, ["0 steps are not 1h", "its card says 1"]),
+    "fewer irregular steps than told": (INTACT, {"irregular_steps": 1}, ["0 steps that are not 1h", "its card says 1"]),
     "stamps that are no dates": (
         re.sub(r"2020-01-01 0(\d):00:00", r"row number \1", INTACT),
         {},
-        ["column 'date'", "no time stamps"],
+        ["column 'date'", "no time stamps", "row number"],
     ),
-    "stamps that only count": (re.sub(r"2020-01-01 0(\d):00:00", r"\1", INTACT), {}, ["steps are not 1h"]),
-    "an empty cell among the stamps": (swapped("2020-01-01 03:00:00", ""), {}, ["2 steps are not 1h"]),
+    "stamps that only count": (re.sub(r"2020-01-01 0(\d):00:00", r"\1", INTACT), {}, ["steps that are not 1h"]),
+    "an empty cell among the stamps": (swapped("2020-01-01 03:00:00", ""), {}, ["no time stamps", "row 5"]),
     "an empty file": (b"", {}, ["not a CSV table"]),
     "a header alone": ("date,load,price\n", {}, ["0 rows", "its card says 6"]),
     "binary junk": (JUNK, {}, ["Toy"]),
     "a compressed file": (gzip.compress(INTACT.encode(), mtime=0), {}, ["Toy"]),
     "zeros": (bytes(1000), {}, ["Toy"]),
-    "a stamp twice for one series": (LONG + "north,2020-01-01 02:00:00,-4,-40,3\n", LONG_CARD, ["stamp", "unique_id"]),
+    "a stamp twice for one series": (
+        LONG + "north,2020-01-01 02:00:00,-4,-40,3\n",
+        LONG_CARD,
+        ["ds and unique_id", "duplicate"],
+    ),
     "a series that lacks a stamp": (
         LONG.replace("north,2020-01-01 01:00:00,-2,-20,3\n", ""),
         LONG_CARD,
-        ["1 values are missing", "'north:y'", "2020-01-01 01:00:00"],
+        ["1 values that are missing", "'north:y'", "2020-01-01 01:00:00"],
     ),
     "no such series": (LONG, {**LONG_CARD, "channels": ("west:y",)}, ["no column 'west:y'"]),
 }
@@ -227,11 +231,10 @@ def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path, monkeypatc
     assert f"Toy: cannot read {tmp_path / 'folder' / 'toy.csv'}" in refusal(card_with())
 
 
-@pytest.mark.parametrize("package", ["no_such_package_here", "no_such_package_here.data"])
-def test_a_package_that_is_not_installed_is_named_with_the_way_to_install_it(package: str) -> None:
-    message = refusal(card_with(source={"path": "toy.csv", "package": package}))
+def test_a_package_that_is_not_installed_is_named_with_the_way_to_install_it() -> None:
+    message = refusal(card_with(source={"path": "toy.csv", "package": "no_such_package_here"}))
     assert message.startswith("Toy: ")
-    assert repr(package) in message
+    assert "'no_such_package_here'" in message
     assert "run_all.sh" in message
 
 
@@ -254,10 +257,6 @@ def test_irregular_steps_are_read_where_the_card_counts_them(write_card: WriteCa
     content = swapped("2020-01-01 03:00:00", "2020-01-01 02:00:00")
     np.testing.assert_array_equal(load_series(write_card(content, irregular_steps=2)).values, VALUES)
     assert "its card says 1" in refusal(write_card(content, irregular_steps=1))
-
-
-def test_a_step_written_as_a_bare_unit_is_one_of_it(write_card: WriteCard) -> None:
-    np.testing.assert_array_equal(load_series(write_card(INTACT, step="h")).values, VALUES)
 
 
 def test_the_long_layout_is_laid_out_by_stamp_and_series(write_card: WriteCard) -> None:
