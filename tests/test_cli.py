@@ -639,7 +639,7 @@ def test_a_users_own_model_is_trained_and_is_a_column_of_the_table(grid: Grid) -
     evaluation = record["evaluations"][0]
     assert table["rows"]["EPF"][:2] == [evaluation["mse"], evaluation["mae"]]
     header = bench(*words, *models, cwd=folder).stdout.splitlines()[2]
-    assert header.split() == ["Mine", "Repeat", "last"]
+    assert header.split() == ["mymodel:Mine", "Repeat", "last"]
 
 
 def test_editing_the_file_of_a_users_own_model_makes_its_run_missing_again(grid: Grid, tmp_path: Path) -> None:
