@@ -28,7 +28,10 @@ class Store:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise BenchError(f"{path}: cannot be read: {error}; move it away and run again") from None
-        result = parse_json(RunResult, text, f"{path} (move it away and run again)")
+        try:
+            result = parse_json(RunResult, text, str(path))
+        except BenchError as error:
+            raise BenchError(f"{error}; move it away and run again") from None
         if result.spec != spec:
             raise BenchError(f"{path}: holds the record of another run; move it away and run again")
         return result
