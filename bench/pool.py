@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 from bench import registry
+from bench.data import split_windows
 from bench.execute import run_one
 from bench.series import load_series
 from bench.spec import RunResult, RunSpec
@@ -64,10 +65,12 @@ def run_all(specs: list[RunSpec], store: Store, device: torch.device, rerun: Rer
 
 
 def check_ready(specs: list[RunSpec], console: Console) -> None:
-    """Verify every data file, import every model, verify (and convert, once) every backbone the specs need."""
+    """Verify every data file and that it holds windows, import every model, verify (and convert) every backbone."""
     for spec in specs:
-        for dataset in (spec.task.dataset, *spec.task.test_on):
-            load_series(cards()[dataset])
+        task = spec.task
+        for card in (cards()[name] for name in (task.dataset, *task.test_on)):
+            load_series(card)
+            split_windows(card, torch.empty(card.rows, 1), task.context, task.horizon, task.train_fraction)
     backbones = sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options})
     for backbone in backbones:
         locate(find(backbone))

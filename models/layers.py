@@ -13,6 +13,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+FEW_TOKENS = 64
+"""Up to here attention over materialised scores trains faster than fused kernels on a CPU; beyond, memory decides."""
+
 Windows = Float[Tensor, "b l c"]
 Forecast = Float[Tensor, "b h c"]
 
@@ -44,10 +47,7 @@ def split_patches(x: Windows, patch: int, stride: int) -> Float[Tensor, "s n p"]
 
 
 class Attention(nn.Module):
-    """Multi-head attention with separate linear maps for queries, keys, values and output.
-
-    Scores are materialised: with the few tokens a window has, that is faster in training than a fused kernel on a CPU.
-    """
+    """Multi-head attention with separate linear maps for queries, keys and values; the caller maps the output."""
 
     def __init__(self, width: int, source_width: int, inner: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -65,7 +65,11 @@ class Attention(nn.Module):
             return rearrange(self._mix(q, k, v), "heads (b n) e -> b n (heads e)", b=len(tokens))
         q = rearrange(self.query(tokens), "b n (heads e) -> b heads n e", heads=heads)
         k, v = (rearrange(read(source), "b m (heads e) -> b heads m e", heads=heads) for read in (self.key, self.value))
-        return rearrange(self._mix(q, k, v), "b heads n e -> b n (heads e)")
+        if tokens.shape[1] > FEW_TOKENS:
+            mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        else:
+            mixed = self._mix(q, k, v)
+        return rearrange(mixed, "b heads n e -> b n (heads e)")
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)

@@ -40,12 +40,14 @@ def tiny_gpt2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[GPT2Mode
     return model, folder
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_hidden_states_equal_transformers_gpt2_tap_by_tap(tiny_gpt2: tuple[GPT2Model, Path], count: int) -> None:
+@pytest.mark.parametrize(("count", "length"), [(1, 12), (2, 12), (3, 12), (3, 70)])
+def test_hidden_states_equal_transformers_gpt2_tap_by_tap(
+    tiny_gpt2: tuple[GPT2Model, Path], count: int, length: int
+) -> None:
     theirs, _ = tiny_gpt2
     theirs.h = theirs.h[:count]
     theirs.config.n_layer = count
-    tokens = torch.randn(5, 12, 128)
+    tokens = torch.randn(5, length, 128)
     with torch.no_grad():
         expected = theirs(inputs_embeds=tokens, output_hidden_states=True).hidden_states
         states = Blocks("gpt2", count).eval()(tokens)
@@ -156,6 +158,18 @@ def test_the_converted_smollm2_still_speaks() -> None:
         for prompt, continuation in (("The capital of France is", " Paris"), ("one, two, three, four,", " five")):
             states = blocks(words[tokenize(SMOLLM2, prompt)][None])
             assert int((states[-1][0, -1] @ words.T).argmax()) == tokenize(SMOLLM2, continuation)[0]
+
+
+@pytest.mark.parametrize("length", [12, 70])
+def test_hidden_states_equal_transformers_llama_tap_by_tap(length: int) -> None:
+    blocks = Blocks(SMOLLM2, 3).eval()
+    tokens = 0.1 * torch.randn(4, length, blocks.width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        states = blocks(tokens)
+        blocks.model.set_attn_implementation("eager")
+        expected = blocks.model(inputs_embeds=tokens, output_hidden_states=True).hidden_states
+    for ours, reference in zip(states, expected, strict=True):
+        assert torch.allclose(ours, reference, atol=1e-4)
 
 
 def test_the_converted_tensors_are_the_dequantised_ones_of_the_gguf_file() -> None:

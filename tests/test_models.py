@@ -174,7 +174,8 @@ def test_dlinear_splits_trend_and_remainder_as_a_plain_moving_average_does() -> 
     assert np.allclose(model(x)[0].detach().numpy(), expected, atol=1e-4)
 
 
-def test_itransformer_equals_torchs_own_encoder_with_the_same_weights() -> None:
+@pytest.mark.parametrize("channels", [3, 70])  # few tokens, and more than models.layers.FEW_TOKENS
+def test_itransformer_equals_torchs_own_encoder_with_the_same_weights(channels: int) -> None:
     model = build("itransformer").eval()
     theirs = nn.Sequential(
         *(nn.TransformerEncoderLayer(16, 4, 32, 0.1, activation="gelu", batch_first=True) for _ in model.encoder)
@@ -190,7 +191,7 @@ def test_itransformer_equals_torchs_own_encoder_with_the_same_weights() -> None:
         ]  # fmt: skip
         for to, source in pairs:
             to.load_state_dict(source.state_dict())
-    tokens = torch.randn(4, 3, 16)
+    tokens = torch.randn(4, channels, 16)
     with torch.no_grad():
         assert torch.allclose(model.encoder(tokens), theirs(tokens), atol=1e-5)
 
