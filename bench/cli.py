@@ -52,17 +52,18 @@ def guarded(
     parser: argparse.ArgumentParser, words: list[str] | None, action: Callable[[argparse.Namespace], int]
 ) -> int:
     """Parse, act, and turn what the user can mend into one line on stderr and exit code 2."""
-    arguments = parser.parse_args(words)
-    from bench.spec import BenchError
-    from models.pretrained import BackboneError
-
     try:
-        return action(arguments)
-    except (BenchError, BackboneError) as error:
-        if arguments.debug:
-            traceback.print_exc()
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return UNUSABLE
+        arguments = parser.parse_args(words)
+        from bench.spec import BenchError
+        from models.pretrained import BackboneError
+
+        try:
+            return action(arguments)
+        except (BenchError, BackboneError) as error:
+            if arguments.debug:
+                traceback.print_exc()
+            print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+            return UNUSABLE
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; nothing finished is lost, start it again", file=sys.stderr)
         return INTERRUPTED

@@ -8,12 +8,9 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import constants, get_session, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from bench.spec import BenchError, DatasetCard
 from models.pretrained import Backbone, BackboneError, locate
-
-FAILURES = (HfHubHTTPError, LocalEntryNotFoundError, OSError)
 
 
 def fetch_data(card: DatasetCard, path: Path) -> str:
@@ -22,7 +19,10 @@ def fetch_data(card: DatasetCard, path: Path) -> str:
     Downloads resume where they broke off. Raises BenchError naming what could not be reached or does not fit.
     """
     if path.is_file():
-        _verify(path, card.sha256, card.name)
+        try:
+            _verify(path, card.sha256, card.name)
+        except BenchError as error:
+            raise BenchError(f"{error}; delete it and fetch again") from None
         return f"{card.name}: here, verified ({path})"
     if card.source.repo is None:
         raise BenchError(f"{card.name}: no file {path}, and its card names no place to fetch it from; put it there")
@@ -32,13 +32,13 @@ def fetch_data(card: DatasetCard, path: Path) -> str:
         hf_hub_download(
             card.source.repo, card.source.path, repo_type="dataset", revision=card.source.revision, local_dir=into
         )
-    except FAILURES as error:
+    except Exception as error:  # the hub client and its transports raise what they like
         raise _failed(card.name, card.source.repo, error) from None
     try:
         _verify(path, card.sha256, card.name)
-    except BenchError:
+    except BenchError as error:
         path.unlink()
-        raise
+        raise BenchError(f"{error}; it was deleted: the repository holds another version than the card") from None
     return f"{card.name}: fetched and verified ({path})"
 
 
@@ -53,11 +53,14 @@ def fetch_backbone(backbone: Backbone) -> str:
         try:
             for name in backbone.files:
                 hf_hub_download(backbone.repo, name, revision=backbone.revision)
-        except FAILURES as error:
+        except Exception as error:  # the hub client and its transports raise what they like
             raise _failed(backbone.name, backbone.repo, error) from None
         paths, how = locate(backbone), "fetched"
     for name, path in paths.items():
-        _verify(path, [backbone.files[name]], backbone.name)
+        try:
+            _verify(path, [backbone.files[name]], backbone.name)
+        except BenchError as error:
+            raise BenchError(f"{error}; delete it and fetch again") from None
     return f"{backbone.name}: {how}, verified" if paths else f"{backbone.name}: random weights, nothing to fetch"
 
 
@@ -66,7 +69,7 @@ def _verify(path: Path, accepted: Iterable[str], name: str) -> None:
         got = hashlib.file_digest(file, "sha256").hexdigest()
     wanted = list(accepted)
     if got not in wanted:
-        raise BenchError(f"{name}: {path} has SHA-256 {got[:8]}, expected {wanted[0][:8]}; delete it and fetch again")
+        raise BenchError(f"{name}: {path} has SHA-256 {got[:8]}, expected {wanted[0][:8]}")
 
 
 def _require_hub(name: str, repo: str, instead: str) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from bench.data import Windows
 from bench.spec import BenchError
 
-SERIES_PER_BATCH = {"cpu": 512, "cuda": 16384}
+SERIES_PER_BATCH = {"cpu": 512, "cuda": 4096}
 """An evaluation batch holds this many series (windows times channels). Fixed: equal runs are equal to the bit."""
 
 

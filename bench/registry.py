@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.spec import MODEL_NAME, BenchError, Option, UnknownName
 from models import MODELS
+from models.pretrained import BACKBONES
 
 
 def canonical(name: str) -> str:
@@ -54,7 +55,22 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
     except ValidationError as error:
         first = error.errors()[0]
         raise BenchError(f"{place}: option {name}.{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
+    _check_blocks(resolved, f"{place}: model {name}")
     return resolved
+
+
+def _check_blocks(options: dict[str, Option], place: str) -> None:
+    """Blocks and taps must exist in the backbone."""
+    if "backbone" not in options:
+        return
+    name, blocks = str(options["backbone"]), int(options["blocks"] or 0)
+    if name not in BACKBONES:
+        raise UnknownName("backbone", name, list(BACKBONES), place)
+    if not 1 <= blocks <= BACKBONES[name].blocks:
+        raise BenchError(f"{place}: option blocks is {blocks}; {name} has 1 to {BACKBONES[name].blocks}")
+    for tap in ("local_tap", "global_tap"):
+        if tap in options and not 0 <= int(options[tap] or 0) <= blocks:
+            raise BenchError(f"{place}: option {tap} is {options[tap]}; with {blocks} blocks it is 0 to {blocks}")
 
 
 def code_digest(name: str) -> str | None:

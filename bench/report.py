@@ -41,7 +41,7 @@ def _report(arguments: argparse.Namespace) -> int:
     """Print or write; 1 if planned cells are missing, unless --partial."""
     store = Store(arguments.results)
     filters = filters_of(arguments)
-    suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, filters)
+    suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store)
     planned = _planned(suite, filters, store)
     made = [make(planned, suite.about) for name, make in TABLES.items() if arguments.table in (None, name)]
     if arguments.table:
@@ -55,12 +55,11 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0 if complete or arguments.partial else 1
 
 
-def _default_suite(store: Store, filters: Filters) -> Suite:
+def _default_suite(store: Store) -> Suite:
     """paper if any of its runs is recorded, else quick."""
     paper = suites.load_suite("paper")
-    for backbone in [filters.backbone] if filters.backbone else BACKBONES:
-        plan = suites.plan(paper, filters.model_copy(update={"backbone": backbone}))
-        if any((store.root / spec.path).exists() for spec in plan):
+    for backbone in BACKBONES:
+        if any((store.root / spec.path).exists() for spec in suites.plan(paper, Filters(backbone=backbone))):
             return paper
     return suites.load_suite("quick")
 

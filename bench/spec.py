@@ -197,8 +197,8 @@ class TrainConfig(Frozen):
     """Windows (all channels) per optimiser step."""
     lr: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "halve", "decay", "cosine", "onecycle"] = "constant"
-    """halve: times 0.5 an epoch; decay: times 0.9 an epoch from the fourth on; cosine over `period` epochs;
-    onecycle: per step, rising for the share `rise` of all steps."""
+    """As the official codes run: halve, times 0.5 an epoch from the third on ("type1"); decay, times 0.9 an epoch from
+    the fifth on ("type3"); cosine over `period` epochs; onecycle by step, rising for the share `rise` of all steps."""
     period: Positive = 10
     rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
     loss: Literal["mse", "l1", "smooth_l1"] = "mse"
@@ -261,6 +261,7 @@ class Cost(Frozen):
     """What a run took."""
 
     train_s: float
+    """All epochs with their validation."""
     total_s: float
     """From loading the data to the last test window."""
     steps: int

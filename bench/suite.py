@@ -101,8 +101,9 @@ def load_suite(name: str) -> Suite:
         registry.canonical(model)
     for dataset in suite.datasets:
         _canonical_card(dataset)
-    _check_backbone(suite.backbone, str(path))
-    return suite.model_copy(update={"override": _canonical_settings(suite.override, "all", str(path))})
+    backbone = _canonical_backbone(suite.backbone, str(path))
+    override = _canonical_settings(suite.override, "all", str(path))
+    return suite.model_copy(update={"backbone": backbone, "override": override})
 
 
 @lru_cache
@@ -124,8 +125,7 @@ def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: 
     """
     models = [registry.canonical(name) for name in filters.models or suite.models]
     chosen = [_canonical_card(name) for name in filters.datasets or suite.datasets]
-    backbone = filters.backbone or suite.backbone
-    _check_backbone(backbone, "--backbone")
+    backbone = _canonical_backbone(filters.backbone or suite.backbone, "--backbone")
     _check_horizons(suite, chosen, filters.horizons)
     specs: list[RunSpec] = []
     for card in _unique(chosen):
@@ -180,20 +180,15 @@ def _settings() -> dict[str, ModelSettings]:
 
 def _canonical_settings(given: dict[str, ModelSettings], common: str, place: str) -> dict[str, ModelSettings]:
     """The same with every name as it is registered; unknown ones are refused. `common` is the table for all models."""
-    for settings in given.values():
-        for when in settings.when:
-            for backbone in when.backbones or ():
-                _check_backbone(backbone, place)
+
+    def when(setting: Setting) -> Setting:
+        datasets = setting.datasets and tuple(_canonical_card(name).name for name in setting.datasets)
+        backbones = setting.backbones and tuple(_canonical_backbone(name, place) for name in setting.backbones)
+        return setting.model_copy(update={"datasets": datasets, "backbones": backbones})
+
     return {
         name if name == common else registry.canonical(name): settings.model_copy(
-            update={
-                "when": tuple(
-                    when.model_copy(update={"datasets": tuple(_canonical_card(each).name for each in when.datasets)})
-                    if when.datasets
-                    else when
-                    for when in settings.when
-                )
-            }
+            update={"when": tuple(map(when, settings.when))}
         )
         for name, settings in given.items()
     }
@@ -206,9 +201,11 @@ def _canonical_card(name: str) -> DatasetCard:
     return by_folded[name.casefold()]
 
 
-def _check_backbone(name: str, place: str) -> None:
-    if name not in BACKBONES:
+def _canonical_backbone(name: str, place: str) -> str:
+    by_folded = {known.casefold(): known for known in BACKBONES}
+    if name.casefold() not in by_folded:
         raise UnknownName("backbone", name, list(BACKBONES), place)
+    return by_folded[name.casefold()]
 
 
 def _check_horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> None:

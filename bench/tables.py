@@ -83,7 +83,7 @@ def main_table(planned: Planned, about: str) -> Table:
     """Data sets as rows, each the average over its horizons; then average, mean rank and first places."""
     frame = planned.frame()
     groups = [(dataset, frame[frame.dataset == dataset]) for dataset in frame.dataset.unique()]
-    table = _table("main", "Forecasting errors, averaged over horizons", planned, about, groups)
+    table = _table("main", "Forecasting errors, averaged over horizons", _caption(planned, about), groups)
     _add_summary(table)
     return table
 
@@ -96,7 +96,7 @@ def full_table(planned: Planned, about: str) -> Table:
         own = frame[frame.dataset == dataset]
         groups += [(f"{dataset} {horizon}", own[own.horizon == horizon]) for horizon in own.horizon.unique()]
         groups.append((f"{dataset} avg", own))
-    table = _table("full", "Forecasting errors at every horizon", planned, about, groups)
+    table = _table("full", "Forecasting errors at every horizon", _caption(planned, about), groups)
     _add_summary(table, counted=[label for label, _ in groups if not label.endswith(" avg")])
     return table
 
@@ -110,10 +110,9 @@ def render(table: Table, form: str) -> str:
     return forms[form](table)
 
 
-def _table(name: str, title: str, planned: Planned, about: str, groups: list[tuple[str, pd.DataFrame]]) -> Table:
-    frame = planned.frame()
-    models = list(frame.model.unique())
-    table = Table(name, title, _caption(planned, about), models, [], [])
+def _table(name: str, title: str, caption: str, groups: list[tuple[str, pd.DataFrame]]) -> Table:
+    models = list(groups[0][1].model.unique())
+    table = Table(name, title, caption, models, [], [])
     for label, runs in groups:
         cells = [_cell(runs[runs.model == model], metric, table) for model in models for metric in METRICS]
         table.rows.append((label, _marked(cells)))

@@ -131,9 +131,9 @@ class StepPlan:
         config, epoch = self.config, step // self.per_epoch
         match config.schedule:
             case "halve":
-                factor = 0.5**epoch
+                factor = 0.5 ** max(0, epoch - 1)
             case "decay":
-                factor = 0.9 ** max(0, epoch - 2)
+                factor = 0.9 ** max(0, epoch - 3)
             case "cosine":
                 factor = (1 + math.cos(math.pi * epoch / config.period)) / 2
             case "onecycle":
@@ -144,11 +144,11 @@ class StepPlan:
 
 
 def _onecycle(step: int, total: int, rise: float) -> float:
-    """Smith's one cycle with cosine arms as in torch: from 1/25 up to 1, then down to 1/250,000."""
+    """The rate of torch's OneCycleLR (cosine arms): from 1/25 up to 1, then down to 1/250,000. Momentum stays."""
     peak = rise * total - 1
     start, end = 1 / 25, 1 / 25e4
     if step <= peak:
-        share, low, high = step / peak, start, 1.0
+        share, low, high = step / peak if peak > 0 else 1.0, start, 1.0
     else:
         share, low, high = (step - peak) / (total - 1 - peak), 1.0, end
     return high + (low - high) * (1 + math.cos(math.pi * min(share, 1.0))) / 2

@@ -6,7 +6,8 @@ branch trains LoRA, layer norms and positions, the text branch only positions; b
 one output layer; the loss is task + output consistency + layer-wise feature consistency with the official weights.
 
 Lite, and stated: one optimiser and one learning rate for everything (the official code gives the feature projections
-a rate of their own); feature and output consistency use the training loss, as the official scripts set them.
+a rate of their own); feature and output consistency use the training loss, as the official scripts set them; the best
+epoch is chosen by the metric of the training loss, as for every model here (officially by MSE).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class CALFLite(nn.Module):
     def forward(self, x: Windows) -> Forecast:
         x, restore = normalize_window(x)
         tokens = self._tokens(x)
-        return restore(self._read(tokens, self.time_blocks(tokens)))
+        return restore(self._read(self._states(tokens, self.time_blocks)[-1]))
 
     def training_loss(self, x: Windows, y: Forecast, criterion: Criterion) -> Tensor:
         """Task loss, plus the distance between the branches at the output and, decaying with depth, at each layer."""
@@ -86,22 +87,30 @@ class CALFLite(nn.Module):
     def _branch(
         self, tokens: Tokens, blocks: Blocks, projections: Iterable[nn.Module], restore: Callable[[Tensor], Tensor]
     ) -> Branch:
-        states = blocks(tokens)
+        states = self._states(tokens, blocks)
         features = [project(state) for project, state in zip(projections, states, strict=True)]
-        return Branch(restore(self._read(tokens, states)), features)
+        return Branch(restore(self._read(states[-1])), features)
 
-    def _read(self, tokens: Tokens, states: tuple[Tokens, ...]) -> Forecast:
-        """Residual sum and head, in float32 under autocast: the output is the forecast."""
-        with torch.autocast(tokens.device.type, enabled=False):
-            return rearrange(self.head(states[-1].float() + tokens.float()), "b c h -> b h c")
+    @staticmethod
+    def _states(tokens: Tokens, blocks: Blocks) -> list[Tokens]:
+        """Input, output of each block, and in place of the last the residual sum of both."""
+        *states, last = blocks(tokens)
+        return [*states, last + tokens]
+
+    def _read(self, state: Tokens) -> Forecast:
+        """The head, in float32 under autocast: its output is the forecast."""
+        with torch.autocast(state.device.type, enabled=False):
+            return rearrange(self.head(state.float()), "b c h -> b h c")
 
 
 def principal_words(words: Float[Tensor, "vocabulary d"], components: int) -> Float[Tensor, "components d"]:
     """Principal components over the vocabulary: E^T (d x V), each word centred, projected on its first directions.
 
     The official code runs scikit-learn's PCA on E^T; the same scores follow from the d x d Gram matrix. The sign of a
-    component is arbitrary; it is fixed so that its largest entry is positive.
+    component is arbitrary; it is fixed so that its largest entry is positive. Raises ValueError beyond d components.
     """
+    if components > words.shape[1]:
+        raise ValueError(f"{components} components asked for; word embeddings of width {words.shape[1]} have no more")
     gram = (words.T @ words).double()
     centred = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
     squares, directions = torch.linalg.eigh(centred)

@@ -1,8 +1,7 @@
 """PatchTST (arXiv 2211.14730): overlapping patches of each channel are tokens; a transformer encoder; a flatten head.
 
-Faithful to the official supervised code: reversible instance normalisation with a learned scale and shift per channel,
-end padding, learned positions, batch norm after each sub-layer, residual attention scores, GELU, one head shared by
-all channels.
+Faithful to the official supervised code at its scripts' settings: window normalisation (no learned scale), end padding,
+learned positions, batch norm after each sub-layer, residual attention scores, GELU, one head shared by all channels.
 """
 
 from __future__ import annotations
@@ -27,8 +26,6 @@ class PatchTST(nn.Module):
         super().__init__()
         self.patch, self.stride = options.patch, options.stride
         patches = count_patches(shape.context, options.patch, options.stride)
-        self.gain = nn.Parameter(torch.ones(shape.channels))
-        self.shift = nn.Parameter(torch.zeros(shape.channels))
         self.embed = nn.Linear(options.patch, options.width)
         self.position = nn.Parameter(torch.empty(patches, options.width).uniform_(-0.02, 0.02))
         self.dropout = nn.Dropout(options.dropout)
@@ -38,13 +35,12 @@ class PatchTST(nn.Module):
     def forward(self, x: Windows) -> Forecast:
         channels = x.shape[-1]
         x, restore = normalize_window(x)
-        patches = split_patches(x * self.gain + self.shift, self.patch, self.stride)
+        patches = split_patches(x, self.patch, self.stride)
         tokens = self.dropout(self.embed(patches) + self.position)
         scores = None
         for layer in self.layers:
             tokens, scores = layer(tokens, scores)
-        forecast = self.head(tokens, channels)
-        return restore((forecast - self.shift) / (self.gain + 1e-10))
+        return restore(self.head(tokens, channels))
 
 
 class EncoderLayer(nn.Module):
@@ -68,7 +64,7 @@ class EncoderLayer(nn.Module):
 
     def forward(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
         attended, scores = self._attend(tokens, earlier)
-        tokens = _over_features(self.norm_attention, tokens + self.dropout(attended))
+        tokens = _over_features(self.norm_attention, tokens + self.dropout(attended))  # dropped twice, as officially
         tokens = _over_features(self.norm_feedforward, tokens + self.dropout(self.feedforward(tokens)))
         return tokens, scores
 
@@ -81,7 +77,7 @@ class EncoderLayer(nn.Module):
         else:
             scores = None
             mixed = F.scaled_dot_product_attention(q, k, v)
-        return self.out(rearrange(mixed, "s heads n d -> s n (heads d)")), scores
+        return self.dropout(self.out(rearrange(mixed, "s heads n d -> s n (heads d)"))), scores
 
 
 def _over_features(norm: nn.BatchNorm1d, tokens: Tokens) -> Tokens:

@@ -98,7 +98,10 @@ def locate(backbone: Backbone) -> dict[str, Path]:
     for name in backbone.files:
         path = _in_package(backbone.package, name) if backbone.package else _in_hub_cache(backbone, name)
         if path is None or not path.is_file():
-            remedy = backbone.install or "run 'python -m bench fetch' where there is network (HF_HOME is its cache)"
+            remedy = (
+                backbone.install
+                or "run 'python -m bench fetch --suite paper' where there is network (HF_HOME is its cache)"
+            )
             place = f"package {backbone.package}" if backbone.package else "the Hugging Face cache"
             raise BackboneError(f"backbone {backbone.name}: no {name} in {place}; {remedy}")
         paths[name] = path

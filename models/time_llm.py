@@ -5,12 +5,13 @@ patches to 1000 text prototypes, a prompt in front, every weight of the language
 features of its last hidden states, a flatten head.
 
 Lite, and stated:
+- The language model is the suite's small one (officially LLaMA-7B).
 - The prompt is fixed per data set and horizon (description and task; no statistics of the single window). It is read
   once and kept as keys and values, and since no window has a prompt of its own length, none is padded: a forecast does
   not depend on the rest of its batch, as it does in the official code.
 - Prototypes are linear combinations of the word embeddings E (V x d). The official layer learns them as W E with
   W (1000 x V), 50 million weights; since E has rank d, W E = G B with B (d x d) a fixed basis of E's row space, and
-  only G (1000 x d) is learned: the same set of prototypes, started with the same spread.
+  only G (1000 x d) is learned: the same set of prototypes, started with the same spread, but for its bias.
 """
 
 from __future__ import annotations

