@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import constants, get_session, hf_hub_download
 
 from bench.spec import BenchError, DatasetCard
-from models.pretrained import Backbone, BackboneError, locate
+from models.pretrained import Backbone, BackboneError, locate, sha256_of, verified
 
 
 def fetch_data(card: DatasetCard, path: Path) -> str:
@@ -19,10 +17,8 @@ def fetch_data(card: DatasetCard, path: Path) -> str:
     Downloads resume where they broke off. Raises BenchError naming what could not be reached or does not fit.
     """
     if path.is_file():
-        try:
-            _verify(path, card.sha256, card.name)
-        except BenchError as error:
-            raise BenchError(f"{error}; delete it and fetch again") from None
+        if wrong := _mismatch(path, card):
+            raise BenchError(f"{wrong}; delete it and fetch again")
         return f"{card.name}: here, verified ({path})"
     if card.source.repo is None:
         raise BenchError(f"{card.name}: no file {path}, and its card names no place to fetch it from; put it there")
@@ -34,18 +30,17 @@ def fetch_data(card: DatasetCard, path: Path) -> str:
         )
     except Exception as error:  # the hub client and its transports raise what they like
         raise _failed(card.name, card.source.repo, error) from None
-    try:
-        _verify(path, card.sha256, card.name)
-    except BenchError as error:
+    if wrong := _mismatch(path, card):
         path.unlink()
-        raise BenchError(f"{error}; it was deleted: the repository holds another version than the card") from None
+        raise BenchError(f"{wrong}; it was deleted: the repository holds another version than the card")
     return f"{card.name}: fetched and verified ({path})"
 
 
 def fetch_backbone(backbone: Backbone) -> str:
     """Have the backbone's files in the Hugging Face cache, verified; one line that says what was done."""
     try:
-        paths, how = locate(backbone), "here"
+        locate(backbone)
+        how = "here"
     except BackboneError:
         if backbone.repo is None:
             raise
@@ -55,21 +50,17 @@ def fetch_backbone(backbone: Backbone) -> str:
                 hf_hub_download(backbone.repo, name, revision=backbone.revision)
         except Exception as error:  # the hub client and its transports raise what they like
             raise _failed(backbone.name, backbone.repo, error) from None
-        paths, how = locate(backbone), "fetched"
-    for name, path in paths.items():
-        try:
-            _verify(path, [backbone.files[name]], backbone.name)
-        except BenchError as error:
-            raise BenchError(f"{error}; delete it and fetch again") from None
+        how = "fetched"
+    paths = verified(backbone)
     return f"{backbone.name}: {how}, verified" if paths else f"{backbone.name}: random weights, nothing to fetch"
 
 
-def _verify(path: Path, accepted: Iterable[str], name: str) -> None:
-    with path.open("rb") as file:
-        got = hashlib.file_digest(file, "sha256").hexdigest()
-    wanted = list(accepted)
-    if got not in wanted:
-        raise BenchError(f"{name}: {path} has SHA-256 {got[:8]}, expected {wanted[0][:8]}")
+def _mismatch(path: Path, card: DatasetCard) -> str | None:
+    """What to say of a file whose hash its card does not list; None if it does."""
+    got = sha256_of(path, path.stat().st_mtime_ns)
+    if got in card.sha256:
+        return None
+    return f"{card.name}: {path} has SHA-256 {got[:8]}, its card says {card.sha256[0][:8]}"
 
 
 def _require_hub(name: str, repo: str, instead: str) -> None:

@@ -6,12 +6,10 @@ The only module that imports transformers, peft or tokenizers. Nothing here touc
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import re
 import tempfile
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.layers import FEW_TOKENS
-from models.pretrained import Backbone, BackboneError, find, locate
+from models.pretrained import Backbone, BackboneError, find, verified
 
 Tokens = Float[Tensor, "s n d"]
 NORMS_AND_POSITIONS = re.compile(r"(^|\.)(ln_1|ln_2|ln_f|wpe|norm|input_layernorm|post_attention_layernorm)\.")
@@ -105,7 +103,7 @@ def tokenize(name: str, text: str) -> list[int]:
     from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
     if backbone.family == "gpt2":
-        paths = _verified(backbone)
+        paths = verified(backbone)
         tokenizer: Any = ByteLevelBPETokenizer(str(paths["vocab.json"]), str(paths["merges.txt"]))
     else:
         tokenizer = Tokenizer.from_file(str(_converted(backbone) / "tokenizer.json"))
@@ -162,27 +160,8 @@ def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:
 
 def _weights(backbone: Backbone) -> Path:
     if backbone.family == "gpt2":
-        return _verified(backbone)["model.safetensors"]
+        return verified(backbone)["model.safetensors"]
     return _converted(backbone) / "model.safetensors"
-
-
-def _verified(backbone: Backbone) -> dict[str, Path]:
-    """Paths of the backbone's files once their hashes are known to be right."""
-    paths = locate(backbone)
-    for name, path in paths.items():
-        got = _sha256(path, path.stat().st_mtime_ns)
-        if got != backbone.files[name]:
-            raise BackboneError(
-                f"backbone {backbone.name}: {path} has SHA-256 {got[:8]}, expected {backbone.files[name][:8]}; "
-                "delete it and fetch it again"
-            )
-    return paths
-
-
-@lru_cache
-def _sha256(path: Path, modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _converted(backbone: Backbone) -> Path:
@@ -194,7 +173,7 @@ def _converted(backbone: Backbone) -> Path:
 
     folder = Path(HF_HOME) / "logo-llm-bench" / f"{backbone.name}-{(backbone.sha256 or '')[:12]}"
     if not folder.is_dir():
-        (gguf,) = _verified(backbone).values()
+        (gguf,) = verified(backbone).values()
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:

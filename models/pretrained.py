@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -106,6 +108,26 @@ def locate(backbone: Backbone) -> dict[str, Path]:
             raise BackboneError(f"backbone {backbone.name}: no {name} in {place}; {remedy}")
         paths[name] = path
     return paths
+
+
+def verified(backbone: Backbone) -> dict[str, Path]:
+    """As `locate`, once each file's hash is known to be right. Raises BackboneError."""
+    paths = locate(backbone)
+    for name, path in paths.items():
+        got = sha256_of(path, path.stat().st_mtime_ns)
+        if got != backbone.files[name]:
+            raise BackboneError(
+                f"backbone {backbone.name}: {path} has SHA-256 {got[:8]}, expected {backbone.files[name][:8]}; "
+                "delete it and fetch it again"
+            )
+    return paths
+
+
+@lru_cache
+def sha256_of(path: Path, modified: int) -> str:
+    """Hash of a file's bytes; `modified` (st_mtime_ns) makes a changed file a new question."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _in_package(package: str, name: str) -> Path | None:

@@ -92,7 +92,7 @@ def test_a_fetched_file_with_another_hash_is_refused_and_not_left_behind(hub: st
     (line,) = fetch(hub, "0" * 64, tmp_path)
     path = tmp_path / "data" / "ETT-small" / "ETTh1.csv"
     assert line.startswith(
-        f"refused: ETTh1: {path} has SHA-256 {hashlib.sha256(CONTENT).hexdigest()[:8]}, expected 0000"
+        f"refused: ETTh1: {path} has SHA-256 {hashlib.sha256(CONTENT).hexdigest()[:8]}, its card says 0000"
     )
     assert not path.exists()
 

@@ -218,3 +218,51 @@ def test_the_reduced_prototypes_of_time_llm_lite_are_those_of_the_full_map() -> 
     full = torch.randn(7, 300) @ words  # any W E ...
     mixture = torch.linalg.solve(basis.T.double(), full.T.double()).T
     assert torch.allclose(mixture.float() @ basis, full, atol=1e-3)  # ... is G B for some G
+
+
+def test_patchtst_equals_transformers_patchtst_with_the_same_weights() -> None:
+    """Where the two agree: transformers has no end padding and no residual attention, so both are fed and set alike."""
+    from transformers import PatchTSTConfig, PatchTSTForPrediction
+
+    ours = build("patchtst", residual_attention=False).eval()
+    config = PatchTSTConfig(
+        num_input_channels=3, context_length=SHAPE.context + 4, patch_length=8, patch_stride=4, num_hidden_layers=2,
+        d_model=16, num_attention_heads=4, ffn_dim=32, norm_type="batchnorm", pre_norm=False, pooling_type=None,
+        positional_encoding_type="random", use_cls_token=False, scaling=None, prediction_length=SHAPE.horizon,
+    )  # fmt: skip
+    theirs = PatchTSTForPrediction(config).eval()
+    encoder = theirs.model.encoder
+    with torch.no_grad():
+        for norm in (module for module in ours.modules() if isinstance(module, nn.BatchNorm1d)):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            norm.weight.normal_()
+        encoder.positional_encoder.position_enc.copy_(ours.position)
+        pairs = [(encoder.embedder.input_embedding, ours.embed), (theirs.head.projection, ours.head.linear)]
+        for layer, mine in zip(encoder.layers, ours.layers, strict=True):
+            for name, part in zip(("q_proj", "k_proj", "v_proj"), range(3), strict=True):
+                projection = getattr(layer.self_attn, name)
+                projection.weight.copy_(mine.qkv.weight.chunk(3)[part])
+                projection.bias.copy_(mine.qkv.bias.chunk(3)[part])
+            pairs += [
+                (layer.self_attn.out_proj, mine.out), (layer.ff[0], mine.feedforward[0]),
+                (layer.ff[3], mine.feedforward[3]), (layer.norm_sublayer1.batchnorm, mine.norm_attention),
+                (layer.norm_sublayer3.batchnorm, mine.norm_feedforward),
+            ]  # fmt: skip
+        for to, source in pairs:
+            to.load_state_dict(source.state_dict())
+        x = inputs()
+        normal, restore = normalize_window(x)
+        padded = torch.cat([normal, normal[:, -1:].expand(-1, 4, -1)], dim=1)
+        expected = restore(theirs(past_values=padded).prediction_outputs)
+        assert torch.allclose(ours(x), expected, atol=1e-4)
+
+
+def test_residual_attention_adds_the_scores_of_the_layer_before() -> None:
+    model = build("patchtst").eval()
+    tokens = torch.randn(2, 8, 16)
+    with torch.no_grad():
+        _, scores = model.layers[0](tokens, None)
+        _, more = model.layers[1](tokens, scores)
+        _, alone = model.layers[1](tokens, None)
+        assert torch.allclose(more, alone + scores, atol=1e-5)
