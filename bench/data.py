@@ -25,6 +25,8 @@ class Windows:
     count: int
     context: int
     horizon: int
+    calendar: Float[Tensor, "row 4"] | None = None
+    """Calendar features of every row, for models that read them."""
 
     def __len__(self) -> int:
         return self.count
@@ -34,6 +36,11 @@ class Windows:
         steps = torch.arange(self.context + self.horizon, device=self.series.device)
         rows = self.series[self.first + index[:, None] + steps]
         return rows[:, : self.context], rows[:, self.context :]
+
+    def gather_calendar(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b l 4"]:
+        """The calendar features of the look-backs of these windows."""
+        assert self.calendar is not None, "these windows were cut without a calendar"
+        return self.calendar[self.first + index[:, None] + torch.arange(self.context, device=self.series.device)]
 
 
 def standardized(series: Series, device: torch.device) -> Float[Tensor, "row channel"]:
@@ -48,8 +55,18 @@ def standardized(series: Series, device: torch.device) -> Float[Tensor, "row cha
     return torch.from_numpy(scaled.astype(np.float32)).to(device)
 
 
+def calendar(series: Series, device: torch.device) -> Float[Tensor, "row 4"]:
+    """Calendar features of every row (hour of day, day of week, of month, of year), float32."""
+    return torch.from_numpy(series.calendar.astype(np.float32)).to(device)
+
+
 def split_windows(
-    card: DatasetCard, tensor: Float[Tensor, "row channel"], context: int, horizon: int, train_fraction: float = 1.0
+    card: DatasetCard,
+    tensor: Float[Tensor, "row channel"],
+    context: int,
+    horizon: int,
+    train_fraction: float = 1.0,
+    calendar: Float[Tensor, "row 4"] | None = None,
 ) -> dict[str, Windows]:
     """The windows of train, val and test. Those of val and test may look back into the part before.
 
@@ -66,5 +83,5 @@ def split_windows(
                 f"{card.name}: its {name} part of {last - first} rows holds no window of look-back {context} and "
                 f"horizon {horizon}; choose a shorter horizon or another split"
             )
-        parts[name] = Windows(tensor, start, count, context, horizon)
+        parts[name] = Windows(tensor, start, count, context, horizon, calendar)
     return parts

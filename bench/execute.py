@@ -20,8 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import registry
-from bench.data import Windows, split_windows, standardized
-from bench.metrics import autocast, evaluate
+from bench.data import Windows, calendar, split_windows, standardized
+from bench.metrics import autocast, evaluate, predict
 from bench.series import DataError, Series, load_series
 from bench.spec import ROOT, BenchError, Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
 from bench.suite import cards
@@ -57,7 +57,7 @@ def _run(
     peak_known = _reset_peak(device)
     task = spec.task
     own = series[task.dataset]
-    parts = split_windows(own.card, standardized(own, device), task.context, task.horizon, task.train_fraction)
+    parts = _windows(spec, own, device, task.train_fraction)
     seed_everything(spec.seed)
     model = build(spec, own).to(device)
     trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, report)
@@ -65,11 +65,7 @@ def _run(
     tested = time.perf_counter()
     evaluations = []
     for name, tested_series in series.items():
-        test = parts["test"]
-        if name != task.dataset:
-            test = split_windows(tested_series.card, standardized(tested_series, device), task.context, task.horizon)[
-                "test"
-            ]
+        test = parts["test"] if name == task.dataset else _windows(spec, tested_series, device)["test"]
         errors = evaluate(model, test, spec.train.precision)
         evaluations.append(Evaluation(dataset=name, mse=errors.mse, mae=errors.mae, windows=errors.windows))
     finished = time.perf_counter()
@@ -92,6 +88,12 @@ def _run(
         ),
         where=where,
     )
+
+
+def _windows(spec: RunSpec, series: Series, device: torch.device, train_fraction: float = 1.0) -> dict[str, Windows]:
+    """The parts of a series on the device, standardised by its own train part."""
+    task, tensor = spec.task, standardized(series, device)
+    return split_windows(series.card, tensor, task.context, task.horizon, train_fraction, calendar(series, device))
 
 
 def build(spec: RunSpec, series: Series) -> nn.Module:
@@ -138,12 +140,12 @@ def _speed(trained: Fit) -> float | None:
 
 def _flops(model: nn.Module, windows: Windows, precision: str) -> int:
     """Of one forecast for one window."""
-    x, _ = windows.gather(torch.zeros(1, dtype=torch.long, device=windows.series.device))
+    device = windows.series.device
     model.eval()
     counter = FlopCounterMode(display=False)
     # Not every fused attention kernel is known to the counter; the plain one has the same operations.
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter, autocast(x.device, precision):
-        model(x)
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter, autocast(device, precision):
+        predict(model, windows, torch.zeros(1, dtype=torch.long, device=device))
     return counter.get_total_flops()
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from bench.data import Windows
 from bench.spec import BenchError
 
+Forecast = Float[Tensor, "b h c"]
 SERIES_PER_BATCH = {"cpu": 512, "cuda": 4096}
 """An evaluation batch holds this many series (windows times channels). Fixed: equal runs are equal to the bit."""
 
@@ -37,10 +39,8 @@ def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
     absolute = torch.zeros((), dtype=torch.float64, device=device)
     model.eval()
     for index in torch.arange(len(windows), device=device).split(batch):
-        x, y = windows.gather(index)
         with autocast(device, precision):
-            forecast = model(x)
-        check_forecast(model, forecast, y)
+            forecast, y = predict(model, windows, index)
         error = forecast.float() - y
         squared += error.square().sum(dtype=torch.float64)
         absolute += error.abs().sum(dtype=torch.float64)
@@ -53,11 +53,18 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def check_forecast(model: nn.Module, forecast: object, y: torch.Tensor) -> None:
-    """Refuse a model whose forecast has not the target's shape; broadcasting would hide it."""
+def predict(model: nn.Module, windows: Windows, index: Int[Tensor, "b"]) -> tuple[Forecast, Forecast]:
+    """Forecasts and targets of these windows. A model with `reads_calendar` is given the look-back's calendar too.
+
+    Raises BenchError for a forecast of another shape than its target's; broadcasting would hide it.
+    """
+    x, y = windows.gather(index)
+    reads_calendar = getattr(model, "reads_calendar", False)
+    forecast = model(x, windows.gather_calendar(index)) if reads_calendar else model(x)
     shape = tuple(getattr(forecast, "shape", ()))
     if shape != tuple(y.shape):
         raise BenchError(
             f"model {type(model).__name__}: its forecast has shape {shape}, "
             f"expected [batch, horizon, channels] = {tuple(y.shape)}"
         )
+    return forecast, y

@@ -23,10 +23,11 @@ class DataError(BenchError):
 
 @dataclass(frozen=True)
 class Series:
-    """One verified data file: `values [rows, channels]` in the data's own units."""
+    """One verified data file: `values [rows, channels]` in its own units, `calendar [rows, 4]` from -0.5 to 0.5."""
 
     card: DatasetCard
     values: np.ndarray
+    calendar: np.ndarray
     sha256: str
 
 
@@ -65,7 +66,9 @@ def _load(card: DatasetCard, path: Path) -> Series:
             f"{card.name}: {path} has SHA-256 {sha256[:8]}, its card says {card.sha256[0][:8]}; delete it and {fetch}"
         )
     try:
-        return Series(card, _values(card, _table(card, content)), sha256)
+        table = _table(card, content)
+        stamps = _stamps(card, table)
+        return Series(card, _values(table, stamps), _calendar(stamps), sha256)
     except _MismatchError as error:
         raise DataError(f"{card.name}: {path} {error}; mend the file, or its card datasets/{card.name}.toml") from None
 
@@ -101,11 +104,8 @@ def _table(card: DatasetCard, content: bytes) -> pd.DataFrame:
     return table[list(card.channels)]
 
 
-def _values(card: DatasetCard, table: pd.DataFrame) -> np.ndarray:
-    """The channels as float64, once rows, stamps and values are found to be as the card says."""
-    if len(table) != card.rows:
-        raise _MismatchError(f"has {len(table)} rows, its card says {card.rows}")
-    stamps = _stamps(card, table)
+def _values(table: pd.DataFrame, stamps: pd.Series) -> np.ndarray:
+    """The channels as float64, once every value is found to be a number."""
     numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     rows, columns = np.nonzero(~np.isfinite(numbers))
     if len(rows):
@@ -119,7 +119,9 @@ def _values(card: DatasetCard, table: pd.DataFrame) -> np.ndarray:
 
 
 def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
-    """The time stamps, in order and as far apart as the card says."""
+    """The time stamps, as many and as far apart as the card says, in order."""
+    if len(table) != card.rows:
+        raise _MismatchError(f"has {len(table)} rows, its card says {card.rows}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # pandas tries format after format aloud; the error says enough
         stamps = pd.to_datetime(pd.Series(table.index), errors="coerce")
@@ -142,3 +144,10 @@ def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
             f"{card.irregular_steps}{first}"
         )
     return stamps
+
+
+def _calendar(stamps: pd.Series) -> np.ndarray:
+    """Hour of day, day of week, of month and of year, each from -0.5 to 0.5, as the official loaders do."""
+    when = stamps.dt
+    parts = [when.hour / 23, when.day_of_week / 6, (when.day - 1) / 30, (when.day_of_year - 1) / 365]
+    return np.stack([part.to_numpy(dtype=np.float64) for part in parts], axis=1) - 0.5

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.data import Windows
-from bench.metrics import autocast, check_forecast, evaluate
+from bench.metrics import autocast, evaluate, predict
 from bench.spec import Epoch, TrainConfig
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -158,15 +158,13 @@ def _step(
     model: nn.Module, train: Windows, index: Tensor, optimizer: torch.optim.Optimizer, config: TrainConfig
 ) -> Tensor:
     """One optimiser step; returns the batch's loss, still on the device."""
-    x, y = train.gather(index)
     criterion = LOSSES[config.loss]
-    with autocast(x.device, config.precision):
-        own_loss: Callable[..., Tensor] | None = getattr(model, "training_loss", None)
+    own_loss: Callable[..., Tensor] | None = getattr(model, "training_loss", None)
+    with autocast(train.series.device, config.precision):
         if own_loss:  # a model with a loss of its own builds it on the criterion
-            loss = own_loss(x, y, criterion)
+            loss = own_loss(*train.gather(index), criterion)
         else:
-            forecast = model(x)
-            check_forecast(model, forecast, y)
+            forecast, y = predict(model, train, index)
             loss = criterion(forecast.float(), y)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()

@@ -54,6 +54,8 @@ class ITransformerOptions:
     layers: int = 2
     feedforward: int = 512
     dropout: float = 0.1
+    calendar: bool = True
+    """Append hour of day, day of week, of month and of year as further tokens, as the official runs do."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data import Windows, split_windows, standardized
-from bench.series import DataError, Series
+from bench.data import Windows, calendar, split_windows, standardized
+from bench.series import DataError, Series, load_series
 from bench.spec import DatasetCard
 from bench.suite import cards
 from tests.conftest import waves
@@ -73,19 +76,19 @@ def test_the_parts_follow_one_another_without_overlap_and_val_takes_the_rounding
 def test_the_scaler_sees_the_training_rows_and_nothing_else(cpu: torch.device) -> None:
     values = waves(100, 3)
     card = _card(100, (0.6, 0.2, 0.2)).model_copy(update={"channels": 3})
-    scaled = standardized(Series(card, values, ""), cpu)
+    scaled = standardized(Series(card, values, np.zeros((100, 4)), ""), cpu)
     assert torch.allclose(scaled[:60].mean(0), torch.zeros(3), atol=1e-6)
     assert torch.allclose(scaled[:60].std(0, unbiased=False), torch.ones(3), atol=1e-6)
     changed = values.copy()
     changed[60:] += 1000 * np.random.default_rng(1).normal(size=(40, 3))
-    assert torch.equal(standardized(Series(card, changed, ""), cpu)[:60], scaled[:60])
+    assert torch.equal(standardized(Series(card, changed, np.zeros((100, 4)), ""), cpu)[:60], scaled[:60])
 
 
 def test_a_channel_that_is_constant_in_training_is_centred_only(cpu: torch.device) -> None:
     values = waves(100, 2)
     values[:60, 0] = 5.0
     card = _card(100, (0.6, 0.2, 0.2)).model_copy(update={"channels": 2})
-    scaled = standardized(Series(card, values, ""), cpu)
+    scaled = standardized(Series(card, values, np.zeros((100, 4)), ""), cpu)
     assert torch.isfinite(scaled).all()
     assert torch.allclose(scaled[60:, 0], torch.tensor(values[60:, 0] - 5.0, dtype=torch.float32))
 
@@ -101,3 +104,14 @@ def test_few_shot_keeps_the_earliest_training_windows_and_all_others() -> None:
 def test_a_series_too_short_for_its_windows_is_refused_by_part() -> None:
     with pytest.raises(DataError, match=r"its val part of 2880 rows holds no window of look-back 96 and horizon 2881"):
         split_windows(cards()["ETTh1"], torch.zeros(17420, 1), 96, 2881)
+
+
+def test_the_calendar_of_a_window_is_that_of_its_look_back(make_card: Callable[..., DatasetCard]) -> None:
+    series = load_series(make_card(waves(200, 2)))  # hourly from 2020-01-01, a Wednesday
+    part = split_windows(series.card, torch.zeros(200, 2), 32, 8, calendar=calendar(series, torch.device("cpu")))["val"]
+    features = part.gather_calendar(torch.tensor([0, 5]))
+    assert features.shape == (2, 32, 4)
+    for window, start in ((0, 120 - 32), (1, 120 - 32 + 5)):
+        stamps = pd.date_range("2020-01-01", periods=200, freq="h")[start : start + 32]
+        expected = [[t.hour / 23, t.weekday() / 6, (t.day - 1) / 30, (t.dayofyear - 1) / 365] for t in stamps]
+        assert np.allclose(features[window].numpy(), np.array(expected) - 0.5, atol=1e-6)
