@@ -113,5 +113,5 @@ def test_the_calendar_of_a_window_is_that_of_its_look_back(make_card: Callable[.
     assert features.shape == (2, 32, 4)
     for window, start in ((0, 120 - 32), (1, 120 - 32 + 5)):
         stamps = pd.date_range("2020-01-01", periods=200, freq="h")[start : start + 32]
-        expected = [[t.hour / 23, t.weekday() / 6, (t.day - 1) / 30, (t.dayofyear - 1) / 365] for t in stamps]
+        expected = [[t.hour / 23, t.weekday() / 6, (t.day - 1) / 30, (t.day_of_year - 1) / 365] for t in stamps]
         assert np.allclose(features[window].numpy(), np.array(expected) - 0.5, atol=1e-6)
