@@ -185,6 +185,8 @@ class Task(Frozen):
     """Share of the training windows that is used, the earliest first (few-shot)."""
     test_on: tuple[str, ...] = ()
     """Other data sets that the trained model is tested on besides its own (zero-shot)."""
+    probe: bool = False
+    """Also measure what each block of the model's backbone holds, before and after training (bench/probes.py)."""
     cards: dict[str, str]
     """Digest of the card of `dataset` and of each in `test_on`: an edited card makes a new task."""
 
