@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.layers import EncoderLayer, Forecast, Windows, normalize_window
+from models.layers import Dropout, EncoderLayer, Forecast, Windows, normalize_window
 from models.options import ITransformerOptions, Shape
 
 
@@ -21,7 +21,7 @@ class ITransformer(nn.Module):
         super().__init__()
         self.reads_calendar = options.calendar
         self.embed = nn.Linear(shape.context, options.width)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.encoder = nn.Sequential(
             *(
                 EncoderLayer(options.width, options.heads, options.feedforward, options.dropout, nn.GELU)

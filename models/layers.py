@@ -46,6 +46,34 @@ def split_patches(x: Windows, patch: int, stride: int) -> Float[Tensor, "s n p"]
     return rearrange(padded.unfold(-1, patch, stride), "s 1 n p -> s n p")
 
 
+def softmax(scores: Tensor) -> Tensor:
+    """Over the last axis. On a CPU torch is slow on rows that do not fill its vectors: a dozen tokens are padded."""
+    tokens = scores.shape[-1]
+    missing = -tokens % 16
+    if scores.device.type != "cpu" or tokens > FEW_TOKENS or not missing:
+        return scores.softmax(dim=-1)
+    padded = F.pad(scores.float(), (0, missing), value=float("-inf"))
+    return padded.softmax(dim=-1)[..., :tokens]
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """As torch's. On a CPU its masks are drawn four from a 64-bit word, three times as fast in all."""
+    if x.device.type != "cpu" or not training or not 0 < p < 1:
+        return F.dropout(x, p, training)
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
+    dropped = round(p * 2**16)
+    keep = torch.ge(draws, dropped - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
+    return x * keep.mul_(2**16 / (2**16 - dropped))
+
+
+class Dropout(nn.Dropout):
+    """torch's layer on the `dropout` of this module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)
+
+
 class Attention(nn.Module):
     """Multi-head attention with separate linear maps for queries, keys and values; the caller maps the output."""
 
@@ -72,8 +100,8 @@ class Attention(nn.Module):
         return rearrange(mixed, "b heads n e -> b n (heads e)")
 
     def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        weights = (q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5).softmax(dim=-1)
-        return F.dropout(weights, self.dropout, self.training) @ v
+        weights = softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5)
+        return dropout(weights, self.dropout, self.training) @ v
 
 
 class EncoderLayer(nn.Module):
@@ -84,11 +112,11 @@ class EncoderLayer(nn.Module):
         self.attention = Attention(width, width, width, heads, dropout)
         self.out = nn.Linear(width, width)
         self.feedforward = nn.Sequential(
-            nn.Linear(width, feedforward), activation(), nn.Dropout(dropout), nn.Linear(feedforward, width)
+            nn.Linear(width, feedforward), activation(), Dropout(dropout), nn.Linear(feedforward, width)
         )
         self.norm_attention = nn.LayerNorm(width)
         self.norm_feedforward = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         tokens = self.norm_attention(tokens + self.dropout(self.out(self.attention(tokens, tokens))))
@@ -105,7 +133,7 @@ class FlattenHead(nn.Module):
     def __init__(self, patches: int, width: int, horizon: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.linear = nn.Linear(patches * width, horizon)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, features: Float[Tensor, "s n d"], channels: int) -> Forecast:
         with torch.autocast(features.device.type, enabled=False):

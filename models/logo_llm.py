@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.backbone import Blocks
-from models.layers import FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.layers import Dropout, FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
 from models.options import LogoLLMOptions, Shape
 
 Tokens = Float[Tensor, "s n d"]
@@ -51,7 +51,7 @@ class Mixer(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, width), Dropout(dropout))
 
     def forward(self, tokens: Tokens, feature: Tokens) -> Tokens:
         mixed: Tokens = self.mlp(torch.cat([tokens, feature], dim=-1))

@@ -14,7 +14,16 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.layers import FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.layers import (
+    Dropout,
+    FlattenHead,
+    Forecast,
+    Windows,
+    count_patches,
+    normalize_window,
+    softmax,
+    split_patches,
+)
 from models.options import PatchTSTOptions, Shape
 
 Tokens = Float[Tensor, "s n d"]
@@ -28,7 +37,7 @@ class PatchTST(nn.Module):
         patches = count_patches(shape.context, options.patch, options.stride)
         self.embed = nn.Linear(options.patch, options.width)
         self.position = nn.Parameter(torch.empty(patches, options.width).uniform_(-0.02, 0.02))
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.layers = nn.ModuleList(EncoderLayer(options) for _ in range(options.layers))
         self.head = FlattenHead(patches, options.width, shape.horizon, options.head_dropout)
 
@@ -55,12 +64,12 @@ class EncoderLayer(nn.Module):
         self.feedforward = nn.Sequential(
             nn.Linear(options.width, options.feedforward),
             nn.GELU(),
-            nn.Dropout(options.dropout),
+            Dropout(options.dropout),
             nn.Linear(options.feedforward, options.width),
         )
         self.norm_attention = nn.BatchNorm1d(options.width)
         self.norm_feedforward = nn.BatchNorm1d(options.width)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
 
     def forward(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
         attended, scores = self._attend(tokens, earlier)
@@ -73,7 +82,7 @@ class EncoderLayer(nn.Module):
         if self.residual_attention:  # the scores are needed, so attention cannot be fused
             scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
             scores = scores if earlier is None else scores + earlier
-            mixed = scores.softmax(dim=-1) @ v
+            mixed = softmax(scores) @ v
         else:
             scores = None
             mixed = F.scaled_dot_product_attention(q, k, v)

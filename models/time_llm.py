@@ -22,7 +22,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.backbone import Blocks, tokenize, word_embeddings
-from models.layers import Attention, FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.layers import (
+    Attention,
+    Dropout,
+    FlattenHead,
+    Forecast,
+    Windows,
+    count_patches,
+    normalize_window,
+    split_patches,
+)
 from models.options import Shape, TimeLLMOptions
 
 
@@ -39,7 +48,7 @@ class TimeLLMLite(nn.Module):
         self.register_buffer("prefix", self.blocks.read_prefix(prompt), persistent=False)
         self.embed = nn.Conv1d(options.patch, options.width, 3, padding=1, padding_mode="circular", bias=False)
         nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         self.reprogram = Reprogramming(words, options)
         patches = count_patches(shape.context, options.patch, options.stride)
         self.head = FlattenHead(patches, options.feedforward, shape.horizon, options.dropout)
