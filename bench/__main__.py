@@ -55,12 +55,12 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     from bench.overview import plan_rows
     from bench.store import Store
-    from bench.suite import load_suite, plan
+    from bench.suite import entries, load_suite
 
-    specs = plan(load_suite(arguments.suite), filters_of(arguments))
-    rows, counts = plan_rows(specs, Store(arguments.results))
+    planned = entries(load_suite(arguments.suite), filters_of(arguments))
+    rows, counts = plan_rows(planned, Store(arguments.results))
     print(tabulate(rows, headers="keys", disable_numparse=True))
-    print(f"\n{len(specs)} runs: {counts['done']} done, {counts['failed']} failed, {counts['missing']} missing")
+    print(f"\n{counts.total()} runs: {counts['done']} done, {counts['failed']} failed, {counts['missing']} missing")
     return DONE
 
 
@@ -91,11 +91,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from bench.execute import pick_device
     from bench.pool import run_all
     from bench.store import Store
-    from bench.suite import load_suite, plan
+    from bench.suite import entries, load_suite
 
-    specs = plan(load_suite(arguments.suite), filters_of(arguments))
+    planned = entries(load_suite(arguments.suite), filters_of(arguments))
     device = pick_device(arguments.device)
-    tally = run_all(specs, Store(arguments.results), device, arguments.rerun, Console())
+    tally = run_all(planned, Store(arguments.results), device, arguments.rerun, Console())
     print(
         f"{tally.done} runs done on {device}, {tally.failed} failed, {tally.kept} kept; results in {arguments.results}"
     )
@@ -105,15 +105,14 @@ def _run(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     from bench.overview import run_text
     from bench.store import Store
-    from bench.suite import load_suite, plan
+    from bench.suite import entries, load_suite
 
     store = Store(arguments.results)
-    specs = plan(load_suite(arguments.suite), filters_of(arguments))
     missing = 0
-    for spec in specs:
-        result = store.get(spec)
+    for entry in entries(load_suite(arguments.suite), filters_of(arguments)):
+        result = store.get(entry.spec)
         missing += result is None or result.status == "failed"
-        print(run_text(spec, result, store.root / spec.path))
+        print(run_text(entry, result, store.root / entry.spec.path))
     return INCOMPLETE if missing else DONE
 
 

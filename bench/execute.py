@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import registry
 from bench.data import Windows, calendar, split_windows, standardized
 from bench.metrics import autocast, evaluate, predict
+from bench.probes import probe
 from bench.series import DataError, Series, load_series
 from bench.spec import ROOT, BenchError, Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
 from bench.suite import cards
@@ -60,7 +61,10 @@ def _run(
     parts = _windows(spec, own, device, task.train_fraction)
     seed_everything(spec.seed)
     model = build(spec, own).to(device)
+    measured = probe(model, parts["train"], parts["val"], spec.train.precision, "untrained") if task.probe else ()
     trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, report)
+    if task.probe:
+        measured += probe(model, parts["train"], parts["val"], spec.train.precision, "trained")
     flops = _flops(model, parts["val"], spec.train.precision)
     tested = time.perf_counter()
     evaluations = []
@@ -73,6 +77,7 @@ def _run(
         spec=spec,
         status="done",
         evaluations=tuple(evaluations),
+        layers=measured,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
         cost=Cost(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bench import suite as suites
 from bench.series import file_of
-from bench.spec import BenchError, RunResult, RunSpec
+from bench.spec import BenchError, RunResult
 from bench.store import Store
+from bench.suite import Entry
 from models import MODELS
 from models.pretrained import BACKBONES, BackboneError, locate
 
@@ -63,25 +64,20 @@ def suite_rows() -> list[Row]:
     return rows
 
 
-def plan_rows(specs: list[RunSpec], store: Store) -> tuple[list[Row], Counter[str]]:
-    """One row per data set, horizon and model with the state of its seeds; and how many runs are in each state."""
-    counts: Counter[str] = Counter()
-    states: dict[tuple[str, int, str], list[str]] = {}
-    for spec in specs:
-        status = store.status(spec)
-        counts[status] += 1
-        cell = (spec.task.dataset, spec.task.horizon, spec.model)
-        states.setdefault(cell, []).append(f"{spec.seed} {status}")
-    rows = [
-        {"data set": dataset, "horizon": str(horizon), "model": model, "seeds": ", ".join(seeds)}
-        for (dataset, horizon, model), seeds in states.items()
-    ]
-    return rows, counts
+def plan_rows(entries: list[Entry], store: Store) -> tuple[list[Row], Counter[str]]:
+    """One row per data set, horizon, model and variant with the state of its seeds; and how many runs are in each."""
+    status = {entry.spec.key: store.status(entry.spec) for entry in entries}
+    states: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        states.setdefault((entry.what, entry.who), []).append(f"{entry.spec.seed} {status[entry.spec.key]}")
+    rows = [{"task": what, "model": who, "seeds": ", ".join(seeds)} for (what, who), seeds in states.items()]
+    return rows, Counter(status.values())
 
 
-def run_text(spec: RunSpec, result: RunResult | None, path: Path) -> str:
+def run_text(entry: Entry, result: RunResult | None, path: Path) -> str:
     """One run for people: result, curve, settings, provenance."""
-    lines = [f"{spec.label}  ({path})"]
+    spec = entry.spec
+    lines = [f"{entry.label}  ({path})"]
     if result is None:
         lines.append("  not run")
     elif result.status == "failed":
@@ -89,6 +85,11 @@ def run_text(spec: RunSpec, result: RunResult | None, path: Path) -> str:
     else:
         for each in result.evaluations:
             lines.append(f"  test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows")
+        for layer in result.layers:
+            lines.append(
+                f"  block {layer.block} {layer.stage}: local R2 {layer.local_r2:.3f}  trend R2 {layer.trend_r2:.3f}  "
+                f"shares {layer.local_share:.3f} {layer.trend_share:.3f}  slow power {layer.slow_power:.3f}"
+            )
         for epoch in result.curve:
             best = "  <- best" if epoch.epoch == result.best_epoch else ""
             lines.append(

@@ -18,7 +18,7 @@ from bench.execute import run_one
 from bench.series import load_series
 from bench.spec import RunResult, RunSpec
 from bench.store import Store
-from bench.suite import cards
+from bench.suite import Entry, cards
 from bench.train import Progress
 from models.backbone import prepare
 from models.pretrained import find, locate
@@ -41,27 +41,30 @@ class Tally:
     """Found done already."""
 
 
-def run_all(specs: list[RunSpec], store: Store, device: torch.device, rerun: Rerun, console: Console) -> Tally:
-    """Run what `rerun` selects, in order; each record is on disk before the next run starts.
+def run_all(entries: list[Entry], store: Store, device: torch.device, rerun: Rerun, console: Console) -> Tally:
+    """Run, each once, what `rerun` selects, in order; each record is on disk before the next run starts.
 
     Everything that concerns more than one run (data, backbones, models, the results directory) is checked before the
     first. Raises BenchError or BackboneError then.
     """
-    todo = [spec for spec in specs if store.status(spec) in RERUN[rerun]]
+    planned: dict[str, Entry] = {}
+    for entry in entries:
+        planned.setdefault(entry.spec.key, entry)
+    todo = [entry for entry in planned.values() if store.status(entry.spec) in RERUN[rerun]]
     if not todo:
-        return Tally(0, 0, len(specs))
+        return Tally(0, 0, len(planned))
     store.check_writable()
-    check_ready(todo, console)
+    check_ready([entry.spec for entry in todo], console)
     failed = 0
     with _display(console, len(todo)) as display:
-        for spec in todo:
-            display.start(spec)
+        for entry in todo:
+            display.start(entry)
             started = time.perf_counter()
-            result = run_one(spec, device, display.update)
+            result = run_one(entry.spec, device, display.update)
             store.put(result)
             failed += result.status == "failed"
-            display.finish(result, time.perf_counter() - started)
-    return Tally(len(todo) - failed, failed, len(specs) - len(todo))
+            display.finish(entry, result, time.perf_counter() - started)
+    return Tally(len(todo) - failed, failed, len(planned) - len(todo))
 
 
 def check_ready(specs: list[RunSpec], console: Console) -> None:
@@ -97,13 +100,13 @@ class _Display:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def start(self, spec: RunSpec) -> None:
+    def start(self, entry: Entry) -> None:
         pass
 
     def update(self, progress: Progress) -> None:
         pass
 
-    def finish(self, result: RunResult, seconds: float) -> None:
+    def finish(self, entry: Entry, result: RunResult, seconds: float) -> None:
         self.finished += 1
         if result.status == "failed":
             outcome = f"failed: {result.error}"
@@ -111,7 +114,7 @@ class _Display:
             outcome = "  ".join(f"mse {each.mse:.4f}  mae {each.mae:.4f}" for each in result.evaluations)
         count = f"[{self.finished:>{len(str(self.runs))}}/{self.runs}]"
         self.console.print(
-            f"{count} {result.spec.label:<34} {outcome}  {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True
+            f"{count} {entry.label:<34} {outcome}  {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True
         )
 
 
@@ -134,8 +137,8 @@ class _Bars(_Display):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bars.stop()
 
-    def start(self, spec: RunSpec) -> None:
-        self.run = self.bars.add_task(spec.label, total=None, note="")
+    def start(self, entry: Entry) -> None:
+        self.run = self.bars.add_task(entry.label, total=None, note="")
 
     def update(self, progress: Progress) -> None:
         note = ""
@@ -145,8 +148,8 @@ class _Bars(_Display):
         if self.run is not None:
             self.bars.update(self.run, completed=progress.step, total=progress.steps, note=note)
 
-    def finish(self, result: RunResult, seconds: float) -> None:
-        super().finish(result, seconds)
+    def finish(self, entry: Entry, result: RunResult, seconds: float) -> None:
+        super().finish(entry, result, seconds)
         if self.run is not None:
             self.bars.remove_task(self.run)
         self.bars.advance(self.grid)

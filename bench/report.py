@@ -12,13 +12,13 @@ from pathlib import Path
 
 from bench import suite as suites
 from bench.cli import Parser, add_filters, add_results, filters_of, guarded
-from bench.spec import ROOT, BenchError, RunSpec
+from bench.render import SUFFIX, render
+from bench.spec import ROOT, BenchError
 from bench.store import Store
-from bench.suite import Filters, Suite
-from bench.tables import TABLES, Planned, Table, render
+from bench.suite import Entry, Filters, Suite
+from bench.tables import TABLES, Planned, Table
 from models.pretrained import BACKBONES
 
-SUFFIX = {"text": "txt", "md": "md", "latex": "tex", "csv": "csv", "json": "json"}
 REPORTS = ROOT / "reports"
 
 
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("python -m bench.report", description="Tables from the records alone; no torch.")
     parser.add_argument("--table", choices=list(TABLES), help="print this table; without it, write a whole report")
-    parser.add_argument("--suite", help="default: paper if it has results, else quick")
+    parser.add_argument("--suite", help="default: the one named as the table; else paper if it has results, else quick")
     parser.add_argument("--format", choices=list(SUFFIX), default="text")
     parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
     add_results(parser)
@@ -41,22 +41,29 @@ def _report(arguments: argparse.Namespace) -> int:
     """Print or write; 1 if planned cells are missing, unless --partial."""
     store = Store(arguments.results)
     filters = filters_of(arguments)
-    suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store)
+    suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
+    wanted = (arguments.table,) if arguments.table else suite.tables
+    for name in wanted:
+        if name not in suite.tables:
+            raise BenchError(f"suite {suite.name} has no table {name}; it has {', '.join(suite.tables)}")
     planned = _planned(suite, filters, store)
-    made = [make(planned, suite.about) for name, make in TABLES.items() if arguments.table in (None, name)]
+    made = {name: TABLES[name](planned, suite.about) for name in wanted}
+    tables = [table for part in made.values() for table in part]
     if arguments.table:
         print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
-        print(render(made[0], arguments.format), end="")
     else:
-        print(f"wrote {_write(suite, made)}")
-    complete = all(table.complete for table in made)
+        print(f"wrote {_write(suite, tables)}\n")
+    print("\n".join(render(table, arguments.format) for table in made[wanted[0]]), end="")
+    complete = all(table.complete for table in tables)
     if not complete:
         print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
     return 0 if complete or arguments.partial else 1
 
 
-def _default_suite(store: Store) -> Suite:
-    """paper if any of its runs is recorded, else quick."""
+def _default_suite(store: Store, table: str | None) -> Suite:
+    """The suite that is called as the table; else paper if any of its runs is recorded, else quick."""
+    if table in suites.suite_names():
+        return suites.load_suite(table)
     paper = suites.load_suite("paper")
     for backbone in BACKBONES:
         if any((store.root / spec.path).exists() for spec in suites.plan(paper, Filters(backbone=backbone))):
@@ -74,14 +81,14 @@ def _planned(suite: Suite, filters: Filters, store: Store) -> Planned:
         candidates = [filters.backbone]
     else:
         candidates = [suite.backbone, *(name for name in BACKBONES if name != suite.backbone)]
-    plans = [suites.plan(suite, filters.model_copy(update={"backbone": name})) for name in candidates]
-    counts = [sum(_reads_backbone_and_exists(spec, store) for spec in plan) for plan in plans]
+    plans = [suites.entries(suite, filters.model_copy(update={"backbone": name})) for name in candidates]
+    counts = [sum(_reads_backbone_and_exists(entry, store) for entry in plan) for plan in plans]
     best = 0 if counts[0] else counts.index(max(counts))
-    return Planned([(spec, store.get(spec)) for spec in plans[best]])
+    return Planned([(entry, store.get(entry.spec)) for entry in plans[best]])
 
 
-def _reads_backbone_and_exists(spec: RunSpec, store: Store) -> bool:
-    return "backbone" in spec.options and (store.root / spec.path).exists()
+def _reads_backbone_and_exists(entry: Entry, store: Store) -> bool:
+    return "backbone" in entry.spec.options and (store.root / entry.spec.path).exists()
 
 
 def _write(suite: Suite, tables: list[Table]) -> Path:

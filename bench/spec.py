@@ -237,10 +237,6 @@ class RunSpec(Frozen):
         model = self.model.replace(":", ".")
         return PurePosixPath(self.task.dataset, f"h{self.task.horizon}", model, f"s{self.seed}-{self.key[:8]}.json")
 
-    @property
-    def label(self) -> str:
-        return f"{self.model} {self.task.dataset} h{self.task.horizon} s{self.seed}"
-
 
 class Evaluation(Frozen):
     """Errors on the test part of one data set, on the scale of its standardised channels."""
@@ -292,12 +288,28 @@ class Where(Frozen):
     backbone_sha256: str | None
 
 
+class Layer(Frozen):
+    """What the state after one block holds of a window's local change and of its slow trend (bench/probes.py)."""
+
+    block: int
+    """0: the input of the first block."""
+    stage: Literal["untrained", "trained"]
+    """Before or after this run's training; the backbone's own weights may be pretrained either way."""
+    local_r2: float
+    trend_r2: float
+    local_share: float
+    trend_share: float
+    slow_power: float
+
+
 class RunResult(Frozen):
     """The record of one run, as written to disk."""
 
     spec: RunSpec
     status: Literal["done", "failed"]
     evaluations: tuple[Evaluation, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    """Where the task asks for probes."""
     best_epoch: int | None = None
     curve: tuple[Epoch, ...] = ()
     cost: Cost | None = None

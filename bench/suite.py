@@ -1,7 +1,9 @@
 """Suite TOML + filters -> the runs it stands for. No torch.
 
 A suite lists models, data sets and seeds. How each model is trained on each data set is in suites/settings.toml, the
-same for every suite; a suite may override it. Cards are the *.toml files below datasets/.
+same for every suite; a suite may override it, and may run models in several variants. `base` names another suite whose
+keys hold where a suite is silent (all but `about`, which must be true of this one). Cards are the *.toml files below
+datasets/.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -35,6 +37,7 @@ from models.pretrained import BACKBONES
 CARDS = ROOT / "datasets"
 SUITES = ROOT / "bench" / "suites"
 SETTINGS = SUITES / "settings.toml"
+Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Change(Frozen):
@@ -57,8 +60,25 @@ class ModelSettings(Change):
     """Applied in order, later ones over earlier ones."""
 
 
+class Variant(Change):
+    """A model run in another way, under a title of its own in the suite's tables."""
+
+    title: str
+    """May hold the options of `sweep` in braces."""
+    models: tuple[str, ...] | None = None
+    """None: every model of the suite."""
+    backbones: tuple[str, ...] | None = None
+    """Only where the language model has this shape."""
+    random: bool = False
+    """The language model's random twin in its place."""
+    probe: bool = False
+    """Also measure what each of its blocks holds (bench/probes.py)."""
+    sweep: dict[str, tuple[Option, ...]] = {}
+    """One variant for each value of this option."""
+
+
 class Suite(Frozen):
-    """A grid: models x data sets x horizons x seeds."""
+    """A grid: models x data sets x horizons x seeds, and what else it lists."""
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     title: str
@@ -66,15 +86,46 @@ class Suite(Frozen):
     """What a caption must say of it: budget, look-back, anything unusual."""
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     datasets: Annotated[tuple[str, ...], Field(min_length=1)]
-    horizons: tuple[Positive, ...] | None = None
-    """None: every horizon of each card."""
+    horizons: tuple[Positive, ...] | Literal["shortest"] | None = None
+    """None: every horizon of each card; `shortest`: its shortest one."""
     context: Positive | None = None
     """None: the look-back of each card."""
+    contexts: dict[str, Positive] = {}
+    """Look-backs of single data sets."""
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
+    """Shares of the training windows, the earliest first."""
+    transfer: dict[str, tuple[str, ...]] = {}
+    """The data sets that a model trained on this one is tested on."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     backbone: str
     """Of the models that read a language model."""
     override: dict[str, ModelSettings] = {}
     """By model, over settings.toml; `all` for every model, before the model's own."""
+    variant: tuple[Variant, ...] = ()
+    """A model that any of these names is run once for each, over all other settings; the first is the reference."""
+    tables: Annotated[tuple[str, ...], Field(min_length=1)] = ("main", "full")
+    """What a report of this suite consists of."""
+
+
+class Entry(NamedTuple):
+    """A planned run, and the title of the variant it is in this suite; other suites may plan the same run."""
+
+    spec: RunSpec
+    variant: str = ""
+
+    @property
+    def who(self) -> str:
+        return f"{self.spec.model} ({self.variant})" if self.variant else self.spec.model
+
+    @property
+    def what(self) -> str:
+        task = self.spec.task
+        share = f" {100 * task.train_fraction:g}%" if task.train_fraction < 1 else ""
+        return f"{task.dataset}{share} h{task.horizon}"
+
+    @property
+    def label(self) -> str:
+        return f"{self.who} {self.what} s{self.spec.seed}"
 
 
 class Filters(Frozen):
@@ -93,17 +144,68 @@ def suite_names() -> list[str]:
 
 def load_suite(name: str) -> Suite:
     """A suite by name, or a user's own by the path of its TOML file."""
-    path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
-    if not name.endswith(".toml") and name not in suite_names():
-        raise UnknownName("suite", name, suite_names())
-    suite = parse(Suite, {"name": path.stem, **_read_toml(path)}, str(path))
+    path, values = _read_suite(name)
+    suite = parse(Suite, {"name": path.stem, **values}, str(path))
     for model in suite.models:
         registry.canonical(model)
     for dataset in suite.datasets:
         _canonical_card(dataset)
-    backbone = _canonical_backbone(suite.backbone, str(path))
-    override = _canonical_settings(suite.override, "all", str(path))
-    return suite.model_copy(update={"backbone": backbone, "override": override})
+    place = str(path)
+    transfer = {
+        _canonical_card(source).name: tuple(_canonical_card(target).name for target in targets)
+        for source, targets in suite.transfer.items()
+    }
+    return suite.model_copy(
+        update={
+            "backbone": _canonical_backbone(suite.backbone, place),
+            "override": _canonical_settings(suite.override, "all", place),
+            "contexts": {_canonical_card(dataset).name: context for dataset, context in suite.contexts.items()},
+            "transfer": transfer,
+            "variant": tuple(each for variant in suite.variant for each in _expanded(variant, place)),
+        }
+    )
+
+
+def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
+    """The file of a suite, and its keys over those of its base."""
+    path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
+    if not name.endswith(".toml") and name not in suite_names():
+        raise UnknownName("suite", name, suite_names(), str(named_by[-1]) if named_by else "")
+    if path in named_by:
+        raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite")
+    values = _read_toml(path)
+    base = values.pop("base", None)
+    if base is None:
+        return path, values
+    if not isinstance(base, str):
+        raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}")
+    _, inherited = _read_suite(base, (*named_by, path))
+    del inherited["about"]
+    for table in ("override", "contexts"):
+        if isinstance(inherited.get(table), dict) and isinstance(values.get(table), dict):
+            values[table] = inherited[table] | values[table]
+    return path, inherited | values
+
+
+def _expanded(variant: Variant, place: str) -> list[Variant]:
+    """With canonical names, and one variant for each value of its sweep."""
+    models = variant.models and tuple(map(registry.canonical, variant.models))
+    backbones = variant.backbones and tuple(_canonical_backbone(name, place) for name in variant.backbones)
+    named = variant.model_copy(update={"models": models, "backbones": backbones, "sweep": {}})
+    if not variant.sweep:
+        return [named]
+    if len(variant.sweep) > 1:
+        raise BenchError(f"{place}: variant {variant.title}: sweep: one option at a time")
+    ((option, values),) = variant.sweep.items()
+    return [
+        named.model_copy(
+            update={
+                "title": variant.title.replace(f"{{{option}}}", str(value)),
+                "options": variant.options | {option: value},
+            }
+        )
+        for value in values
+    ]
 
 
 @lru_cache
@@ -119,41 +221,76 @@ def cards() -> dict[str, DatasetCard]:
 
 
 def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: B008  (frozen)
-    """Every run of the suite under the filters: data set by data set, horizon, seed, then model.
+    """Every run of the suite under the filters, each once."""
+    return list({entry.spec.key: entry.spec for entry in entries(suite, filters)}.values())
+
+
+def entries(suite: Suite, filters: Filters = Filters()) -> list[Entry]:  # noqa: B008  (frozen)
+    """What the suite's tables consist of: data set by data set, share of its windows, horizon, seed, model, variant.
 
     Models and data sets named in a filter need not be in the suite: they run under its settings.
     """
-    models = [registry.canonical(name) for name in filters.models or suite.models]
-    chosen = [_canonical_card(name) for name in filters.datasets or suite.datasets]
+    models = _unique(registry.canonical(name) for name in filters.models or suite.models)
+    chosen = _unique(_canonical_card(name) for name in filters.datasets or suite.datasets)
     backbone = _canonical_backbone(filters.backbone or suite.backbone, "--backbone")
     _check_horizons(suite, chosen, filters.horizons)
-    specs: list[RunSpec] = []
-    for card in _unique(chosen):
-        for horizon in suite.horizons or card.horizons:
-            if filters.horizons and horizon not in filters.horizons:
-                continue
-            task = Task(
-                dataset=card.name,
-                context=suite.context or card.context,
-                horizon=horizon,
-                cards={card.name: card.digest},
-            )
-            for seed in _unique(filters.seeds or suite.seeds):
-                specs.extend(_spec(suite, task, model, seed, backbone) for model in _unique(models))
-    return specs
+    planned: list[Entry] = []
+    for card in chosen:
+        for fraction in _unique(suite.fractions):
+            for horizon in _horizons(suite, card):
+                if filters.horizons and horizon not in filters.horizons:
+                    continue
+                task = _task(suite, card, horizon, fraction)
+                for seed in _unique(filters.seeds or suite.seeds):
+                    for model in models:
+                        planned += [
+                            Entry(_spec(suite, task, model, seed, backbone, variant), variant.title if variant else "")
+                            for variant in _variants(suite, model, backbone)
+                        ]
+    return planned
 
 
-def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str) -> RunSpec:
+def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Task:
+    if suite.transfer and card.name not in suite.transfer:
+        raise BenchError(
+            f"suite {suite.name} tests nothing that is trained on {card.name}; it has {', '.join(suite.transfer)}"
+        )
+    targets = suite.transfer.get(card.name, ())
+    return Task(
+        dataset=card.name,
+        context=suite.contexts.get(card.name) or suite.context or card.context,
+        horizon=horizon,
+        train_fraction=fraction,
+        test_on=targets,
+        cards={name: cards()[name].digest for name in (card.name, *targets)},
+    )
+
+
+def _variants(suite: Suite, model: str, backbone: str) -> list[Variant] | list[None]:
+    """Those of a model in this suite; the model as it is where there are none."""
+    own = [variant for variant in suite.variant if variant.models is None or model in variant.models]
+    if not own:
+        return [None]
+    shape = BACKBONES[backbone].shape
+    return [variant for variant in own if variant.backbones is None or shape in variant.backbones]
+
+
+def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, variant: Variant | None) -> RunSpec:
+    if variant and variant.random:
+        backbone = f"{BACKBONES[backbone].shape}-random"
+    if variant and variant.probe:
+        task = task.model_copy(update={"probe": True})
     train: dict[str, Any] = {}
     options: dict[str, Option] = {"backbone": backbone} if registry.uses_backbone(model) else {}
     settings = _settings()
     layers = [settings.get(model, settings["default"]), suite.override.get("all"), suite.override.get(model)]
+    changes: list[Change] = []
     for layer in filter(None, layers):
-        changes: list[Change] = [layer, *(when for when in layer.when if _applies(when, task, backbone))]
-        for change in changes:
-            train.update(change.train)
-            options.update(change.options)
-    place = f"suite {suite.name}, {model} on {task.dataset}"
+        changes += [layer, *(when for when in layer.when if _applies(when, task, backbone))]
+    for change in (*changes, *([variant] if variant else [])):
+        train.update(change.train)
+        options.update(change.options)
+    place = f"suite {suite.name}, {model} on {task.dataset}" + (f", variant {variant.title}" if variant else "")
     return RunSpec(
         task=task,
         model=model,
@@ -168,7 +305,7 @@ def _applies(when: Setting, task: Task, backbone: str) -> bool:
     return (
         (when.datasets is None or task.dataset in when.datasets)
         and (when.horizons is None or task.horizon in when.horizons)
-        and (when.backbones is None or backbone in when.backbones)
+        and (when.backbones is None or BACKBONES[backbone].shape in when.backbones)
     )
 
 
@@ -208,8 +345,12 @@ def _canonical_backbone(name: str, place: str) -> str:
     return by_folded[name.casefold()]
 
 
+def _horizons(suite: Suite, card: DatasetCard) -> tuple[int, ...]:
+    return (min(card.horizons),) if suite.horizons == "shortest" else suite.horizons or card.horizons
+
+
 def _check_horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> None:
-    known = sorted({horizon for card in chosen for horizon in suite.horizons or card.horizons})
+    known = sorted({horizon for card in chosen for horizon in _horizons(suite, card)})
     for horizon in wanted or ():
         if horizon not in known:
             names = ", ".join(card.name for card in chosen)

@@ -1,26 +1,23 @@
-"""Planned runs + their records -> tables in the paper's layout -> text, Markdown, LaTeX, CSV or JSON. Pure; no torch.
+"""Planned runs + their records -> tables in the paper's layout. Pure; no torch. `bench.render` prints them.
 
 A cell is computed only when every run behind it is there. What is missing is a dash with a footnote, never a guess.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
-from tabulate import tabulate
 
 from bench import registry
-from bench.spec import RunResult, RunSpec
+from bench.spec import Layer, RunResult, RunSpec
+from bench.suite import Entry
 from models.pretrained import BACKBONES
 
 METRICS = ("mse", "mae")
+ERRORS = ("MSE", "MAE")
 
 
 @dataclass(frozen=True)
@@ -29,24 +26,43 @@ class Cell:
 
     value: float | None
     digits: int = 3
+    signed: bool = False
     mark: str = ""
     """`best`, `second` or nothing."""
     note: int | None = None
     """Number of the footnote that explains a hole."""
 
 
+@dataclass(frozen=True)
+class Group:
+    """Columns under one title."""
+
+    key: str
+    """What files call it; empty where the columns' own names are enough."""
+    title: str
+    columns: tuple[str, ...] = ERRORS
+
+
 @dataclass
 class Table:
-    """A table ready to print: pairs of columns under each model's title, rows by label."""
+    """A table ready to print: labelled rows under groups of columns."""
 
     name: str
     title: str
     caption: str
-    models: list[str]
-    rows: list[tuple[str, list[Cell]]]
-    """Label and one cell per model and metric, models outermost."""
-    summary: list[tuple[str, list[Cell]]]
+    groups: list[Group]
+    rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
+    """Label and one cell per column."""
+    summary: list[tuple[str, list[Cell]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    rules: list[int] = field(default_factory=list)
+    """Numbers of the rows that a rule stands before."""
+    marked: bool = True
+    """Best and second values are marked."""
+
+    @property
+    def columns(self) -> list[str]:
+        return [column for group in self.groups for column in group.columns]
 
     @property
     def complete(self) -> bool:
@@ -57,104 +73,331 @@ class Table:
 class Planned:
     """The runs a table stands on, each with its record if there is one."""
 
-    runs: list[tuple[RunSpec, RunResult | None]]
+    runs: list[tuple[Entry, RunResult | None]]
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        return [entry.spec for entry, _ in self.runs]
+
+    @property
+    def done(self) -> list[RunResult]:
+        return [result for _, result in self.runs if result is not None and result.status == "done"]
 
     def frame(self) -> pd.DataFrame:
-        """One row per planned run: dataset, horizon, model, seed, mse, mae (NaN where not done), why."""
+        """One row per planned run and data set it is tested on; errors are NaN where it is not done, with the why.
+
+        Columns: dataset, fraction, horizon, model, variant, seed, tested, mse, mae, why.
+        """
         rows = []
-        for spec, result in self.runs:
+        for (spec, variant), result in self.runs:
             done = result is not None and result.status == "done"
-            evaluation = result.evaluations[0] if result is not None and done else None
-            rows.append(
-                {
-                    "dataset": spec.task.dataset,
-                    "horizon": spec.task.horizon,
-                    "model": spec.model,
-                    "seed": spec.seed,
-                    "mse": evaluation.mse if evaluation else math.nan,
-                    "mae": evaluation.mae if evaluation else math.nan,
-                    "why": "" if done else f"failed ({result.error})" if result else "not run",
-                }
-            )
-        return pd.DataFrame(rows, columns=["dataset", "horizon", "model", "seed", *METRICS, "why"])
+            why = "" if done else f"failed ({result.error})" if result else "not run"
+            task = spec.task
+            run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed]
+            errors = {each.dataset: each for each in result.evaluations} if result is not None and done else {}
+            for tested in (task.dataset, *task.test_on):
+                found = errors.get(tested)
+                scores = [found.mse, found.mae] if found else [math.nan, math.nan]
+                rows.append([*run, tested, *scores, why])
+        names = ["dataset", "fraction", "horizon", "model", "variant", "seed", "tested", *METRICS, "why"]
+        return pd.DataFrame(rows, columns=names)
+
+    def own(self) -> pd.DataFrame:
+        """The rows of `frame` that are tested on the data set they were trained on."""
+        frame = self.frame()
+        return frame[frame.tested == frame.dataset]
 
 
-def main_table(planned: Planned, about: str) -> Table:
+def main_table(planned: Planned, about: str) -> list[Table]:
     """Data sets as rows, each the average over its horizons; then average, mean rank and first places."""
-    frame = planned.frame()
-    groups = [(dataset, frame[frame.dataset == dataset]) for dataset in frame.dataset.unique()]
-    table = _table("main", "Forecasting errors, averaged over horizons", _caption(planned, about), groups)
-    _add_summary(table)
-    return table
+    frame = planned.own()
+    rows = [(_shared(dataset, share), runs) for (dataset, share), runs in _groups(frame, ["dataset", "fraction"])]
+    title = "Forecasting errors, averaged over horizons"
+    table = _table("main", title, _caption(planned, about), rows, ["model", "variant"])
+    table.summary = _summary(table)
+    return [table]
 
 
-def full_table(planned: Planned, about: str) -> Table:
+def full_table(planned: Planned, about: str) -> list[Table]:
     """Every horizon of every data set as a row, each data set's average after its horizons; then the summary."""
+    rows: list[tuple[str, pd.DataFrame]] = []
+    averages = []
+    for (dataset, share), runs in _groups(planned.own(), ["dataset", "fraction"]):
+        name = _shared(dataset, share)
+        rows += [(f"{name} {horizon}", own) for (horizon,), own in _groups(runs, ["horizon"])]
+        averages.append(f"{name} avg")
+        rows.append((averages[-1], runs))
+    title = "Forecasting errors at every horizon"
+    table = _table("full", title, _caption(planned, about), rows, ["model", "variant"])
+    table.summary = _summary(table, [number for number, (label, _) in enumerate(rows) if label not in averages])
+    return [table]
+
+
+def few_shot_table(planned: Planned, about: str) -> list[Table]:
+    """A table as the main one for each share of the training windows."""
+    tables = []
+    for (share,), runs in _groups(planned.own(), ["fraction"]):
+        rows = [(dataset, own) for (dataset,), own in _groups(runs, ["dataset"])]
+        title = f"Errors after training on the first {100 * share:g} % of the windows, averaged over horizons"
+        name = f"few_shot_{100 * share:g}"
+        table = _table(name, title, _caption(planned, about), rows, ["model", "variant"])
+        table.summary = _summary(table)
+        tables.append(table)
+    return tables
+
+
+def zero_shot_table(planned: Planned, about: str) -> list[Table]:
+    """Trained on one data set, tested on another: a row for each pair."""
     frame = planned.frame()
-    groups: list[tuple[str, pd.DataFrame]] = []
-    for dataset in frame.dataset.unique():
-        own = frame[frame.dataset == dataset]
-        groups += [(f"{dataset} {horizon}", own[own.horizon == horizon]) for horizon in own.horizon.unique()]
-        groups.append((f"{dataset} avg", own))
-    table = _table("full", "Forecasting errors at every horizon", _caption(planned, about), groups)
-    _add_summary(table, counted=[label for label, _ in groups if not label.endswith(" avg")])
-    return table
+    pairs = _groups(frame[frame.tested != frame.dataset], ["dataset", "tested"])
+    rows = [(f"{dataset} → {tested}", runs) for (dataset, tested), runs in pairs]
+    title = "Errors on a data set that was not trained on, averaged over horizons"
+    table = _table("zero_shot", title, _caption(planned, about), rows, ["model", "variant"])
+    table.summary = _summary(table)
+    return [table]
 
 
-TABLES: dict[str, Callable[[Planned, str], Table]] = {"main": main_table, "full": full_table}
+def losses_table(planned: Planned, about: str) -> list[Table]:
+    """Every model under every loss: a row for each data set and loss, mean ranks for each loss."""
+    rows = [(f"{dataset}, {loss}", runs) for (loss, dataset), runs in _groups(planned.own(), ["variant", "dataset"])]
+    title = "Forecasting errors by training loss, averaged over horizons"
+    table = _table("losses", title, _caption(planned, about), rows, ["model"])
+    losses = [loss for (loss,), _ in _groups(planned.own(), ["variant"])]
+    for loss in losses:
+        numbers = [number for number, (label, _) in enumerate(table.rows) if label.endswith(f", {loss}")]
+        table.rules += numbers[:1] if numbers[0] else []
+        table.summary += [(f"{label}, {loss}", cells) for label, cells in _summary(table, numbers)]
+    return [table]
 
 
-def render(table: Table, form: str) -> str:
-    """As text, md, latex, csv or json."""
-    forms = {"text": _as_text, "md": _as_markdown, "latex": _as_latex, "csv": _as_csv, "json": _as_json}
-    return forms[form](table)
+def ablation_table(planned: Planned, about: str) -> list[Table]:
+    """Variants as rows, data sets as columns, and the change against each model's first variant."""
+    return [_variants_table("ablation", "Ablations: errors averaged over horizons", planned, about)]
 
 
-def _table(name: str, title: str, caption: str, groups: list[tuple[str, pd.DataFrame]]) -> Table:
-    models = list(groups[0][1].model.unique())
-    table = Table(name, title, caption, models, [], [])
-    for label, runs in groups:
-        cells = [_cell(runs[runs.model == model], metric, table) for model in models for metric in METRICS]
+def layers_table(planned: Planned, about: str) -> list[Table]:
+    """Errors by tap, and what each block holds of local change and slow trend."""
+    sweep = _variants_table("layers_taps", "Errors by tap, averaged over horizons", planned, about)
+    return [sweep, *_probes_tables(planned, about)]
+
+
+def efficiency_table(planned: Planned, about: str) -> list[Table]:
+    """What each model weighs and takes; a row for each model, data set and horizon."""
+    columns = ("Params M", "Trained M", "GFLOP", "Epoch s", "Window ms", "Peak MiB")
+    table = Table("efficiency", "What a model weighs and takes", "", [Group("", "", columns)], marked=False)
+    frame = planned.own().assign(result=[result for _, result in planned.runs])
+    keys = ["dataset", "fraction", "horizon", "model", "variant"]
+    tasks = frame.drop_duplicates(["dataset", "fraction", "horizon"])
+    for (dataset, share, horizon, model, variant), runs in _groups(frame, keys):
+        task = f"{_shared(dataset, share)} {horizon} " if len(tasks) > 1 else ""
+        if runs.why.any():
+            cells = [_hole(runs, table)] * len(columns)
+        else:
+            cells = [Cell(float(value), digits=3) for value in _costs(list(runs.result))]
+        table.rows.append((task + _title(model, variant), cells))
+    where = "; ".join(f"{dataset} at {horizon}" for (dataset, horizon), _ in _groups(tasks, ["dataset", "horizon"]))
+    table.caption = (
+        f"{where}: parameters and those that train, in millions; floating-point operations of one forecast (all "
+        "channels), in 10^9; seconds per training epoch with its validation; milliseconds per test window in batches; "
+        "most memory, allocated on a GPU, resident in the process on a CPU. Means over seeds. "
+        + _caption(planned, about)
+    )
+    return [table]
+
+
+Builder = Callable[[Planned, str], list[Table]]
+TABLES: dict[str, Builder] = {
+    "main": main_table,
+    "full": full_table,
+    "few_shot": few_shot_table,
+    "zero_shot": zero_shot_table,
+    "ablation": ablation_table,
+    "layers": layers_table,
+    "losses": losses_table,
+    "efficiency": efficiency_table,
+}
+
+
+def _groups(frame: pd.DataFrame, keys: list[str]) -> list[tuple[tuple, pd.DataFrame]]:
+    """The rows of equal keys together, in order of appearance."""
+    return [(tuple(key), rows) for key, rows in frame.groupby(keys, sort=False)]
+
+
+def _shared(dataset: str, share: float) -> str:
+    return dataset if share == 1 else f"{dataset} {100 * share:g} %"
+
+
+def _title(model: str, variant: str) -> str:
+    return f"{registry.title(model)}, {variant}" if variant else registry.title(model)
+
+
+def _table(name: str, title: str, caption: str, rows: list[tuple[str, pd.DataFrame]], by: list[str]) -> Table:
+    """Rows by label, columns by model (and variant), MSE and MAE of each."""
+    keys = [key for key, _ in _groups(pd.concat(runs for _, runs in rows), by)]
+    groups = [
+        Group("_".join(filter(None, key)).replace(" ", "-"), _title(*key, *[""] * (2 - len(key)))) for key in keys
+    ]
+    table = Table(name, title, caption, groups)
+    for label, runs in rows:
+        by_key = dict(_groups(runs, by))
+        cells = [_cell(by_key[key], metric, table) for key in keys for metric in METRICS]
         table.rows.append((label, _marked(cells)))
     return table
+
+
+def _variants_table(name: str, title: str, planned: Planned, about: str) -> Table:
+    """Rows by model and variant; columns by data set, and the mean change against the model's first variant."""
+    frame = planned.own()
+    datasets = [(_shared(*key), runs) for key, runs in _groups(frame, ["dataset", "fraction"])]
+    groups = [Group(dataset.replace(" ", ""), dataset) for dataset, _ in datasets]
+    table = Table(name, title, _caption(planned, about), [*groups, Group("change", "Change, %")])
+    for (model,), of_model in _groups(frame, ["model"]):
+        first = len(table.rows)
+        table.rules += [first] if first else []
+        for (variant,), runs in _groups(of_model, ["variant"]):
+            by_dataset = {_shared(*key): own for key, own in _groups(runs, ["dataset", "fraction"])}
+            cells = [_cell(by_dataset[dataset], metric, table) for dataset, _ in datasets for metric in METRICS]
+            table.rows.append((_title(model, variant), cells))
+        _mark_and_compare(table.rows, first)
+    table.caption += (
+        " Change: of the error against the first row of each model, averaged over data sets." + _spread_sentence(frame)
+    )
+    return table
+
+
+def _mark_and_compare(rows: list[tuple[str, list[Cell]]], first: int) -> None:
+    """Mark the best and second of each column from row `first` on, and append the change against that row."""
+    block = [cells for _, cells in rows[first:]]
+    columns = [_marked_column([cells[i] for cells in block]) for i in range(len(block[0]))]
+    for number, (label, cells) in enumerate(rows[first:]):
+        marked = [column[number] for column in columns]
+        change = [_change(cells[metric :: len(METRICS)], block[0][metric :: len(METRICS)]) for metric in range(2)]
+        rows[first + number] = (label, marked + change)
+
+
+def _change(cells: list[Cell], usual: list[Cell]) -> Cell:
+    """Mean change in percent; a hole if any cell of either is one."""
+    holes = [cell.note for cell in (*cells, *usual) if cell.value is None]
+    if holes:
+        return Cell(None, note=holes[0])
+    shares = [(cell.value or 0.0) / (other.value or math.nan) - 1 for cell, other in zip(cells, usual, strict=True)]
+    return Cell(100 * sum(shares) / len(shares), digits=1, signed=True)
+
+
+def _spread_sentence(frame: pd.DataFrame) -> str:
+    """How far seeds alone move the reference variants: what a change must exceed to mean something."""
+    spreads = []
+    for (model,), of_model in _groups(frame, ["model"]):
+        usual = of_model[of_model.variant == of_model.variant.iloc[0]]
+        seeds = usual.groupby(["dataset", "fraction", "horizon"], sort=False).mse
+        if usual.mse.notna().all() and seeds.size().min() > 1:
+            share = (seeds.std() / seeds.mean()).mean()
+            spreads.append(f"{registry.title(model)} {100 * share:.1f} %")
+    return f" Standard deviation of its MSE over seeds: {', '.join(spreads)}." if spreads else ""
+
+
+def _probes_tables(planned: Planned, about: str) -> list[Table]:
+    """For each variant with probes: a row per block, before and after training."""
+    columns = ("local R2", "trend R2", "local %", "trend %", "slow %")
+    stages = {"untrained": "Before training", "trained": "After training"}
+    tables: list[Table] = []
+    probed = [(entry, result) for entry, result in planned.runs if entry.spec.task.probe]
+    for variant in dict.fromkeys(entry.variant for entry, _ in probed):
+        runs = Planned([(entry, result) for entry, result in probed if entry.variant == variant])
+        name = f"layers_blocks_{len(tables) + 1}"
+        table = Table(name, f"What each block holds: {variant}", "", [], marked=False)
+        table.groups = [Group(stage, title, columns) for stage, title in stages.items()]
+        table.caption = (
+            "R2 of linear probes that read a patch's step-to-step change (local) and the trailing mean over half a "
+            "look-back (trend) off the state, on validation windows; share of the state's variance that only one of "
+            "them explains; share of its variance along the patches in periods of a look-back and longer. Means over "
+            f"data sets, horizons and seeds. {_caption(runs, about)}"
+        )
+        frame = runs.own()
+        if frame.why.any():
+            hole = _hole(frame, table)
+            table.rows = [("blocks", [hole] * len(table.columns))]
+        else:
+            table.rows = _probe_rows([layer for result in runs.done for layer in result.layers], list(stages), runs)
+        tables.append(table)
+    return tables
+
+
+def _probe_rows(layers: list[Layer], stages: list[str], runs: Planned) -> list[tuple[str, list[Cell]]]:
+    taps = runs.specs[0].options
+    names = {taps["local_tap"]: " (local tap)", taps["global_tap"]: " (global tap)"}
+    means = pd.DataFrame([layer.model_dump() for layer in layers]).groupby(["block", "stage"]).mean()
+    rows = []
+    for block in sorted({layer.block for layer in layers}):
+        cells = []
+        for stage in stages:
+            found = means.loc[(block, stage)]
+            cells += [Cell(float(found[name])) for name in ("local_r2", "trend_r2")]
+            cells += [Cell(100 * float(found[name]), digits=1) for name in ("local_share", "trend_share", "slow_power")]
+        rows.append((f"block {block}{names.get(block, '')}" if block else "input", cells))
+    return rows
+
+
+def _costs(results: list[RunResult]) -> list[float]:
+    """Means over seeds of the efficiency table's columns."""
+    rows = []
+    for result in results:
+        cost = result.cost
+        assert cost is not None, "a run that is done has its cost"
+        epochs = max(1, len(result.curve))
+        rows.append(
+            [
+                cost.params / 1e6,
+                cost.trainable / 1e6,
+                cost.flops / 1e9,
+                cost.train_s / epochs,
+                cost.infer_ms,
+                math.nan if cost.peak_mb is None else cost.peak_mb,
+            ]
+        )
+    return list(pd.DataFrame(rows).mean())
 
 
 def _cell(runs: pd.DataFrame, metric: str, table: Table) -> Cell:
     """Mean over seeds, then over horizons; a hole with a footnote unless every run is there."""
     if runs[metric].notna().all():
         return Cell(float(runs.groupby("horizon", sort=False)[metric].mean().mean()))
-    missing = runs[runs[metric].isna()]
+    return _hole(runs, table)
+
+
+def _hole(runs: pd.DataFrame, table: Table) -> Cell:
+    """A dash with the footnote that names the runs that are not there."""
+    missing = runs[runs.why != ""]
     names = [f"{row.dataset} h{row.horizon} s{row.seed} {row.why}" for row in missing.head(3).itertuples()]
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    note = (
-        f"{registry.title(runs.model.iloc[0])}: {len(missing)} of {len(runs)} runs are not there: "
-        f"{'; '.join(names)}{more}"
-    )
+    who = _title(runs.model.iloc[0], runs.variant.iloc[0])
+    note = f"{who}: {len(missing)} of {len(runs)} runs are not there: {'; '.join(names)}{more}"
     if note not in table.notes:
         table.notes.append(note)
     return Cell(None, note=table.notes.index(note) + 1)
 
 
 def _marked(cells: list[Cell]) -> list[Cell]:
-    """The same cells with the best and the second value of each metric marked; equal values share a mark.
-
-    A row with a hole has no best.
-    """
-    if any(cell.value is None for cell in cells):
-        return cells
+    """A row with the best and the second value of each metric marked."""
     marked = list(cells)
-    for metric in range(len(METRICS)):
-        row = range(metric, len(cells), len(METRICS))
-        values = sorted({value for i in row if (value := cells[i].value) is not None})
-        for i in row:
-            if cells[i].value in values[:2] and len(values) > 1:
-                marked[i] = Cell(cells[i].value, mark="best" if cells[i].value == values[0] else "second")
+    if all(cell.value is not None for cell in cells):  # a row with a hole has no best
+        for metric in range(len(METRICS)):
+            marked[metric :: len(METRICS)] = _marked_column(cells[metric :: len(METRICS)])
     return marked
 
 
-def _add_summary(table: Table, counted: list[str] | None = None) -> None:
+def _marked_column(cells: list[Cell]) -> list[Cell]:
+    """The same cells with the least and the second value marked, unless one is missing; equal values share a mark."""
+    values = sorted({cell.value for cell in cells if cell.value is not None})
+    if any(cell.value is None for cell in cells) or len(values) < 2:
+        return cells
+    marks = {values[0]: "best", values[1]: "second"}
+    return [replace(cell, mark=marks.get(cell.value or 0.0, "")) for cell in cells]
+
+
+def _summary(table: Table, counted: Sequence[int] | None = None) -> list[tuple[str, list[Cell]]]:
     """Average, mean rank and first places over the rows (those `counted`) that are complete for every model."""
-    rows = [cells for label, cells in table.rows if counted is None or label in counted]
+    rows = [cells for number, (_, cells) in enumerate(table.rows) if counted is None or number in counted]
     whole = [[cell.value for cell in cells] for cells in rows if all(cell.value is not None for cell in cells)]
     if len(whole) < len(rows):
         table.notes.append(
@@ -162,13 +405,13 @@ def _add_summary(table: Table, counted: list[str] | None = None) -> None:
             "every model."
         )
     if not whole:
-        return
+        return []
     values = pd.DataFrame(whole, dtype=float)
     per_metric = [values.iloc[:, metric :: len(METRICS)] for metric in range(len(METRICS))]
     averages = values.mean()
     ranks = pd.concat([part.rank(axis=1, method="average").mean() for part in per_metric]).sort_index()
     firsts = pd.concat([part.eq(part.min(axis=1), axis=0).sum() for part in per_metric]).sort_index()
-    table.summary = [
+    return [
         ("Average", _marked([Cell(float(value)) for value in averages])),
         ("Mean rank", [Cell(float(value), digits=2) for value in ranks]),
         ("First places", [Cell(float(value), digits=0) for value in firsts]),
@@ -177,8 +420,7 @@ def _add_summary(table: Table, counted: list[str] | None = None) -> None:
 
 def _caption(planned: Planned, about: str) -> str:
     """What every number of the table has in common, from the specs and records themselves."""
-    specs = [spec for spec, _ in planned.runs]
-    done = [result for _, result in planned.runs if result is not None and result.status == "done"]
+    specs = planned.specs
     by_context: dict[int, list[str]] = {}
     for spec in specs:
         names = by_context.setdefault(spec.task.context, [])
@@ -193,7 +435,7 @@ def _caption(planned: Planned, about: str) -> str:
         f"Test errors on standardised channels, every window scored; look-back {context}; {averaged}.",
         *_backbone_sentences(specs),
         about,
-        *_where_sentences(done),
+        *_where_sentences(planned.done),
     ]
     return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
@@ -211,7 +453,7 @@ def _backbone_sentences(specs: Sequence[RunSpec]) -> list[str]:
                 details.append(detail)
     return [
         f"Language model: {BACKBONES[name].title}, pretrained ({'; '.join(details)})."
-        if BACKBONES[name].files
+        if BACKBONES[name].pretrained
         else f"Language model: {BACKBONES[name].title}, NOT pretrained ({'; '.join(details)})."
         for name, details in by_backbone.items()
     ]
@@ -229,128 +471,3 @@ def _where_sentences(done: Iterable[RunResult]) -> list[str]:
     if lower:
         sentences.append(f"bf16 arithmetic in {', '.join(lower)}; float32 elsewhere.")
     return sentences
-
-
-def _lines(table: Table) -> list[tuple[str, list[Cell]]]:
-    return table.rows + table.summary
-
-
-def _plain(cell: Cell) -> str:
-    return "-" if cell.value is None else f"{cell.value:.{cell.digits}f}"
-
-
-def _header(table: Table) -> list[tuple[str, str]]:
-    return [(registry.title(model), metric.upper()) for model in table.models for metric in METRICS]
-
-
-def _as_text(table: Table) -> str:
-    """Fixed columns: a model's title stands over its pair, in as many lines as it needs."""
-    marks = {"best": "*", "second": "+", "": " "}
-
-    def show(cell: Cell) -> str:
-        return f"-[{cell.note}]" if cell.value is None else _plain(cell) + marks[cell.mark]
-
-    body = [(label, [show(cell) for cell in cells]) for label, cells in _lines(table)]
-    first = max(len(label) for label, _ in [*body, ("First places", [])])
-    width = max(8, *(len(text) + 1 for _, cells in body for text in cells))
-    titles = [textwrap.wrap(registry.title(model), 2 * width - 2) for model in table.models]
-    height = max(map(len, titles))
-    padded = [[""] * (height - len(title)) + title for title in titles]
-    heads = [" " * first + "".join(f"  {title[i]:^{2 * width - 2}}" for title in padded) for i in range(height)]
-    heads.append(" " * first + f"{'MSE ':>{width}}{'MAE ':>{width}}" * len(table.models))
-    rule = "-" * len(heads[-1])
-    lines = [f"{label:<{first}}" + "".join(f"{text:>{width}}" for text in cells) for label, cells in body]
-    rows = len(table.rows)
-    notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
-    grid = [*heads, rule, *lines[:rows], *([rule] if table.summary else []), *lines[rows:]]
-    return "\n".join(
-        [table.title, "", *(line.rstrip() for line in grid), "", "* best, + second.", *notes, table.caption, ""]
-    )
-
-
-def _as_markdown(table: Table) -> str:
-    wrap = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
-
-    def show(cell: Cell) -> str:
-        return f"– [{cell.note}]" if cell.value is None else wrap[cell.mark].format(_plain(cell))
-
-    headers = ["", *(f"{title} {metric}" for title, metric in _header(table))]
-    body = [[label, *map(show, cells)] for label, cells in _lines(table)]
-    align = ["left", *["right"] * (len(headers) - 1)]
-    grid = tabulate(body, headers, "pipe", disable_numparse=True, colalign=align)
-    notes = "".join(f"\n{number}. {note}" for number, note in enumerate(table.notes, 1))
-    return f"### {table.title}\n\n{grid}\n\n**Best**, <u>second</u>. {table.caption}\n{notes and notes + chr(10)}"
-
-
-def _as_latex(table: Table) -> str:
-    wrap = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "": "{}"}
-
-    def show(cell: Cell) -> str:
-        return f"--\\textsuperscript{{{cell.note}}}" if cell.value is None else wrap[cell.mark].format(_plain(cell))
-
-    def line(label: str, cells: list[Cell]) -> str:
-        return " & ".join([_latex(label), *map(show, cells)]) + r" \\"
-
-    models = [_latex(registry.title(model)) for model in table.models]
-    pairs = [f"\\multicolumn{{2}}{{c}}{{{title}}}" for title in models]
-    rules = [f"\\cmidrule(lr){{{2 * i + 2}-{2 * i + 3}}}" for i in range(len(models))]
-    notes = " ".join(
-        f"\\textsuperscript{{{number}}} {_latex(note.rstrip('.'))}." for number, note in enumerate(table.notes, 1)
-    )
-    caption = f"{_latex(table.title)}. {_latex(table.caption)} Best in bold, second underlined. {notes}".rstrip()
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs}",
-            r"\begin{table*}[t]",
-            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-            f"\\caption{{{caption}}}",
-            f"\\label{{tab:{table.name}}}",
-            f"\\begin{{tabular}}{{l{'rr' * len(models)}}}",
-            r"\toprule",
-            " & ".join(["", *pairs]) + r" \\",
-            " ".join(rules),
-            " & ".join(["", *(metric for _, metric in _header(table))]) + r" \\",
-            r"\midrule",
-            *(line(label, cells) for label, cells in table.rows),
-            *([r"\midrule"] if table.summary else []),
-            *(line(label, cells) for label, cells in table.summary),
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table*}",
-            "",
-        ]
-    )
-
-
-def _latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {character: f"\\{character}" for character in "&%$#_{}"}
-    return "".join(special.get(character, character) for character in text)
-
-
-def _as_csv(table: Table) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", *(f"{model}_{metric}" for model in table.models for metric in METRICS)])
-    for label, cells in _lines(table):
-        writer.writerow([label, *("" if cell.value is None else repr(cell.value) for cell in cells)])
-    return out.getvalue()
-
-
-def _as_json(table: Table) -> str:
-    columns = [[model, metric] for model in table.models for metric in METRICS]
-    return (
-        json.dumps(
-            {
-                "table": table.name,
-                "title": table.title,
-                "caption": table.caption,
-                "columns": columns,
-                "rows": {label: [cell.value for cell in cells] for label, cells in table.rows},
-                "summary": {label: [cell.value for cell in cells] for label, cells in table.summary},
-                "notes": table.notes,
-            },
-            indent=1,
-        )
-        + "\n"
-    )

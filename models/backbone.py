@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import re
 import tempfile
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from models.layers import FEW_TOKENS, Dropout, softmax
 from models.layers import dropout as drop
+from models.options import Reader
 from models.pretrained import Backbone, BackboneError, find, verified
 
 Tokens = Float[Tensor, "s n d"]
@@ -32,24 +32,31 @@ class Blocks(nn.Module):
     """The first `count` blocks of a backbone and its final norm; embeddings in, hidden states out. All frozen.
 
     `forward` returns count + 1 tensors as transformers does: the input (with positions, where they are learned), the
-    output of each block, the last of them after the final norm.
+    output of each block, the last of them after the final norm unless that is left out.
     """
 
-    def __init__(self, name: str, count: int) -> None:
+    def __init__(self, name: str, count: int, final_norm: bool = True) -> None:
         super().__init__()
         backbone = find(name)
         if not 1 <= count <= backbone.blocks:
             raise BackboneError(f"backbone {name}: {count} blocks asked for; it has {backbone.blocks}")
         self.name, self.family, self.width, self.count = name, backbone.family, backbone.width, count
         self.model = _build(backbone, count)
-        if backbone.files:
+        if backbone.pretrained:
             _copy_tensors(self.model, _weights(backbone), backbone)
+        if not final_norm:
+            setattr(self.model, "ln_f" if self.family == "gpt2" else "norm", nn.Identity())
         self.requires_grad_(False)
 
     def train_norms_and_positions(self) -> None:
         """Unfreeze the layer norms and, where there are any (GPT-2), the position embeddings."""
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(bool(NORMS_AND_POSITIONS.search(name)))
+
+    def train_positions(self) -> None:
+        """Unfreeze the position embeddings alone, where there are any."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("wpe" in name)
 
     def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
         """Trainable low-rank updates (arXiv 2106.09685) of the projections that feed attention."""
@@ -85,12 +92,56 @@ class Blocks(nn.Module):
         return torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers])
 
 
+class StandIn(nn.Module):
+    """What a sceptic puts in the place of a language model, in the form of `Blocks`; all of it trains.
+
+    `nothing`: the states are the tokens themselves. `attention`: one causal self-attention layer with a residual sum,
+    started afresh ("LLM2Attn" of arXiv 2406.16964, there without the sum); every state but the input is its output.
+    """
+
+    def __init__(self, name: str, count: int, reader: Reader) -> None:
+        super().__init__()
+        self.width, self.count = find(name).width, count
+        self.layer: nn.Module = nn.Identity() if reader == "nothing" else _OneAttention(self.width)
+
+    def train_norms_and_positions(self) -> None:
+        """Everything here trains already."""
+
+    def train_positions(self) -> None:
+        """Everything here trains already."""
+
+    def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
+        """Nothing is frozen that would need it."""
+
+    def forward(self, tokens: Tokens, prefix: None = None) -> tuple[Tokens, ...]:
+        read: Tokens = self.layer(tokens)
+        return (tokens, *(read for _ in range(self.count)))
+
+
+class _OneAttention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        q, k, v = rearrange(self.qkv(tokens), "s n (three heads e) -> three s heads n e", three=3, e=64)
+        mixed, _ = _attend(self, q, k, v, None)
+        read: Tokens = tokens + self.out(rearrange(mixed, "s n heads e -> s n (heads e)"))
+        return read
+
+
+def read_with(reader: Reader, name: str, count: int, final_norm: bool = True) -> Blocks | StandIn:
+    """What turns tokens into states: the first `count` blocks of a backbone, or a stand-in of its width."""
+    return Blocks(name, count, final_norm) if reader == "blocks" else StandIn(name, count, reader)
+
+
 def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
     """The backbone's word embeddings in float32; random, and the same for every seed, where its weights are random."""
     backbone = find(name)
-    if not backbone.files:
+    if not backbone.pretrained:
         generator = torch.Generator().manual_seed(0)
-        return torch.randn(50257, backbone.width, generator=generator) * 0.02  # GPT-2's own initial spread
+        spread = _config(backbone, 1).initializer_range
+        return torch.randn(backbone.vocabulary, backbone.width, generator=generator) * spread
     from safetensors import safe_open
 
     with safe_open(_weights(backbone), framework="pt") as file:
@@ -100,7 +151,7 @@ def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
 def tokenize(name: str, text: str) -> list[int]:
     """Token ids of a prompt. Random weights know no words: each byte is a token then."""
     backbone = find(name)
-    if not backbone.files:
+    if not backbone.pretrained:
         return list(text.encode())
     from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
@@ -116,31 +167,35 @@ def tokenize(name: str, text: str) -> list[int]:
 def prepare(name: str) -> None:
     """Verify a backbone's files and make the converted copy where one is needed (SmolLM2: half a minute, once)."""
     backbone = find(name)
-    if backbone.files:
+    if backbone.pretrained:
         _weights(backbone)
 
 
 def _build(backbone: Backbone, count: int) -> nn.Module:
     """The bare architecture with `count` blocks, no word embeddings, freshly initialised."""
-    from transformers import AttentionInterface, GPT2Config, GPT2Model, LlamaConfig, LlamaModel, PreTrainedModel
+    from transformers import AttentionInterface, GPT2Model, LlamaModel, PreTrainedModel
 
     model: PreTrainedModel
     if backbone.family == "gpt2":
-        heads = backbone.width // 64
-        config = GPT2Config(
-            n_embd=backbone.width, n_head=heads, n_layer=count, vocab_size=1, bos_token_id=None, eos_token_id=None
-        )
-        model = GPT2Model(config)
+        model = GPT2Model(_config(backbone, count))
         model.wte = nn.Identity()  # type: ignore[assignment]
     else:
-        settings = _converted_config(backbone)
-        settings.update(num_hidden_layers=count, vocab_size=1, pad_token_id=None, bos_token_id=None, eos_token_id=None)
-        model = LlamaModel(LlamaConfig(**settings))
+        model = LlamaModel(_config(backbone, count))
         model.embed_tokens = nn.Identity()  # type: ignore[assignment]
     AttentionInterface.register("logo_llm_bench", _attend)
     model.set_attn_implementation("logo_llm_bench")
     _replace_dropout(model)
     return model
+
+
+def _config(backbone: Backbone, count: int) -> Any:
+    """transformers' configuration: the backbone's architecture with `count` blocks and no vocabulary."""
+    from transformers import GPT2Config, LlamaConfig
+
+    common: dict[str, Any] = {**backbone.architecture, "vocab_size": 1, "bos_token_id": None, "eos_token_id": None}
+    if backbone.family == "gpt2":
+        return GPT2Config(n_embd=backbone.width, n_head=backbone.width // 64, n_layer=count, **common)
+    return LlamaConfig(hidden_size=backbone.width, num_hidden_layers=count, pad_token_id=None, **common)
 
 
 def _replace_dropout(model: nn.Module) -> None:
@@ -209,19 +264,8 @@ def _convert(gguf: Path, folder: Path) -> None:
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).model
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text(model.config.to_json_string())
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def _converted_config(backbone: Backbone) -> dict[str, Any]:
-    """The architecture as the GGUF file states it."""
-    wanted = (
-        "hidden_size intermediate_size num_attention_heads num_key_value_heads head_dim hidden_act rms_norm_eps "
-        "rope_parameters max_position_embeddings attention_bias mlp_bias"
-    )
-    config = json.loads((_converted(backbone) / "config.json").read_text())
-    return {name: config[name] for name in wanted.split()}
 
 
 def _attend(

@@ -20,7 +20,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.backbone import Blocks, word_embeddings
+from models.backbone import read_with, word_embeddings
 from models.layers import Attention, EncoderLayer, Forecast, Windows, normalize_window
 from models.options import CALFOptions, Shape
 
@@ -40,12 +40,11 @@ class CALFLite(nn.Module):
     def __init__(self, shape: Shape, options: CALFOptions) -> None:
         super().__init__()
         self.options = options
-        self.time_blocks = Blocks(options.backbone, options.blocks)
+        self.time_blocks = read_with(options.reader, options.backbone, options.blocks)
         self.time_blocks.train_norms_and_positions()
         self.time_blocks.add_lora(options.rank, options.alpha, options.lora_dropout)
-        self.text_blocks = Blocks(options.backbone, options.blocks)
-        for name, parameter in self.text_blocks.named_parameters():
-            parameter.requires_grad_("wpe" in name)
+        self.text_blocks = read_with(options.reader, options.backbone, options.blocks)
+        self.text_blocks.train_positions()
         width, states = self.time_blocks.width, options.blocks + 1
         self.register_buffer(
             "words", principal_words(word_embeddings(options.backbone), options.components), persistent=False
@@ -85,14 +84,18 @@ class CALFLite(nn.Module):
         return tokens
 
     def _branch(
-        self, tokens: Tokens, blocks: Blocks, projections: Iterable[nn.Module], restore: Callable[[Tensor], Tensor]
+        self,
+        tokens: Tokens,
+        blocks: nn.Module,
+        projections: Iterable[nn.Module],
+        restore: Callable[[Tensor], Tensor],
     ) -> Branch:
         states = self._states(tokens, blocks)
         features = [project(state) for project, state in zip(projections, states, strict=True)]
         return Branch(restore(self._read(states[-1])), features)
 
     @staticmethod
-    def _states(tokens: Tokens, blocks: Blocks) -> list[Tokens]:
+    def _states(tokens: Tokens, blocks: nn.Module) -> list[Tokens]:
         """Input, output of each block, and in place of the last the residual sum of both."""
         *states, last = blocks(tokens)
         return [*states, last + tokens]

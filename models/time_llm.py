@@ -21,7 +21,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.backbone import Blocks, tokenize, word_embeddings
+from models.backbone import Blocks, read_with, tokenize, word_embeddings
 from models.layers import (
     Attention,
     Dropout,
@@ -36,16 +36,19 @@ from models.options import Shape, TimeLLMOptions
 
 
 class TimeLLMLite(nn.Module):
-    prefix: Tensor
+    prefix: Tensor | None
 
     def __init__(self, shape: Shape, options: TimeLLMOptions) -> None:
         super().__init__()
         self.patch, self.stride, self.read = options.patch, options.stride, options.feedforward
-        self.blocks = Blocks(options.backbone, options.blocks)
+        self.blocks = read_with(options.reader, options.backbone, options.blocks)
         words = word_embeddings(options.backbone)
-        prompt = words[torch.tensor(tokenize(options.backbone, _prompt(shape)))]
-        self.blocks.eval()  # no dropout on the prompt
-        self.register_buffer("prefix", self.blocks.read_prefix(prompt), persistent=False)
+        prefix = None  # without a language model there is none to read a prompt
+        if isinstance(self.blocks, Blocks):
+            prompt = words[torch.tensor(tokenize(options.backbone, _prompt(shape)))]
+            self.blocks.eval()  # no dropout on the prompt
+            prefix = self.blocks.read_prefix(prompt)
+        self.register_buffer("prefix", prefix, persistent=False)
         self.embed = nn.Conv1d(options.patch, options.width, 3, padding=1, padding_mode="circular", bias=False)
         nn.init.kaiming_normal_(self.embed.weight, mode="fan_in", nonlinearity="leaky_relu")
         self.dropout = Dropout(options.dropout)

@@ -113,7 +113,8 @@ def test_every_option_is_read(name: str) -> None:
         "backbone": None, "blocks": 3, "local_tap": 0, "global_tap": 1, "patch": 16, "stride": 8, "width": 24,
         "heads": 2, "layers": 3, "feedforward": 48, "dropout": 0.9, "head_dropout": 0.5, "residual_attention": False,
         "kernel": 9, "prototypes": 30, "components": 12, "rank": 4, "alpha": 1.0, "lora_dropout": 0.9,
-        "output_weight": 0.0, "feature_weight": 5.0, "feature_decay": 0.1, "calendar": False,
+        "output_weight": 0.0, "feature_weight": 5.0, "feature_decay": 0.1, "calendar": False, "reader": "attention",
+        "mixers": "local",
     }  # fmt: skip
 
     def fingerprint(model: nn.Module) -> list[object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.spec import BenchError
-from bench.suite import Filters, cards, load_suite, plan, suite_names
+from bench.suite import Filters, cards, entries, load_suite, plan, suite_names
 from models import MODELS
 
 
@@ -53,7 +53,7 @@ def test_official_settings_differ_by_data_set_and_horizon() -> None:
 
 def test_filters_take_names_in_any_case_and_drop_repeats() -> None:
     filters = Filters(models=("DLINEAR", "dlinear"), datasets=("etth1",), horizons=(96,), seeds=(1, 1))
-    assert [spec.label for spec in plan(load_suite("paper"), filters)] == ["dlinear ETTh1 h96 s1"]
+    assert [entry.label for entry in entries(load_suite("paper"), filters)] == ["dlinear ETTh1 h96 s1"]
 
 
 def test_models_and_data_sets_outside_the_suite_can_be_added_by_name() -> None:

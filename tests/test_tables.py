@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from scipy.stats import rankdata
 
+from bench.render import SUFFIX, render
 from bench.spec import Evaluation, RunResult, RunSpec, Where
-from bench.suite import Filters, load_suite, plan
-from bench.tables import TABLES, Planned, Table, render
+from bench.suite import Entry, Filters, entries, load_suite
+from bench.tables import TABLES, Planned, Table
 
 GOLDEN = Path(__file__).parent / "golden"
-SUFFIX = {"text": "txt", "md": "md", "latex": "tex", "csv": "csv", "json": "json"}
 WHERE = Where(
     date="2026-01-01T00:00:00+00:00",
     git=None,
@@ -41,19 +41,21 @@ def record(spec: RunSpec) -> RunResult:
 def planned(*, holes: bool) -> Planned:
     """Four models on two data sets at all horizons with two seeds; with holes: one run missing, one failed."""
     filters = Filters(models=tuple(ERRORS), datasets=("ETTh1", "ILI"), seeds=(2021, 2022), backbone="smollm2-135m")
-    runs: list[tuple[RunSpec, RunResult | None]] = [(spec, record(spec)) for spec in plan(load_suite("paper"), filters)]
+    runs: list[tuple[Entry, RunResult | None]] = [
+        (entry, record(entry.spec)) for entry in entries(load_suite("paper"), filters)
+    ]
     if holes:
-        for i, (spec, result) in enumerate(runs):
-            if spec.label == "patchtst ILI h24 s2022":
-                runs[i] = (spec, None)
-            if spec.label == "logo_llm ILI h60 s2021" and result:
+        for i, (entry, result) in enumerate(runs):
+            if entry.label == "patchtst ILI h24 s2022":
+                runs[i] = (entry, None)
+            if entry.label == "logo_llm ILI h60 s2021" and result:
                 failure = {"status": "failed", "evaluations": (), "error": "RuntimeError: 100% out of memory_"}
-                runs[i] = (spec, result.model_copy(update=failure))
+                runs[i] = (entry, result.model_copy(update=failure))
     return Planned(runs)
 
 
 def make(name: str, *, holes: bool = False) -> Table:
-    return TABLES[name](planned(holes=holes), "Generated numbers.")
+    return TABLES[name](planned(holes=holes), "Generated numbers.")[0]
 
 
 @pytest.mark.parametrize("form", SUFFIX)
@@ -108,8 +110,8 @@ def test_a_cell_with_a_missing_or_failed_run_is_a_hole_with_its_reason_and_never
 
 
 def test_no_summary_is_made_of_no_complete_row() -> None:
-    nothing = Planned([(spec, None) for spec, _ in planned(holes=False).runs])
-    table = TABLES["main"](nothing, "")
+    nothing = Planned([(entry, None) for entry, _ in planned(holes=False).runs])
+    (table,) = TABLES["main"](nothing, "")
     assert table.summary == []
     assert all(cell.value is None for _, row in table.rows for cell in row)
     for form in SUFFIX:

@@ -1,0 +1,155 @@
+"""Tables as text, Markdown, LaTeX, CSV or JSON. Pure; no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import textwrap
+
+from tabulate import tabulate
+
+from bench.tables import Cell, Table
+
+SUFFIX = {"text": "txt", "md": "md", "latex": "tex", "csv": "csv", "json": "json"}
+"""What a table can be written as, and how such files end."""
+
+
+def render(table: Table, form: str) -> str:
+    """As one of SUFFIX."""
+    forms = {"text": _as_text, "md": _as_markdown, "latex": _as_latex, "csv": _as_csv, "json": _as_json}
+    return forms[form](table)
+
+
+def _lines(table: Table) -> list[tuple[str, list[Cell]]]:
+    return table.rows + table.summary
+
+
+def _rules(table: Table) -> set[int]:
+    """Numbers of the lines that a rule stands before."""
+    return {*table.rules, *([len(table.rows)] if table.summary else [])}
+
+
+def _plain(cell: Cell) -> str:
+    return "-" if cell.value is None else f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}"
+
+
+def _as_text(table: Table) -> str:
+    """Fixed columns: a group's title stands over its columns, in as many lines as it needs."""
+    marks = {"best": "*", "second": "+", "": " "}
+
+    def show(cell: Cell) -> str:
+        return f"-[{cell.note}]" if cell.value is None else _plain(cell) + marks[cell.mark]
+
+    body = [(label, [show(cell) for cell in cells]) for label, cells in _lines(table)]
+    first = max(len(label) for label, _ in [*body, ("First places", [])])
+    width = max(8, *(len(text) + 1 for _, cells in body for text in cells), *(len(name) + 2 for name in table.columns))
+    spans = [(textwrap.wrap(group.title, len(group.columns) * width - 2), len(group.columns)) for group in table.groups]
+    height = max(len(title) for title, _ in spans)
+    padded = [([""] * (height - len(title)) + title, span * width - 2) for title, span in spans]
+    heads = [" " * first + "".join(f"  {title[i]:^{span}}" for title, span in padded) for i in range(height)]
+    heads.append(" " * first + "".join(f"{name + ' ':>{width}}" for name in table.columns))
+    rule = "-" * len(heads[-1])
+    grid = [*heads, rule]
+    for number, (label, cells) in enumerate(body):
+        grid += [rule] if number in _rules(table) else []
+        grid.append(f"{label:<{first}}" + "".join(f"{text:>{width}}" for text in cells))
+    notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
+    legend = ["* best, + second."] if table.marked else []
+    return "\n".join([table.title, "", *(line.rstrip() for line in grid), "", *legend, *notes, table.caption, ""])
+
+
+def _as_markdown(table: Table) -> str:
+    wrap = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
+
+    def show(cell: Cell) -> str:
+        return f"– [{cell.note}]" if cell.value is None else wrap[cell.mark].format(_plain(cell))
+
+    headers = ["", *(f"{group.title} {column}".strip() for group in table.groups for column in group.columns)]
+    body = [[label, *map(show, cells)] for label, cells in _lines(table)]
+    align = ["left", *["right"] * (len(headers) - 1)]
+    grid = tabulate(body, headers, "pipe", disable_numparse=True, colalign=align)
+    notes = "".join(f"\n{number}. {note}" for number, note in enumerate(table.notes, 1))
+    legend = "**Best**, <u>second</u>. " if table.marked else ""
+    return f"### {table.title}\n\n{grid}\n\n{legend}{table.caption}\n{notes and notes + chr(10)}"
+
+
+def _as_latex(table: Table) -> str:
+    wrap = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "": "{}"}
+
+    def show(cell: Cell) -> str:
+        return f"--\\textsuperscript{{{cell.note}}}" if cell.value is None else wrap[cell.mark].format(_plain(cell))
+
+    titles, rules, column = [], [], 2
+    for group in table.groups:
+        last = column + len(group.columns) - 1
+        titles.append(f"\\multicolumn{{{len(group.columns)}}}{{c}}{{{latex(group.title)}}}")
+        rules.append(f"\\cmidrule(lr){{{column}-{last}}}")
+        column = last + 1
+    body = []
+    for number, (label, cells) in enumerate(_lines(table)):
+        body += [r"\midrule"] if number in _rules(table) else []
+        body.append(" & ".join([latex(label), *map(show, cells)]) + r" \\")
+    notes = " ".join(
+        f"\\textsuperscript{{{number}}} {latex(note.rstrip('.'))}." for number, note in enumerate(table.notes, 1)
+    )
+    legend = " Best in bold, second underlined." if table.marked else ""
+    caption = f"{latex(table.title)}. {latex(table.caption)}{legend} {notes}".rstrip()
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table*}[t]",
+            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
+            f"\\caption{{{caption}}}",
+            f"\\label{{tab:{table.name}}}",
+            f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+            r"\toprule",
+            " & ".join(["", *titles]) + r" \\",
+            " ".join(rules),
+            " & ".join(["", *map(latex, table.columns)]) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def latex(text: str) -> str:
+    """The text with what LaTeX would take for a command escaped."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$"}
+    special |= {character: f"\\{character}" for character in "&%$#_{}"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def _keys(table: Table) -> list[list[str]]:
+    return [[group.key, column.lower()] for group in table.groups for column in group.columns]
+
+
+def _as_csv(table: Table) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["row", *("_".join(filter(None, key)) for key in _keys(table))])
+    for label, cells in _lines(table):
+        writer.writerow([label, *("" if cell.value is None else repr(cell.value) for cell in cells)])
+    return out.getvalue()
+
+
+def _as_json(table: Table) -> str:
+    return (
+        json.dumps(
+            {
+                "table": table.name,
+                "title": table.title,
+                "caption": table.caption,
+                "columns": _keys(table),
+                "rows": {label: [cell.value for cell in cells] for label, cells in table.rows},
+                "summary": {label: [cell.value for cell in cells] for label, cells in table.summary},
+                "notes": table.notes,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
