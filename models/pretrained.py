@@ -79,7 +79,7 @@ _PRETRAINED = (
         },
         repo="openai-community/gpt2",
         revision="607a30d783dfa663caf39e06633721c8d4cfcd7e",
-        architecture={"n_head": 12},
+        architecture={},
     ),
     Backbone(
         name="smollm2-135m",
