@@ -3,6 +3,7 @@
 #
 #   bash run_all.sh            set up, fetch, run, report: the suite `paper` if a CUDA GPU is visible, else `quick`
 #   bash run_all.sh SUITE      the same for this suite (python -m bench list names them), or a suite file of your own
+#   bash run_all.sh all        the same for every suite but quick, one after the other
 #   bash run_all.sh test       set up, then every test and check that CI runs
 #
 # It works from any directory and can be interrupted and started again: nothing is installed or trained twice.
@@ -65,7 +66,7 @@ run_tests() {
 }
 
 run_suite() {
-  local suite=$1 code=0 step
+  local suite=$1 code=0
   install ""
   if [ -z "$suite" ]; then
     suite=quick
@@ -73,14 +74,21 @@ run_suite() {
     say "No suite named: '$suite', because $([ $suite = paper ] && echo 'a CUDA GPU is visible' || echo 'no CUDA GPU is visible')"
   fi
   say "Data and language model"
-  .venv/bin/python -m bench fetch --suite "$suite"
+  .venv/bin/python -m bench fetch --suite "$suite" || exit $?
   say "Runs of suite $suite"
   .venv/bin/python -m bench run --suite "$suite" || code=$?
   if [ $code -gt 1 ]; then exit $code; fi
   say "Report"
-  for step in "" "--table main"; do
-    # shellcheck disable=SC2086  # two words or none
-    .venv/bin/python -m bench.report --suite "$suite" $step || code=$(($? > code ? $? : code))
+  .venv/bin/python -m bench.report --suite "$suite" || code=$(($? > code ? $? : code))
+  return $code
+}
+
+suites() { (cd bench/suites && ls -- *.toml | sed 's/\.toml$//' | grep -vx settings); }
+
+run_every_suite() {
+  local code=0 suite
+  for suite in paper $(suites | grep -vxE 'paper|quick'); do
+    run_suite "$suite" || code=1
   done
   exit $code
 }
@@ -96,11 +104,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 case $what in
   test) run_tests ;;
-  -h | --help) sed -n '2,10s/^# \{0,1\}//p' run_all.sh ;;
+  -h | --help) sed -n '2,11s/^# \{0,1\}//p' run_all.sh ;;
+  all) run_every_suite ;;
   "" | *.toml) run_suite "$what" ;;
   *)
-    [ -f "bench/suites/$what.toml" ] && [ "$what" != settings ] ||
-      fail "no suite '$what'; known: $(cd bench/suites && ls -- *.toml | sed 's/\.toml$//' | grep -v '^settings$' | tr '\n' ' ')"
+    suites | grep -qxF -- "$what" || fail "no suite '$what'; known: all $(suites | tr '\n' ' ')"
     run_suite "$what"
     ;;
 esac

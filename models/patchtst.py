@@ -90,4 +90,4 @@ class EncoderLayer(nn.Module):
 
 
 def _over_features(norm: nn.BatchNorm1d, tokens: Tokens) -> Tokens:
-    return cast(Tensor, norm(tokens.transpose(1, 2))).transpose(1, 2)
+    return cast(Tensor, norm(tokens.flatten(0, 1))).view_as(tokens)
