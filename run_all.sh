@@ -88,7 +88,7 @@ suites() { (cd bench/suites && ls -- *.toml | sed 's/\.toml$//' | grep -vx setti
 run_every_suite() {
   local code=0 suite
   for suite in paper $(suites | grep -vxE 'paper|quick'); do
-    run_suite "$suite" || code=1
+    (run_suite "$suite") || code=1
   done
   exit $code
 }

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench import registry
 from bench.spec import (
@@ -37,6 +37,7 @@ from models.pretrained import BACKBONES
 CARDS = ROOT / "datasets"
 SUITES = ROOT / "bench" / "suites"
 SETTINGS = SUITES / "settings.toml"
+TableName = Literal["main", "full", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency"]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -103,8 +104,16 @@ class Suite(Frozen):
     """By model, over settings.toml; `all` for every model, before the model's own."""
     variant: tuple[Variant, ...] = ()
     """A model that any of these names is run once for each, over all other settings; the first is the reference."""
-    tables: Annotated[tuple[str, ...], Field(min_length=1)] = ("main", "full")
+    tables: Annotated[tuple[TableName, ...], Field(min_length=1)] = ("main", "full")
     """What a report of this suite consists of."""
+
+    @model_validator(mode="after")
+    def _has_what_its_tables_show(self) -> Suite:
+        if "zero_shot" in self.tables and not self.transfer:
+            raise ValueError("the table zero_shot needs a table [transfer]")
+        if {"ablation", "losses", "layers"} & set(self.tables) and not self.variant:
+            raise ValueError(f"the table {self.tables[0]} needs a [[variant]]")
+        return self
 
 
 class Entry(NamedTuple):
@@ -155,6 +164,9 @@ def load_suite(name: str) -> Suite:
         _canonical_card(source).name: tuple(_canonical_card(target).name for target in targets)
         for source, targets in suite.transfer.items()
     }
+    for source, targets in transfer.items():
+        if source in targets:
+            raise BenchError(f"{place}: transfer: {source} to itself; every model is tested on its own data set anyway")
     return suite.model_copy(
         update={
             "backbone": _canonical_backbone(suite.backbone, place),
@@ -180,11 +192,24 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     if not isinstance(base, str):
         raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}")
     _, inherited = _read_suite(base, (*named_by, path))
-    del inherited["about"]
-    for table in ("override", "contexts"):
-        if isinstance(inherited.get(table), dict) and isinstance(values.get(table), dict):
-            values[table] = inherited[table] | values[table]
+    inherited.pop("about", None)
+    if isinstance(inherited.get("override"), dict) and isinstance(values.get("override"), dict):
+        values["override"] = _over(inherited["override"], values["override"])
     return path, inherited | values
+
+
+def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The overrides of a base with a suite's own ones applied after them, as settings without a condition."""
+    merged = dict(base)
+    for model, settings in own.items():
+        if isinstance(settings, dict) and isinstance(base.get(model), dict):
+            always = {name: value for name, value in settings.items() if name != "when"}
+            merged[model] = base[model] | {
+                "when": [*base[model].get("when", ()), always, *settings.get("when", ())],
+            }
+        else:
+            merged[model] = settings
+    return merged
 
 
 def _expanded(variant: Variant, place: str) -> list[Variant]:
@@ -272,7 +297,14 @@ def _variants(suite: Suite, model: str, backbone: str) -> list[Variant] | list[N
     if not own:
         return [None]
     shape = BACKBONES[backbone].shape
-    return [variant for variant in own if variant.backbones is None or shape in variant.backbones]
+    chosen = [variant for variant in own if variant.backbones is None or shape in variant.backbones]
+    titles = [variant.title for variant in chosen]
+    for title in titles:
+        if titles.count(title) > 1:
+            raise BenchError(
+                f"suite {suite.name}: two variants of {model} are called {title!r}; a table needs two names"
+            )
+    return chosen
 
 
 def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, variant: Variant | None) -> RunSpec:

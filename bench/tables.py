@@ -6,15 +6,15 @@ A cell is computed only when every run behind it is there. What is missing is a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from bench import registry
-from bench.spec import Layer, RunResult, RunSpec
+from bench.captions import caption
+from bench.spec import RunResult, RunSpec
 from bench.suite import Entry
-from models.pretrained import BACKBONES
 
 METRICS = ("mse", "mae")
 ERRORS = ("MSE", "MAE")
@@ -76,12 +76,20 @@ class Planned:
     runs: list[tuple[Entry, RunResult | None]]
 
     @property
-    def specs(self) -> list[RunSpec]:
-        return [entry.spec for entry, _ in self.runs]
+    def reference(self) -> list[RunSpec]:
+        """The runs of each model's first variant."""
+        first: dict[str, str] = {}
+        for (spec, variant), _ in self.runs:
+            first.setdefault(spec.model, variant)
+        return [spec for (spec, variant), _ in self.runs if variant == first[spec.model]]
 
     @property
     def done(self) -> list[RunResult]:
         return [result for _, result in self.runs if result is not None and result.status == "done"]
+
+    def caption(self, about: str, lead: str = "Test errors on standardised channels, every window scored") -> str:
+        """What is shown, over what, with which language model, on which device."""
+        return caption(lead, about, self.reference, self.done)
 
     def frame(self) -> pd.DataFrame:
         """One row per planned run and data set it is tested on; errors are NaN where it is not done, with the why.
@@ -113,7 +121,7 @@ def main_table(planned: Planned, about: str) -> list[Table]:
     frame = planned.own()
     rows = [(_shared(dataset, share), runs) for (dataset, share), runs in _groups(frame, ["dataset", "fraction"])]
     title = "Forecasting errors, averaged over horizons"
-    table = _table("main", title, _caption(planned, about), rows, ["model", "variant"])
+    table = _table("main", title, planned.caption(about), rows, ["model", "variant"])
     table.summary = _summary(table)
     return [table]
 
@@ -128,7 +136,7 @@ def full_table(planned: Planned, about: str) -> list[Table]:
         averages.append(f"{name} avg")
         rows.append((averages[-1], runs))
     title = "Forecasting errors at every horizon"
-    table = _table("full", title, _caption(planned, about), rows, ["model", "variant"])
+    table = _table("full", title, planned.caption(about), rows, ["model", "variant"])
     table.summary = _summary(table, [number for number, (label, _) in enumerate(rows) if label not in averages])
     return [table]
 
@@ -140,7 +148,7 @@ def few_shot_table(planned: Planned, about: str) -> list[Table]:
         rows = [(dataset, own) for (dataset,), own in _groups(runs, ["dataset"])]
         title = f"Errors after training on the first {100 * share:g} % of the windows, averaged over horizons"
         name = f"few_shot_{100 * share:g}"
-        table = _table(name, title, _caption(planned, about), rows, ["model", "variant"])
+        table = _table(name, title, planned.caption(about), rows, ["model", "variant"])
         table.summary = _summary(table)
         tables.append(table)
     return tables
@@ -149,24 +157,29 @@ def few_shot_table(planned: Planned, about: str) -> list[Table]:
 def zero_shot_table(planned: Planned, about: str) -> list[Table]:
     """Trained on one data set, tested on another: a row for each pair."""
     frame = planned.frame()
-    pairs = _groups(frame[frame.tested != frame.dataset], ["dataset", "tested"])
-    rows = [(f"{dataset} → {tested}", runs) for (dataset, tested), runs in pairs]
+    pairs = _groups(frame[frame.tested != frame.dataset], ["dataset", "fraction", "tested"])
+    rows = [(f"{_shared(dataset, share)} → {tested}", runs) for (dataset, share, tested), runs in pairs]
     title = "Errors on a data set that was not trained on, averaged over horizons"
-    table = _table("zero_shot", title, _caption(planned, about), rows, ["model", "variant"])
+    table = _table("zero_shot", title, planned.caption(about), rows, ["model", "variant"])
     table.summary = _summary(table)
     return [table]
 
 
 def losses_table(planned: Planned, about: str) -> list[Table]:
-    """Every model under every loss: a row for each data set and loss, mean ranks for each loss."""
-    rows = [(f"{dataset}, {loss}", runs) for (loss, dataset), runs in _groups(planned.own(), ["variant", "dataset"])]
+    """Every model under every loss: a row for each loss and data set, and a summary for each loss."""
+    by_loss = [
+        (loss, [(f"{_shared(*key)}, {loss}", runs) for key, runs in _groups(of_loss, ["dataset", "fraction"])])
+        for (loss,), of_loss in _groups(planned.own(), ["variant"])
+    ]
     title = "Forecasting errors by training loss, averaged over horizons"
-    table = _table("losses", title, _caption(planned, about), rows, ["model"])
-    losses = [loss for (loss,), _ in _groups(planned.own(), ["variant"])]
-    for loss in losses:
-        numbers = [number for number, (label, _) in enumerate(table.rows) if label.endswith(f", {loss}")]
-        table.rules += numbers[:1] if numbers[0] else []
-        table.summary += [(f"{label}, {loss}", cells) for label, cells in _summary(table, numbers)]
+    table = _table("losses", title, planned.caption(about), [row for _, rows in by_loss for row in rows], ["model"])
+    first = 0
+    for loss, rows in by_loss:
+        table.rules += [first] if first else []
+        table.summary += [
+            (f"{label}, {loss}", cells) for label, cells in _summary(table, range(first, first + len(rows)), loss)
+        ]
+        first += len(rows)
     return [table]
 
 
@@ -183,8 +196,8 @@ def layers_table(planned: Planned, about: str) -> list[Table]:
 
 def efficiency_table(planned: Planned, about: str) -> list[Table]:
     """What each model weighs and takes; a row for each model, data set and horizon."""
-    columns = ("Params M", "Trained M", "GFLOP", "Epoch s", "Window ms", "Peak MiB")
-    table = Table("efficiency", "What a model weighs and takes", "", [Group("", "", columns)], marked=False)
+    columns = {"Params M": 3, "Trained M": 3, "GFLOP": 3, "Epoch s": 1, "Window ms": 2, "Peak MiB": 0}
+    table = Table("efficiency", "What a model weighs and takes", "", [Group("", "", tuple(columns))], marked=False)
     frame = planned.own().assign(result=[result for _, result in planned.runs])
     keys = ["dataset", "fraction", "horizon", "model", "variant"]
     tasks = frame.drop_duplicates(["dataset", "fraction", "horizon"])
@@ -193,15 +206,17 @@ def efficiency_table(planned: Planned, about: str) -> list[Table]:
         if runs.why.any():
             cells = [_hole(runs, table)] * len(columns)
         else:
-            cells = [Cell(float(value), digits=3) for value in _costs(list(runs.result))]
+            values = zip(_costs(list(runs.result)), columns.values(), strict=True)
+            cells = [Cell(None if math.isnan(value) else value, digits) for value, digits in values]
         table.rows.append((task + _title(model, variant), cells))
-    where = "; ".join(f"{dataset} at {horizon}" for (dataset, horizon), _ in _groups(tasks, ["dataset", "horizon"]))
-    table.caption = (
-        f"{where}: parameters and those that train, in millions; floating-point operations of one forecast (all "
-        "channels), in 10^9; seconds per training epoch with its validation; milliseconds per test window in batches; "
-        "most memory, allocated on a GPU, resident in the process on a CPU. Means over seeds. "
-        + _caption(planned, about)
+    where = ", ".join(f"{dataset} {horizon}" for (dataset, horizon), _ in _groups(tasks, ["dataset", "horizon"]))
+    lead = (
+        f"On {where}: parameters and those that train, in millions, word embeddings left out; floating-point "
+        "operations of one forecast (all channels), in 10^9, a prompt that is read once left out; seconds per training "
+        "epoch with its validation; milliseconds per test window, in batches; most memory, allocated on a GPU, "
+        "resident in the process on a CPU"
     )
+    table.caption = planned.caption(about, lead)
     return [table]
 
 
@@ -250,7 +265,7 @@ def _variants_table(name: str, title: str, planned: Planned, about: str) -> Tabl
     frame = planned.own()
     datasets = [(_shared(*key), runs) for key, runs in _groups(frame, ["dataset", "fraction"])]
     groups = [Group(dataset.replace(" ", ""), dataset) for dataset, _ in datasets]
-    table = Table(name, title, _caption(planned, about), [*groups, Group("change", "Change, %")])
+    table = Table(name, title, planned.caption(about), [*groups, Group("change", "Change, %")])
     for (model,), of_model in _groups(frame, ["model"]):
         first = len(table.rows)
         table.rules += [first] if first else []
@@ -271,7 +286,9 @@ def _mark_and_compare(rows: list[tuple[str, list[Cell]]], first: int) -> None:
     columns = [_marked_column([cells[i] for cells in block]) for i in range(len(block[0]))]
     for number, (label, cells) in enumerate(rows[first:]):
         marked = [column[number] for column in columns]
-        change = [_change(cells[metric :: len(METRICS)], block[0][metric :: len(METRICS)]) for metric in range(2)]
+        change = [
+            _change(cells[metric :: len(METRICS)], block[0][metric :: len(METRICS)]) for metric in range(len(METRICS))
+        ]
         rows[first + number] = (label, marked + change)
 
 
@@ -280,62 +297,73 @@ def _change(cells: list[Cell], usual: list[Cell]) -> Cell:
     holes = [cell.note for cell in (*cells, *usual) if cell.value is None]
     if holes:
         return Cell(None, note=holes[0])
-    shares = [(cell.value or 0.0) / (other.value or math.nan) - 1 for cell, other in zip(cells, usual, strict=True)]
-    return Cell(100 * sum(shares) / len(shares), digits=1, signed=True)
+    values, references = (pd.Series([cell.value for cell in row], dtype=float) for row in (cells, usual))
+    return Cell(float(100 * (values / references - 1).mean()), digits=1, signed=True)
 
 
 def _spread_sentence(frame: pd.DataFrame) -> str:
-    """How far seeds alone move the reference variants: what a change must exceed to mean something."""
+    """How far the seed alone moves the mean MSE of each model's first variant: what a change is to be held against."""
     spreads = []
     for (model,), of_model in _groups(frame, ["model"]):
         usual = of_model[of_model.variant == of_model.variant.iloc[0]]
-        seeds = usual.groupby(["dataset", "fraction", "horizon"], sort=False).mse
-        if usual.mse.notna().all() and seeds.size().min() > 1:
-            share = (seeds.std() / seeds.mean()).mean()
+        by_seed = usual.pivot_table(
+            index=["dataset", "fraction", "horizon"], columns="seed", values="mse", dropna=False
+        )
+        if usual.mse.notna().all() and by_seed.shape[1] > 1:
+            share = by_seed.div(by_seed.mean(axis=1), axis=0).mean().std()
             spreads.append(f"{registry.title(model)} {100 * share:.1f} %")
-    return f" Standard deviation of its MSE over seeds: {', '.join(spreads)}." if spreads else ""
+    return (
+        f" From seed to seed the first row's MSE moves by (standard deviation): {', '.join(spreads)}."
+        if spreads
+        else ""
+    )
 
 
 def _probes_tables(planned: Planned, about: str) -> list[Table]:
-    """For each variant with probes: a row per block, before and after training."""
-    columns = ("local R2", "trend R2", "local %", "trend %", "slow %")
-    stages = {"untrained": "Before training", "trained": "After training"}
-    tables: list[Table] = []
-    probed = [(entry, result) for entry, result in planned.runs if entry.spec.task.probe]
-    for variant in dict.fromkeys(entry.variant for entry, _ in probed):
-        runs = Planned([(entry, result) for entry, result in probed if entry.variant == variant])
-        name = f"layers_blocks_{len(tables) + 1}"
-        table = Table(name, f"What each block holds: {variant}", "", [], marked=False)
-        table.groups = [Group(stage, title, columns) for stage, title in stages.items()]
-        table.caption = (
-            "R2 of linear probes that read a patch's step-to-step change (local) and the trailing mean over half a "
-            "look-back (trend) off the state, on validation windows; share of the state's variance that only one of "
-            "them explains; share of its variance along the patches in periods of a look-back and longer. Means over "
-            f"data sets, horizons and seeds. {_caption(runs, about)}"
-        )
-        frame = runs.own()
-        if frame.why.any():
-            hole = _hole(frame, table)
-            table.rows = [("blocks", [hole] * len(table.columns))]
-        else:
-            table.rows = _probe_rows([layer for result in runs.done for layer in result.layers], list(stages), runs)
-        tables.append(table)
-    return tables
+    """What can be read off each block, and what its state follows: a row per block, before and after training."""
+    runs = Planned([(entry, result) for entry, result in planned.runs if entry.spec.task.probe])
+    if not runs.runs:
+        return []
+    read = Table("layers_read", "What a linear probe reads off each block", "", [], marked=False)
+    read.caption = runs.caption(
+        about,
+        "R2 on validation windows of a patch's step-to-step change (local) and of the mean over the half look-back "
+        "that ends with it (trend); the input row is what the patch alone tells; means over data sets and horizons",
+    )
+    follows = Table("layers_follow", "What the state of each block follows, in % of its variance", "", [], marked=False)
+    follows.caption = runs.caption(
+        about,
+        "Share that only the patch's step-to-step change explains (local), that only the mean over the half look-back "
+        "explains (trend), and that lies in periods of the whole look-back and longer (slow; 0: no more than in white "
+        "noise); compare blocks, not columns; means over data sets and horizons",
+    )
+    _add_blocks(read, runs, {"local R2": "local_r2", "trend R2": "trend_r2"}, Cell(1, digits=3))
+    shares = {"local": "local_share", "trend": "trend_share", "slow": "slow_power"}
+    _add_blocks(follows, runs, shares, Cell(100, digits=1))
+    return [read, follows]
 
 
-def _probe_rows(layers: list[Layer], stages: list[str], runs: Planned) -> list[tuple[str, list[Cell]]]:
-    taps = runs.specs[0].options
+def _add_blocks(table: Table, runs: Planned, measures: dict[str, str], unit: Cell) -> None:
+    """Columns by variant and stage, rows by block; holes where a variant's runs are not all there."""
+    stages = {"untrained": "before training", "trained": "after training"}
+    measured = [
+        {"variant": entry.variant, **layer.model_dump()}
+        for entry, result in runs.runs
+        for layer in (result.layers if result else ())
+    ]
+    means = pd.DataFrame(measured, columns=["variant", "stage", "block", *measures.values()])
+    means = means.groupby(["variant", "stage", "block"]).mean() * (unit.value or 1)
+    taps = runs.reference[0].options
     names = {taps["local_tap"]: " (local tap)", taps["global_tap"]: " (global tap)"}
-    means = pd.DataFrame([layer.model_dump() for layer in layers]).groupby(["block", "stage"]).mean()
-    rows = []
-    for block in sorted({layer.block for layer in layers}):
-        cells = []
-        for stage in stages:
-            found = means.loc[(block, stage)]
-            cells += [Cell(float(found[name])) for name in ("local_r2", "trend_r2")]
-            cells += [Cell(100 * float(found[name]), digits=1) for name in ("local_share", "trend_share", "slow_power")]
-        rows.append((f"block {block}{names.get(block, '')}" if block else "input", cells))
-    return rows
+    blocks = range(1, int(taps["blocks"] or 0) + 1)
+    table.rows = [("input", []), *((f"block {block}{names.get(block, '')}", []) for block in blocks)]
+    for (variant,), frame in _groups(runs.own(), ["variant"]):
+        hole = _hole(frame, table) if frame.why.any() else None
+        for stage, when in stages.items():
+            table.groups.append(Group(f"{variant}_{stage}".replace(" ", "-"), f"{variant}, {when}", tuple(measures)))
+            for block, (_, cells) in enumerate(table.rows):
+                for name in measures.values():
+                    cells.append(hole or replace(unit, value=float(means.loc[(variant, stage, block), name])))
 
 
 def _costs(results: list[RunResult]) -> list[float]:
@@ -391,18 +419,19 @@ def _marked_column(cells: list[Cell]) -> list[Cell]:
     values = sorted({cell.value for cell in cells if cell.value is not None})
     if any(cell.value is None for cell in cells) or len(values) < 2:
         return cells
-    marks = {values[0]: "best", values[1]: "second"}
-    return [replace(cell, mark=marks.get(cell.value or 0.0, "")) for cell in cells]
+    marks: dict[float | None, str] = {values[0]: "best", values[1]: "second"}
+    return [replace(cell, mark=marks.get(cell.value, "")) for cell in cells]
 
 
-def _summary(table: Table, counted: Sequence[int] | None = None) -> list[tuple[str, list[Cell]]]:
+def _summary(table: Table, counted: Sequence[int] | None = None, of: str = "") -> list[tuple[str, list[Cell]]]:
     """Average, mean rank and first places over the rows (those `counted`) that are complete for every model."""
     rows = [cells for number, (_, cells) in enumerate(table.rows) if counted is None or number in counted]
     whole = [[cell.value for cell in cells] for cells in rows if all(cell.value is not None for cell in cells)]
     if len(whole) < len(rows):
+        which = f" ({of})" if of else ""
         table.notes.append(
-            f"Average, mean rank and first places are over the {len(whole)} of {len(rows)} rows that are complete for "
-            "every model."
+            f"Average, mean rank and first places{which} are over the {len(whole)} of {len(rows)} rows that are "
+            "complete for every model."
         )
     if not whole:
         return []
@@ -416,58 +445,3 @@ def _summary(table: Table, counted: Sequence[int] | None = None) -> list[tuple[s
         ("Mean rank", [Cell(float(value), digits=2) for value in ranks]),
         ("First places", [Cell(float(value), digits=0) for value in firsts]),
     ]
-
-
-def _caption(planned: Planned, about: str) -> str:
-    """What every number of the table has in common, from the specs and records themselves."""
-    specs = planned.specs
-    by_context: dict[int, list[str]] = {}
-    for spec in specs:
-        names = by_context.setdefault(spec.task.context, [])
-        if spec.task.dataset not in names:
-            names.append(spec.task.dataset)
-    usual = max(by_context, key=lambda context: len(by_context[context]))
-    others = [f"{', '.join(names)} {context}" for context, names in by_context.items() if context != usual]
-    context = f"{usual} ({'; '.join(others)})" if others else str(usual)
-    seeds = sorted({spec.seed for spec in specs})
-    averaged = f"mean over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"one seed ({seeds[0]})"
-    sentences = [
-        f"Test errors on standardised channels, every window scored; look-back {context}; {averaged}.",
-        *_backbone_sentences(specs),
-        about,
-        *_where_sentences(planned.done),
-    ]
-    return " ".join(sentence.rstrip() for sentence in sentences if sentence)
-
-
-def _backbone_sentences(specs: Sequence[RunSpec]) -> list[str]:
-    """Which language model stands behind which column, with blocks and taps."""
-    by_backbone: dict[str, list[str]] = {}
-    for spec in specs:
-        if "backbone" in spec.options:
-            detail = f"{registry.title(spec.model)} {spec.options['blocks']} blocks"
-            if "local_tap" in spec.options:
-                detail += f", taps {spec.options['local_tap']} and {spec.options['global_tap']}"
-            details = by_backbone.setdefault(str(spec.options["backbone"]), [])
-            if detail not in details:
-                details.append(detail)
-    return [
-        f"Language model: {BACKBONES[name].title}, pretrained ({'; '.join(details)})."
-        if BACKBONES[name].pretrained
-        else f"Language model: {BACKBONES[name].title}, NOT pretrained ({'; '.join(details)})."
-        for name, details in by_backbone.items()
-    ]
-
-
-def _where_sentences(done: Iterable[RunResult]) -> list[str]:
-    """Devices and precision of the runs that are there."""
-    devices: dict[str, None] = {}
-    lower: dict[str, None] = {}
-    for result in done:
-        devices[result.where.device] = None
-        if result.spec.train.precision == "bf16":
-            lower[registry.title(result.spec.model)] = None
-    sentences = [f"Run on {'; '.join(devices)}."] if devices else []
-    if lower:
-        sentences.append(f"bf16 arithmetic in {', '.join(lower)}; float32 elsewhere.")
-    return sentences

@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.layers import FEW_TOKENS, Dropout, softmax
+from models.layers import FEW_TOKENS, Attention, Dropout, softmax
 from models.layers import dropout as drop
 from models.options import Reader
 from models.pretrained import Backbone, BackboneError, find, verified
@@ -95,8 +95,8 @@ class Blocks(nn.Module):
 class StandIn(nn.Module):
     """What a sceptic puts in the place of a language model, in the form of `Blocks`; all of it trains.
 
-    `nothing`: the states are the tokens themselves. `attention`: one causal self-attention layer with a residual sum,
-    started afresh ("LLM2Attn" of arXiv 2406.16964, there without the sum); every state but the input is its output.
+    `nothing`: the states are the tokens themselves. `attention`: one fresh self-attention layer with residual sum and
+    layer norm, as "LLM2Attn" of arXiv 2406.16964; every state but the input is its output.
     """
 
     def __init__(self, name: str, count: int, reader: Reader) -> None:
@@ -121,12 +121,11 @@ class StandIn(nn.Module):
 class _OneAttention(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.attention = Attention(width, width, width, heads=width // 64, dropout=0.1)
+        self.out, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        q, k, v = rearrange(self.qkv(tokens), "s n (three heads e) -> three s heads n e", three=3, e=64)
-        mixed, _ = _attend(self, q, k, v, None)
-        read: Tokens = tokens + self.out(rearrange(mixed, "s n heads e -> s n (heads e)"))
+        read: Tokens = self.norm(tokens + self.out(self.attention(tokens, tokens)))
         return read
 
 

@@ -5,9 +5,11 @@ channels; cross-attention onto principal components of the word embeddings gives
 branch trains LoRA, layer norms and positions, the text branch only positions; both add their input to their output;
 one output layer; the loss is task + output consistency + layer-wise feature consistency with the official weights.
 
-Lite, and stated: one optimiser and one learning rate for everything (the official code gives the feature projections
-a rate of their own); feature and output consistency use the training loss, as the official scripts set them; the best
-epoch is chosen by the metric of the training loss, as for every model here (officially by MSE).
+Lite, and stated: one optimiser and one learning rate for everything (the official code keeps every parameter named
+`_proj`, that is the feature projections and the inner maps of both attentions, at a constant 1e-4); LoRA is what the
+paper describes and the released code leaves out or fails on; linear maps start as torch's; feature and output
+consistency use the training loss, as the official scripts set them; the best epoch is chosen by the metric of the
+training loss, as for every model here (officially by MSE); bf16 where the suite says so (officially float32).
 """
 
 from __future__ import annotations

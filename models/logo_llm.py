@@ -3,8 +3,10 @@
 Faithful to the official code: window normalisation, replication-padded patches, a linear input layer, the first blocks
 of the language model with trainable layer norms and positions, Local-Mixer and Global-Mixer (concatenate, two-layer
 MLP, dropout), the mean of input and both mixers, a flatten head. Different: both taps are options (the code fixes the
-local one at block 5), and evaluation is in eval mode throughout. `reader` and `mixers` take parts away (ablations);
-since the mixers are alike, exchanging the taps gives the same model under another draw of its weights.
+local one at block 5), evaluation is in eval mode throughout, and arithmetic is bf16 where the suite says so.
+
+`reader` and `mixers` take parts away (ablations). Since the mixers are alike, exchanging the taps gives the same model
+under another draw of its weights.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Faithful to the official supervised code at its scripts' settings: window normalisation (no learned scale), end padding,
 learned positions, batch norm after each sub-layer, residual attention scores, GELU, one head shared by all channels.
+Left out: the official loop builds a one-cycle schedule that it does not step where another schedule is set; it leaves
+behind a first epoch at 1/25 of the rate and Adam's beta1 at 0.95.
 """
 
 from __future__ import annotations

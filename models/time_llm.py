@@ -11,7 +11,9 @@ Lite, and stated:
   not depend on the rest of its batch, as it does in the official code.
 - Prototypes are linear combinations of the word embeddings E (V x d). The official layer learns them as W E with
   W (1000 x V), 50 million weights; since E has rank d, W E = G B with B (d x d) a fixed basis of E's row space, and
-  only G (1000 x d) is learned: the same set of prototypes, started with the same spread, but for its bias.
+  only G (1000 x d) is learned: the same set of prototypes, started with the same spread, but for its bias. Adam
+  takes other steps in G than in W.
+- The description in the prompt is that of the data set; the official scripts leave the one of ETT in for all.
 """
 
 from __future__ import annotations

@@ -6,9 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from bench.spec import BenchError
-from bench.suite import Filters, cards, entries, load_suite, plan, suite_names
+from bench.spec import BenchError, RunSpec
+from bench.suite import Filters, Suite, cards, entries, load_suite, plan, suite_names
 from models import MODELS
+
+LANGUAGE_MODELS = ("logo_llm", "time_llm_lite", "calf_lite")
+
+
+def mine(folder: Path, text: str, name: str = "mine") -> Suite:
+    """A suite of a user's own."""
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return load_suite(str(path))
+
+
+def one_each(suite: str, backbone: str = "gpt2") -> dict[tuple[str, str], RunSpec]:
+    """The suite's runs on ETTh1 at 96 with seed 2021, by model and variant."""
+    filters = Filters(datasets=("ETTh1",), horizons=(96,), seeds=(2021,), backbone=backbone)
+    return {(spec.model, variant): spec for spec, variant in entries(load_suite(suite), filters)}
+
+
+def changes(spec: RunSpec, usual: RunSpec) -> dict[str, object]:
+    """Every field of a run, of its task, training and options, in which it is not as the usual one."""
+
+    def flat(run: RunSpec) -> dict[str, object]:
+        nested = run.model_dump(include={"task", "train", "options"})
+        return run.model_dump(exclude=set(nested)) | nested["task"] | nested["train"] | nested["options"]
+
+    usually = flat(usual)
+    return {name: value for name, value in flat(spec).items() if value != usually[name]}
 
 
 def test_every_suite_plans_and_no_two_of_its_runs_share_a_record() -> None:
@@ -90,6 +116,26 @@ def test_the_digest_of_a_card_follows_what_can_change_a_number_and_nothing_else(
         ("[override.dlinear]\ntrain = { lr = 'fast' }", "lr: input should be a valid number"),
         ("[override.dlinear]\ntrain = { rate = 1 }", "no key 'rate'; "),
         ("models = [", "not valid TOML"),
+        ("base = 'papr'", "mine.toml: no suite 'papr'; nearest: paper"),
+        ("base = 3", "mine.toml: base: must be the name of a suite, got 3"),
+        ("horizons = 'longest'", "mine.toml: horizons"),
+        ("fractions = [0.0]", "fractions.0: input should be greater than 0"),
+        ("fractions = [10]", "fractions.0: input should be less than or equal to 1"),
+        ("[contexts]\nETTh3 = 96", "no data set 'ETTh3'; nearest: ETTh"),
+        ("[transfer]\nEPF = ['ETTh3']", "no data set 'ETTh3'; nearest: ETTh"),
+        ("[transfer]\nETTh1 = ['EPF']", "suite mine tests nothing that is trained on EPF; it has ETTh1"),
+        ("[[variant]]\nmodels = ['dlinear']", "variant.0.title: field required"),
+        ("[[variant]]\ntitle = 'v'\nmodles = ['dlinear']", "variant.0.modles"),
+        ("[[variant]]\ntitle = 'v'\nmodels = ['dlinaer']", "no model 'dlinaer'; nearest: dlinear"),
+        ("[[variant]]\ntitle = 'v'\nbackbones = ['gpt3']", "no backbone 'gpt3'; nearest: gpt2"),
+        (
+            "[[variant]]\ntitle = 'v'\noptions = { kernle = 3 }",
+            "variant v: no option of dlinear 'kernle'; nearest: kernel",
+        ),
+        ("[[variant]]\ntitle = 'v'\noptions = { kernel = 'wide' }", "variant v: option dlinear.kernel"),
+        ("[[variant]]\ntitle = 'v'\ntrain = { lr = -1.0 }", "variant v: lr: input should be greater than 0"),
+        ("[[variant]]\ntitle = 'v'\nsweep = { kernel = [3], width = [1] }", "variant v: sweep: one option at a time"),
+        ("[[variant]]\ntitle = 'v {kernle}'\nsweep = { kernle = [3] }", "variant v 3: no option of dlinear 'kernle'"),
     ],
 )
 def test_a_suite_file_with_a_mistake_is_refused_by_name(tmp_path: Path, text: str, said: str) -> None:
@@ -108,3 +154,174 @@ def test_a_suite_file_with_a_mistake_is_refused_by_name(tmp_path: Path, text: st
     with pytest.raises(BenchError) as caught:
         plan(load_suite(str(path)))
     assert said in str(caught.value)
+
+
+def test_a_suite_has_the_keys_of_its_base_where_it_is_silent(tmp_path: Path) -> None:
+    found = mine(tmp_path, "base = 'quick'\nabout = 'Mine.'\nseeds = [7]")
+    assert found.model_dump() == load_suite("quick").model_dump() | {"name": "mine", "about": "Mine.", "seeds": (7,)}
+
+
+def test_what_is_true_of_a_base_is_not_taken_for_true_of_the_suite(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"mine\.toml: about: field required"):
+        mine(tmp_path, "base = 'quick'")
+
+
+def test_a_base_may_have_a_base(tmp_path: Path) -> None:
+    mine(tmp_path, "base = 'quick'\nabout = 'Middle.'\nseeds = [7]", "middle")
+    found = mine(tmp_path, f"base = '{tmp_path / 'middle.toml'}'\nabout = 'Mine.'\nhorizons = [24]")
+    assert (found.seeds, found.horizons, found.datasets) == ((7,), (24,), ("EPF",))
+
+
+def test_overrides_replace_those_of_the_base_model_by_model_in_any_case_and_contexts_by_data_set(
+    tmp_path: Path,
+) -> None:
+    found = mine(tmp_path, "base = 'quick'\nabout = 'a'\n[override.DLinear]\ntrain = { lr = 1.0 }").override
+    before = load_suite("quick").override
+    assert before["dlinear"].train == {"epochs": 3}
+    assert found["dlinear"].train == {"lr": 1.0}
+    assert found.keys() == before.keys()
+    assert all(found[model] == before[model] for model in found if model != "dlinear")
+    contexts = mine(tmp_path, "base = 'lookback_336'\nabout = 'a'\n[contexts]\nETTh1 = 192").contexts
+    assert contexts == {"ILI": 104, "ETTh1": 192}
+
+
+@pytest.mark.parametrize("last", ["a", "b"])
+def test_suites_that_are_based_on_each_other_are_refused(tmp_path: Path, last: str) -> None:
+    (tmp_path / "a.toml").write_text(f"base = '{tmp_path / 'b.toml'}'\nabout = 'a'")
+    (tmp_path / "b.toml").write_text(f"base = '{tmp_path / f'{last}.toml'}'\nabout = 'b'")
+    with pytest.raises(BenchError, match=rf"b\.toml: base: \S*{last}\.toml is in turn based on this suite"):
+        load_suite(str(tmp_path / "a.toml"))
+
+
+def test_look_backs_of_single_data_sets_come_before_that_of_the_suite() -> None:
+    filters = Filters(models=("repeat_last",), seeds=(2021,))
+    found = {spec.task.dataset: spec.task.context for spec in plan(load_suite("lookback_336"), filters)}
+    assert found.pop("ILI") == 104
+    assert len(found) == 8
+    assert set(found.values()) == {336}
+
+
+def test_shortest_is_the_shortest_horizon_of_each_card() -> None:
+    found = {(spec.task.dataset, spec.task.horizon) for spec in plan(load_suite("layers"), Filters(seeds=(2021,)))}
+    assert found == {("ETTh1", 96), ("ETTm1", 96), ("Weather", 96), ("ILI", 24)}
+    with pytest.raises(BenchError, match=r"no horizon 192 in suite layers .* it has 24, 96"):
+        plan(load_suite("layers"), Filters(horizons=(192,)))
+
+
+def test_shares_of_the_windows_are_runs_of_their_own_and_the_whole_is_the_usual_run(tmp_path: Path) -> None:
+    suite = mine(tmp_path, "base = 'few_shot'\nabout = 'a'\nfractions = [1.0, 0.1, 0.05, 0.1]")
+    filters = Filters(models=("dlinear",), datasets=("ETTh1",), horizons=(96,), seeds=(2021,))
+    found = entries(suite, filters)
+    labels = ["dlinear ETTh1 h96 s2021", "dlinear ETTh1 10% h96 s2021", "dlinear ETTh1 5% h96 s2021"]
+    assert [entry.label for entry in found] == labels
+    keys = [entry.spec.key for entry in found]
+    assert len(set(keys)) == 3
+    assert keys[0] == plan(load_suite("paper"), filters)[0].key
+    assert [changes(entry.spec, found[0].spec) for entry in found[1:]] == [
+        {"train_fraction": 0.1},
+        {"train_fraction": 0.05},
+    ]
+
+
+def test_few_shot_runs_of_calf_leave_out_its_consistency_losses_where_its_scripts_do() -> None:
+    filters = Filters(models=("calf_lite",), datasets=("ETTh1", "Exchange"), horizons=(96,), seeds=(2021,))
+    weights = {
+        spec.task.dataset: (spec.options["output_weight"], spec.options["feature_weight"])
+        for spec in plan(load_suite("few_shot"), filters)
+    }
+    assert weights == {"ETTh1": (0.0, 0.0), "Exchange": (1.0, 0.01)}
+
+
+def test_zero_shot_pairs_are_the_papers_and_their_tasks_hold_the_card_of_every_target() -> None:
+    specs = plan(load_suite("zero_shot"), Filters(models=("dlinear",), horizons=(96,), seeds=(2021,)))
+    assert {spec.task.dataset: spec.task.test_on for spec in specs} == {
+        "ETTh1": ("ETTh2", "ETTm2"),
+        "ETTh2": ("ETTh1", "ETTm2"),
+        "ETTm1": ("ETTh2", "ETTm2"),
+        "ETTm2": ("ETTh2", "ETTm1"),
+    }
+    for spec in specs:
+        concerned = (spec.task.dataset, *spec.task.test_on)
+        assert spec.task.cards == {name: cards()[name].digest for name in concerned}
+
+
+def test_a_data_set_that_nothing_is_transferred_from_is_refused() -> None:
+    with pytest.raises(BenchError, match="zero_shot tests nothing that is trained on ILI; it has ETTh1, ETTh2, ETTm1"):
+        plan(load_suite("zero_shot"), Filters(datasets=("ILI",)))
+
+
+def test_the_first_ablation_is_the_papers_run_and_every_other_changes_what_its_title_says() -> None:
+    found, papers = one_each("ablation"), one_each("paper")
+    for model in LANGUAGE_MODELS:
+        assert next(variant for who, variant in found if who == model) == "full"
+        assert found[model, "full"].key == papers[model, ""].key
+    changed = {who: changes(spec, found[who[0], "full"]) for who, spec in found.items() if who[1] != "full"}
+    assert changed == {
+        ("logo_llm", "without Local-Mixer"): {"mixers": "global"},
+        ("logo_llm", "without Global-Mixer"): {"mixers": "local"},
+        ("logo_llm", "last layer only"): {"mixers": "none"},
+        ("logo_llm", "taps exchanged"): {"local_tap": 12, "global_tap": 5},
+        **{(model, "random backbone"): {"backbone": "gpt2-random"} for model in LANGUAGE_MODELS},
+        **{(model, "no backbone"): {"reader": "nothing"} for model in LANGUAGE_MODELS},
+        **{(model, "one attention layer"): {"reader": "attention"} for model in LANGUAGE_MODELS},
+    }
+
+
+def test_variants_follow_the_shape_of_the_language_model_and_its_random_twin_keeps_blocks_and_taps() -> None:
+    found = one_each("ablation", "smollm2-135m")
+    full = found["logo_llm", "full"]
+    assert changes(found["logo_llm", "taps exchanged"], full) == {"local_tap": 6, "global_tap": 2}
+    assert changes(found["logo_llm", "random backbone"], full) == {"backbone": "smollm2-135m-random"}
+    random = found["logo_llm", "random backbone"].options
+    assert [random[name] for name in ("blocks", "local_tap", "global_tap")] == [6, 2, 6]
+
+
+def test_a_sweep_is_one_variant_for_each_value_under_a_title_that_names_it() -> None:
+    found = {variant: spec for (_, variant), spec in one_each("layers").items()}
+    local = {f"local tap {tap}": {"local_tap": tap} for tap in (0, 1, 2, 3, 7, 9, 11, 12)}
+    deep = {f"global tap {tap}": {"global_tap": tap} for tap in (5, 7, 9, 11)}
+    assert list(found) == ["pretrained backbone", "random backbone", *local, *deep]
+    usual = found["pretrained backbone"]
+    assert {title: changes(found[title], usual) for title in (local | deep)} == {
+        title: {"probe": False, **changed} for title, changed in (local | deep).items()
+    }
+    assert [variant for _, variant in one_each("layers", "smollm2-135m")][-4:] == [
+        f"global tap {tap}" for tap in (2, 3, 4, 5)
+    ]
+
+
+def test_probes_are_part_of_the_key_and_change_nothing_else() -> None:
+    found, usual = one_each("layers"), one_each("paper")["logo_llm", ""]
+    assert {variant for (_, variant), spec in found.items() if spec.task.probe} == {
+        "pretrained backbone",
+        "random backbone",
+    }
+    probed = found["logo_llm", "pretrained backbone"]
+    assert changes(probed, usual) == {"probe": True}
+    assert probed.key != usual.key
+
+
+def test_under_one_loss_for_all_nothing_but_the_loss_of_a_model_changes() -> None:
+    found, papers = one_each("losses"), one_each("paper")
+    for (model, variant), spec in found.items():
+        loss = {"MSE": "mse", "L1": "l1"}[variant]
+        usual = papers[model, ""]
+        assert changes(spec, usual) == ({} if usual.train.loss == loss else {"loss": loss})
+    assert len(found) == 2 * 6
+
+
+def test_a_model_that_no_variant_names_is_run_as_it_is(tmp_path: Path) -> None:
+    text = "[[variant]]\ntitle = '{width} wide'\nmodels = ['PatchTST']\nsweep = { width = [16, 32] }"
+    suite = mine(tmp_path, f"base = 'quick'\nabout = 'a'\nmodels = ['dlinear', 'patchtst']\n{text}")
+    found = entries(suite, Filters(horizons=(24,), seeds=(2021,)))
+    assert [entry.who for entry in found] == ["dlinear", "patchtst (16 wide)", "patchtst (32 wide)"]
+    assert [entry.spec.options["width"] for entry in found[1:]] == [16, 32]
+
+
+def test_variants_that_are_the_same_run_are_both_in_the_table_and_planned_once() -> None:
+    filters = Filters(datasets=("ILI",), horizons=(24,), seeds=(2021,), backbone="gpt2-random")
+    suite = load_suite("ablation")
+    by_variant = {entry.variant: entry.spec for entry in entries(suite, filters) if entry.spec.model == "logo_llm"}
+    assert by_variant["full"] == by_variant["random backbone"]
+    keys = [spec.key for spec in plan(suite, filters)]
+    assert len(keys) == len(set(keys)) == len(entries(suite, filters)) - len(LANGUAGE_MODELS)
