@@ -156,7 +156,7 @@ class _Ridge:
     def __init__(self, x: Float[Tensor, "rows k"]) -> None:
         self.x = x
         values, self.vectors = torch.linalg.eigh(x.T @ x / len(x))
-        self.values, self.scale = values.clamp(min=0), values.mean()
+        self.values, self.scale = values.clamp(min=0), values.mean().clamp(min=1e-12)
 
     def fit(self, y: Float[Tensor, "rows m"]) -> list[Float[Tensor, "k m"]]:
         """The weights at each strength."""
@@ -178,4 +178,5 @@ def slow_power(state: Rows) -> float:
     power = torch.fft.rfft(state, dim=1).abs().square().mean(dim=(0, 2))
     power[1 : (patches + 1) // 2] *= 2  # the frequencies that a real signal has twice
     by_chance = 3 / patches
-    return float((power[:2].sum() / power.sum() - by_chance) / (1 - by_chance))
+    share = power[:2].sum() / power.sum() if power.sum() > 0 else by_chance
+    return float((share - by_chance) / (1 - by_chance))

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,18 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
         if option not in known:
             raise UnknownName(f"option of {name}", option, sorted(known), place)
     try:
-        resolved: dict[str, Option] = dataclasses.asdict(TypeAdapter(kind).validate_python(given, strict=False))
+        resolved: dict[str, Option] = dataclasses.asdict(_adapter(kind).validate_python(given))
     except ValidationError as error:
         first = error.errors()[0]
         raise BenchError(f"{place}: option {name}.{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
     _check_blocks(resolved, f"{place}: model {name}")
     return resolved
+
+
+@lru_cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Building one takes ten milliseconds, and a plan resolves options a thousand times."""
+    return TypeAdapter(kind)
 
 
 def _check_blocks(options: dict[str, Option], place: str) -> None:

@@ -31,7 +31,12 @@ def _rules(table: Table) -> set[int]:
 
 
 def _plain(cell: Cell) -> str:
-    return "-" if cell.value is None else f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}"
+    return f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}"
+
+
+def _dash(cell: Cell, dash: str, note: str) -> str:
+    """What stands where there is no number, with its footnote if it has one."""
+    return dash if cell.note is None else dash + note.format(cell.note)
 
 
 def _as_text(table: Table) -> str:
@@ -39,7 +44,7 @@ def _as_text(table: Table) -> str:
     marks = {"best": "*", "second": "+", "": " "}
 
     def show(cell: Cell) -> str:
-        return f"-[{cell.note}]" if cell.value is None else _plain(cell) + marks[cell.mark]
+        return _dash(cell, "-", "[{}]") if cell.value is None else _plain(cell) + marks[cell.mark]
 
     body = [(label, [show(cell) for cell in cells]) for label, cells in _lines(table)]
     first = max(len(label) for label, _ in [*body, ("First places", [])])
@@ -56,14 +61,15 @@ def _as_text(table: Table) -> str:
         grid.append(f"{label:<{first}}" + "".join(f"{text:>{width}}" for text in cells))
     notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
     legend = ["* best, + second."] if table.marked else []
-    return "\n".join([table.title, "", *(line.rstrip() for line in grid), "", *legend, *notes, table.caption, ""])
+    words = [line for text in (*notes, table.caption) for line in textwrap.wrap(text, 118)]
+    return "\n".join([table.title, "", *(line.rstrip() for line in grid), "", *legend, *words, ""])
 
 
 def _as_markdown(table: Table) -> str:
     wrap = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
 
     def show(cell: Cell) -> str:
-        return f"– [{cell.note}]" if cell.value is None else wrap[cell.mark].format(_plain(cell))
+        return _dash(cell, "–", " [{}]") if cell.value is None else wrap[cell.mark].format(_plain(cell))
 
     headers = ["", *(f"{group.title} {column}".strip() for group in table.groups for column in group.columns)]
     body = [[label, *map(show, cells)] for label, cells in _lines(table)]
@@ -78,7 +84,9 @@ def _as_latex(table: Table) -> str:
     wrap = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "": "{}"}
 
     def show(cell: Cell) -> str:
-        return f"--\\textsuperscript{{{cell.note}}}" if cell.value is None else wrap[cell.mark].format(_plain(cell))
+        return (
+            _dash(cell, "--", r"\textsuperscript{{{}}}") if cell.value is None else wrap[cell.mark].format(_plain(cell))
+        )
 
     titles, rules, column = [], [], 2
     for group in table.groups:

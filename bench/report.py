@@ -12,14 +12,17 @@ from pathlib import Path
 
 from bench import suite as suites
 from bench.cli import Parser, add_filters, add_results, filters_of, guarded
+from bench.published import published_table
 from bench.render import SUFFIX, render
 from bench.spec import ROOT, BenchError
 from bench.store import Store
 from bench.suite import Entry, Filters, Suite
-from bench.tables import TABLES, Planned, Table
+from bench.tables import TABLES as OWN_TABLES
+from bench.tables import Builder, Planned, Table
 from models.pretrained import BACKBONES
 
 REPORTS = ROOT / "reports"
+TABLES: dict[str, Builder] = {**OWN_TABLES, "published": published_table}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -37,7 +37,7 @@ from models.pretrained import BACKBONES
 CARDS = ROOT / "datasets"
 SUITES = ROOT / "bench" / "suites"
 SETTINGS = SUITES / "settings.toml"
-TableName = Literal["main", "full", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency"]
+TableName = Literal["main", "full", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency", "published"]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -111,8 +111,9 @@ class Suite(Frozen):
     def _has_what_its_tables_show(self) -> Suite:
         if "zero_shot" in self.tables and not self.transfer:
             raise ValueError("the table zero_shot needs a table [transfer]")
-        if {"ablation", "losses", "layers"} & set(self.tables) and not self.variant:
-            raise ValueError(f"the table {self.tables[0]} needs a [[variant]]")
+        for table in ("ablation", "losses", "layers"):
+            if table in self.tables and not self.variant:
+                raise ValueError(f"the table {table} needs a [[variant]]")
         return self
 
 
@@ -200,16 +201,20 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
 
 def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """The overrides of a base with a suite's own ones applied after them, as settings without a condition."""
-    merged = dict(base)
-    for model, settings in own.items():
-        if isinstance(settings, dict) and isinstance(base.get(model), dict):
-            always = {name: value for name, value in settings.items() if name != "when"}
-            merged[model] = base[model] | {
-                "when": [*base[model].get("when", ()), always, *settings.get("when", ())],
-            }
+    merged = {_override_name(name): settings for name, settings in base.items()}
+    for name, settings in own.items():
+        model = _override_name(name)
+        earlier = merged.get(model)
+        if isinstance(settings, dict) and isinstance(earlier, dict):
+            always = {key: value for key, value in settings.items() if key != "when"}
+            merged[model] = earlier | {"when": [*earlier.get("when", ()), always, *settings.get("when", ())]}
         else:
             merged[model] = settings
     return merged
+
+
+def _override_name(name: str) -> str:
+    return name if name == "all" else registry.canonical(name)
 
 
 def _expanded(variant: Variant, place: str) -> list[Variant]:

@@ -22,7 +22,7 @@ ERRORS = ("MSE", "MAE")
 
 @dataclass(frozen=True)
 class Cell:
-    """A number and how to print it; `value` None is a hole."""
+    """A number and how to print it; `value` None is a hole, or without a note a thing that is not known of anything."""
 
     value: float | None
     digits: int = 3
@@ -66,7 +66,7 @@ class Table:
 
     @property
     def complete(self) -> bool:
-        return all(cell.value is not None for _, cells in self.rows for cell in cells)
+        return all(cell.note is None for _, cells in self.rows for cell in cells)
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,11 @@ class Planned:
     @property
     def done(self) -> list[RunResult]:
         return [result for _, result in self.runs if result is not None and result.status == "done"]
+
+    @property
+    def contexts(self) -> dict[str, int]:
+        """Look-back of each data set."""
+        return {entry.spec.task.dataset: entry.spec.task.context for entry, _ in self.runs}
 
     def caption(self, about: str, lead: str = "Test errors on standardised channels, every window scored") -> str:
         """What is shown, over what, with which language model, on which device."""
@@ -119,7 +124,7 @@ class Planned:
 def main_table(planned: Planned, about: str) -> list[Table]:
     """Data sets as rows, each the average over its horizons; then average, mean rank and first places."""
     frame = planned.own()
-    rows = [(_shared(dataset, share), runs) for (dataset, share), runs in _groups(frame, ["dataset", "fraction"])]
+    rows = [(_shared(dataset, share), runs) for (dataset, share), runs in grouped(frame, ["dataset", "fraction"])]
     title = "Forecasting errors, averaged over horizons"
     table = _table("main", title, planned.caption(about), rows, ["model", "variant"])
     table.summary = _summary(table)
@@ -130,9 +135,9 @@ def full_table(planned: Planned, about: str) -> list[Table]:
     """Every horizon of every data set as a row, each data set's average after its horizons; then the summary."""
     rows: list[tuple[str, pd.DataFrame]] = []
     averages = []
-    for (dataset, share), runs in _groups(planned.own(), ["dataset", "fraction"]):
+    for (dataset, share), runs in grouped(planned.own(), ["dataset", "fraction"]):
         name = _shared(dataset, share)
-        rows += [(f"{name} {horizon}", own) for (horizon,), own in _groups(runs, ["horizon"])]
+        rows += [(f"{name} {horizon}", own) for (horizon,), own in grouped(runs, ["horizon"])]
         averages.append(f"{name} avg")
         rows.append((averages[-1], runs))
     title = "Forecasting errors at every horizon"
@@ -144,8 +149,8 @@ def full_table(planned: Planned, about: str) -> list[Table]:
 def few_shot_table(planned: Planned, about: str) -> list[Table]:
     """A table as the main one for each share of the training windows."""
     tables = []
-    for (share,), runs in _groups(planned.own(), ["fraction"]):
-        rows = [(dataset, own) for (dataset,), own in _groups(runs, ["dataset"])]
+    for (share,), runs in grouped(planned.own(), ["fraction"]):
+        rows = [(dataset, own) for (dataset,), own in grouped(runs, ["dataset"])]
         title = f"Errors after training on the first {100 * share:g} % of the windows, averaged over horizons"
         name = f"few_shot_{100 * share:g}"
         table = _table(name, title, planned.caption(about), rows, ["model", "variant"])
@@ -157,7 +162,7 @@ def few_shot_table(planned: Planned, about: str) -> list[Table]:
 def zero_shot_table(planned: Planned, about: str) -> list[Table]:
     """Trained on one data set, tested on another: a row for each pair."""
     frame = planned.frame()
-    pairs = _groups(frame[frame.tested != frame.dataset], ["dataset", "fraction", "tested"])
+    pairs = grouped(frame[frame.tested != frame.dataset], ["dataset", "fraction", "tested"])
     rows = [(f"{_shared(dataset, share)} → {tested}", runs) for (dataset, share, tested), runs in pairs]
     title = "Errors on a data set that was not trained on, averaged over horizons"
     table = _table("zero_shot", title, planned.caption(about), rows, ["model", "variant"])
@@ -168,8 +173,8 @@ def zero_shot_table(planned: Planned, about: str) -> list[Table]:
 def losses_table(planned: Planned, about: str) -> list[Table]:
     """Every model under every loss: a row for each loss and data set, and a summary for each loss."""
     by_loss = [
-        (loss, [(f"{_shared(*key)}, {loss}", runs) for key, runs in _groups(of_loss, ["dataset", "fraction"])])
-        for (loss,), of_loss in _groups(planned.own(), ["variant"])
+        (loss, [(f"{_shared(*key)}, {loss}", runs) for key, runs in grouped(of_loss, ["dataset", "fraction"])])
+        for (loss,), of_loss in grouped(planned.own(), ["variant"])
     ]
     title = "Forecasting errors by training loss, averaged over horizons"
     table = _table("losses", title, planned.caption(about), [row for _, rows in by_loss for row in rows], ["model"])
@@ -201,15 +206,15 @@ def efficiency_table(planned: Planned, about: str) -> list[Table]:
     frame = planned.own().assign(result=[result for _, result in planned.runs])
     keys = ["dataset", "fraction", "horizon", "model", "variant"]
     tasks = frame.drop_duplicates(["dataset", "fraction", "horizon"])
-    for (dataset, share, horizon, model, variant), runs in _groups(frame, keys):
+    for (dataset, share, horizon, model, variant), runs in grouped(frame, keys):
         task = f"{_shared(dataset, share)} {horizon} " if len(tasks) > 1 else ""
         if runs.why.any():
-            cells = [_hole(runs, table)] * len(columns)
+            cells = [hole(runs, table)] * len(columns)
         else:
             values = zip(_costs(list(runs.result)), columns.values(), strict=True)
             cells = [Cell(None if math.isnan(value) else value, digits) for value, digits in values]
         table.rows.append((task + _title(model, variant), cells))
-    where = ", ".join(f"{dataset} {horizon}" for (dataset, horizon), _ in _groups(tasks, ["dataset", "horizon"]))
+    where = ", ".join(f"{dataset} {horizon}" for (dataset, horizon), _ in grouped(tasks, ["dataset", "horizon"]))
     lead = (
         f"On {where}: parameters and those that train, in millions, word embeddings left out; floating-point "
         "operations of one forecast (all channels), in 10^9, a prompt that is read once left out; seconds per training "
@@ -233,9 +238,9 @@ TABLES: dict[str, Builder] = {
 }
 
 
-def _groups(frame: pd.DataFrame, keys: list[str]) -> list[tuple[tuple, pd.DataFrame]]:
+def grouped(frame: pd.DataFrame, keys: list[str]) -> list[tuple[tuple, pd.DataFrame]]:
     """The rows of equal keys together, in order of appearance."""
-    return [(tuple(key), rows) for key, rows in frame.groupby(keys, sort=False)]
+    return [(tuple(key), rows) for key, rows in frame.groupby(keys, sort=False, dropna=False)]
 
 
 def _shared(dataset: str, share: float) -> str:
@@ -248,13 +253,13 @@ def _title(model: str, variant: str) -> str:
 
 def _table(name: str, title: str, caption: str, rows: list[tuple[str, pd.DataFrame]], by: list[str]) -> Table:
     """Rows by label, columns by model (and variant), MSE and MAE of each."""
-    keys = [key for key, _ in _groups(pd.concat(runs for _, runs in rows), by)]
+    keys = [key for key, _ in grouped(pd.concat(runs for _, runs in rows), by)]
     groups = [
         Group("_".join(filter(None, key)).replace(" ", "-"), _title(*key, *[""] * (2 - len(key)))) for key in keys
     ]
     table = Table(name, title, caption, groups)
     for label, runs in rows:
-        by_key = dict(_groups(runs, by))
+        by_key = dict(grouped(runs, by))
         cells = [_cell(by_key[key], metric, table) for key in keys for metric in METRICS]
         table.rows.append((label, _marked(cells)))
     return table
@@ -263,14 +268,14 @@ def _table(name: str, title: str, caption: str, rows: list[tuple[str, pd.DataFra
 def _variants_table(name: str, title: str, planned: Planned, about: str) -> Table:
     """Rows by model and variant; columns by data set, and the mean change against the model's first variant."""
     frame = planned.own()
-    datasets = [(_shared(*key), runs) for key, runs in _groups(frame, ["dataset", "fraction"])]
+    datasets = [(_shared(*key), runs) for key, runs in grouped(frame, ["dataset", "fraction"])]
     groups = [Group(dataset.replace(" ", ""), dataset) for dataset, _ in datasets]
     table = Table(name, title, planned.caption(about), [*groups, Group("change", "Change, %")])
-    for (model,), of_model in _groups(frame, ["model"]):
+    for (model,), of_model in grouped(frame, ["model"]):
         first = len(table.rows)
         table.rules += [first] if first else []
-        for (variant,), runs in _groups(of_model, ["variant"]):
-            by_dataset = {_shared(*key): own for key, own in _groups(runs, ["dataset", "fraction"])}
+        for (variant,), runs in grouped(of_model, ["variant"]):
+            by_dataset = {_shared(*key): own for key, own in grouped(runs, ["dataset", "fraction"])}
             cells = [_cell(by_dataset[dataset], metric, table) for dataset, _ in datasets for metric in METRICS]
             table.rows.append((_title(model, variant), cells))
         _mark_and_compare(table.rows, first)
@@ -304,7 +309,7 @@ def _change(cells: list[Cell], usual: list[Cell]) -> Cell:
 def _spread_sentence(frame: pd.DataFrame) -> str:
     """How far the seed alone moves the mean MSE of each model's first variant: what a change is to be held against."""
     spreads = []
-    for (model,), of_model in _groups(frame, ["model"]):
+    for (model,), of_model in grouped(frame, ["model"]):
         usual = of_model[of_model.variant == of_model.variant.iloc[0]]
         by_seed = usual.pivot_table(
             index=["dataset", "fraction", "horizon"], columns="seed", values="mse", dropna=False
@@ -357,13 +362,13 @@ def _add_blocks(table: Table, runs: Planned, measures: dict[str, str], unit: Cel
     names = {taps["local_tap"]: " (local tap)", taps["global_tap"]: " (global tap)"}
     blocks = range(1, int(taps["blocks"] or 0) + 1)
     table.rows = [("input", []), *((f"block {block}{names.get(block, '')}", []) for block in blocks)]
-    for (variant,), frame in _groups(runs.own(), ["variant"]):
-        hole = _hole(frame, table) if frame.why.any() else None
+    for (variant,), frame in grouped(runs.own(), ["variant"]):
+        gap = hole(frame, table) if frame.why.any() else None
         for stage, when in stages.items():
             table.groups.append(Group(f"{variant}_{stage}".replace(" ", "-"), f"{variant}, {when}", tuple(measures)))
             for block, (_, cells) in enumerate(table.rows):
                 for name in measures.values():
-                    cells.append(hole or replace(unit, value=float(means.loc[(variant, stage, block), name])))
+                    cells.append(gap or replace(unit, value=float(means.loc[(variant, stage, block), name])))
 
 
 def _costs(results: list[RunResult]) -> list[float]:
@@ -388,12 +393,15 @@ def _costs(results: list[RunResult]) -> list[float]:
 
 def _cell(runs: pd.DataFrame, metric: str, table: Table) -> Cell:
     """Mean over seeds, then over horizons; a hole with a footnote unless every run is there."""
-    if runs[metric].notna().all():
-        return Cell(float(runs.groupby("horizon", sort=False)[metric].mean().mean()))
-    return _hole(runs, table)
+    return Cell(mean_error(runs, metric)) if runs[metric].notna().all() else hole(runs, table)
 
 
-def _hole(runs: pd.DataFrame, table: Table) -> Cell:
+def mean_error(runs: pd.DataFrame, metric: str) -> float:
+    """Over seeds, then over horizons."""
+    return float(runs.groupby("horizon", sort=False)[metric].mean().mean())
+
+
+def hole(runs: pd.DataFrame, table: Table) -> Cell:
     """A dash with the footnote that names the runs that are not there."""
     missing = runs[runs.why != ""]
     names = [f"{row.dataset} h{row.horizon} s{row.seed} {row.why}" for row in missing.head(3).itertuples()]

@@ -42,7 +42,7 @@ class TimeLLMLite(nn.Module):
 
     def __init__(self, shape: Shape, options: TimeLLMOptions) -> None:
         super().__init__()
-        self.patch, self.stride, self.read = options.patch, options.stride, options.feedforward
+        self.patch, self.stride, self.features = options.patch, options.stride, options.feedforward
         self.blocks = read_with(options.reader, options.backbone, options.blocks)
         words = word_embeddings(options.backbone)
         prefix = None  # without a language model there is none to read a prompt
@@ -65,7 +65,7 @@ class TimeLLMLite(nn.Module):
         embedded = self.embed(rearrange(patches, "s n p -> s p n"))
         tokens = self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d")))
         last = self.blocks(tokens, self.prefix)[-1]
-        return restore(self.head(last[..., : self.read], channels))
+        return restore(self.head(last[..., : self.features], channels))
 
 
 class Reprogramming(nn.Module):

@@ -124,7 +124,16 @@ def test_the_digest_of_a_card_follows_what_can_change_a_number_and_nothing_else(
         ("[contexts]\nETTh3 = 96", "no data set 'ETTh3'; nearest: ETTh"),
         ("[transfer]\nEPF = ['ETTh3']", "no data set 'ETTh3'; nearest: ETTh"),
         ("[transfer]\nETTh1 = ['EPF']", "suite mine tests nothing that is trained on EPF; it has ETTh1"),
+        ("[transfer]\nEPF = ['epf']", "transfer: EPF to itself"),
+        ("tables = ['mian']", "tables.0: input should be 'main', 'full'"),
+        ("tables = ['zero_shot']", "the table zero_shot needs a table [transfer]"),
+        ("tables = ['main', 'losses']", "the table losses needs a [[variant]]"),
         ("[[variant]]\nmodels = ['dlinear']", "variant.0.title: field required"),
+        (
+            "[[variant]]\ntitle = 'v'\n[[variant]]\ntitle = 'v'\ntrain = { lr = 1.0 }",
+            "two variants of dlinear are called 'v'",
+        ),
+        ("[[variant]]\ntitle = 'v'\nsweep = { kernel = [3, 5] }", "two variants of dlinear are called 'v'"),
         ("[[variant]]\ntitle = 'v'\nmodles = ['dlinear']", "variant.0.modles"),
         ("[[variant]]\ntitle = 'v'\nmodels = ['dlinaer']", "no model 'dlinaer'; nearest: dlinear"),
         ("[[variant]]\ntitle = 'v'\nbackbones = ['gpt3']", "no backbone 'gpt3'; nearest: gpt2"),
@@ -172,17 +181,24 @@ def test_a_base_may_have_a_base(tmp_path: Path) -> None:
     assert (found.seeds, found.horizons, found.datasets) == ((7,), (24,), ("EPF",))
 
 
-def test_overrides_replace_those_of_the_base_model_by_model_in_any_case_and_contexts_by_data_set(
-    tmp_path: Path,
+@pytest.mark.parametrize("spelled", ["dlinear", "DLinear"])
+def test_overrides_are_applied_after_those_of_the_base_and_only_to_their_own_model(
+    tmp_path: Path, spelled: str
 ) -> None:
-    found = mine(tmp_path, "base = 'quick'\nabout = 'a'\n[override.DLinear]\ntrain = { lr = 1.0 }").override
-    before = load_suite("quick").override
-    assert before["dlinear"].train == {"epochs": 3}
-    assert found["dlinear"].train == {"lr": 1.0}
-    assert found.keys() == before.keys()
+    settings = "train = { lr = 1.0 }\noptions = { kernel = 3 }"
+    suite = mine(tmp_path, f"base = 'quick'\nabout = 'a'\n[override.{spelled}]\n{settings}")
+    filters = Filters(horizons=(24,), seeds=(2021,))
+    found, before = ({spec.model: spec for spec in plan(each, filters)} for each in (suite, load_suite("quick")))
+    assert before["dlinear"].train.epochs == found["dlinear"].train.epochs == 3
+    assert changes(found["dlinear"], before["dlinear"]) == {"lr": 1.0, "kernel": 3}
     assert all(found[model] == before[model] for model in found if model != "dlinear")
-    contexts = mine(tmp_path, "base = 'lookback_336'\nabout = 'a'\n[contexts]\nETTh1 = 192").contexts
-    assert contexts == {"ILI": 104, "ETTh1": 192}
+
+
+def test_an_override_comes_also_after_the_conditions_of_its_base(tmp_path: Path) -> None:
+    text = "[override.calf_lite]\noptions = { output_weight = 0.5 }"
+    suite = mine(tmp_path, f"base = 'few_shot'\nabout = 'a'\n{text}")
+    (spec, _) = plan(suite, Filters(models=("calf_lite",), datasets=("ETTh1",), horizons=(96,), seeds=(2021,)))
+    assert (spec.options["output_weight"], spec.options["feature_weight"]) == (0.5, 0.0)
 
 
 @pytest.mark.parametrize("last", ["a", "b"])
@@ -276,17 +292,19 @@ def test_variants_follow_the_shape_of_the_language_model_and_its_random_twin_kee
     assert [random[name] for name in ("blocks", "local_tap", "global_tap")] == [6, 2, 6]
 
 
-def test_a_sweep_is_one_variant_for_each_value_under_a_title_that_names_it() -> None:
+def test_layers_are_read_at_every_tap_and_cut_at_every_depth_with_all_else_as_usual() -> None:
     found = {variant: spec for (_, variant), spec in one_each("layers").items()}
-    local = {f"local tap {tap}": {"local_tap": tap} for tap in (0, 1, 2, 3, 7, 9, 11, 12)}
-    deep = {f"global tap {tap}": {"global_tap": tap} for tap in (5, 7, 9, 11)}
-    assert list(found) == ["pretrained backbone", "random backbone", *local, *deep]
     usual = found["pretrained backbone"]
-    assert {title: changes(found[title], usual) for title in (local | deep)} == {
-        title: {"probe": False, **changed} for title, changed in (local | deep).items()
-    }
-    assert [variant for _, variant in one_each("layers", "smollm2-135m")][-4:] == [
-        f"global tap {tap}" for tap in (2, 3, 4, 5)
+    expected = {"pretrained backbone": {}, "random backbone": {"backbone": "gpt2-random"}}
+    for tap in (0, 1, 2, 3, 7, 9, 11, 12):
+        expected[f"local tap {tap}"] = {"local_tap": tap, "probe": False}
+    for blocks in (5, 7, 9, 11):
+        expected[f"{blocks} blocks"] = {"blocks": blocks, "global_tap": blocks, "probe": False}
+    assert {variant: changes(spec, usual) for variant, spec in found.items()} == expected
+    assert list(found) == list(expected)
+    assert [variant for _, variant in one_each("layers", "smollm2-135m")][2:] == [
+        *(f"local tap {tap}" for tap in (0, 1, 3, 4, 5, 6)),
+        *(f"{blocks} blocks" for blocks in (2, 3, 4, 5)),
     ]
 
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import rankdata
 
+from bench import report
 from bench.render import SUFFIX, render
-from bench.spec import Evaluation, RunResult, RunSpec, Where
-from bench.suite import Entry, Filters, entries, load_suite
+from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Where
+from bench.suite import Entry, Filters, entries, load_suite, suite_names
 from bench.tables import TABLES, Planned, Table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -28,14 +33,53 @@ WHERE = Where(
     backbone_sha256=None,
 )
 ERRORS = {"logo_llm": 0.30, "patchtst": 0.31, "itransformer": 0.30, "repeat_last": 0.90}
+MORE_ERRORS = ERRORS | {"time_llm_lite": 0.35, "calf_lite": 0.40}
+HARDER = {"ILI": 1.0, "ETTm1": 0.1, "ETTm2": 0.2}
 
 
-def record(spec: RunSpec) -> RunResult:
-    """Errors that follow from the spec by a rule a reader can check: they grow with horizon and seed."""
-    mse = ERRORS[spec.model] + spec.task.horizon / 1000 + (spec.seed - 2021) / 100
-    mse += 1 if spec.task.dataset == "ILI" else 0
-    each = Evaluation(dataset=spec.task.dataset, mse=mse, mae=mse / 2, windows=1)
-    return RunResult(spec=spec, status="done", evaluations=(each,), where=WHERE)
+def record(spec: RunSpec, variant: str = "") -> RunResult:
+    """A run by a rule a reader can check.
+
+    Errors grow with horizon and seed, with the windows that were not trained on, and by a thousandth for each letter of
+    the variant and its number; they depend on what is tested on. Block by block there is less of local change
+    and more of slow trend, and half of either in a random backbone.
+    """
+    task, later = spec.task, spec.seed - 2021
+    number = sum(map(int, re.findall(r"\b\d+\b", variant)))
+    evaluations = []
+    for tested in (task.dataset, *task.test_on):
+        mse = MORE_ERRORS[spec.model] + task.horizon / 1000 + later / 100
+        mse += HARDER.get(tested, 0) + (1 - task.train_fraction) / 10 + (len(variant) + number) / 1000
+        evaluations.append(Evaluation(dataset=tested, mse=mse, mae=mse / 2, windows=1))
+    layers = []
+    for stage, gain in (("untrained", 0.0), ("trained", 0.01)) if task.probe else ():
+        for block in range(int(spec.options["blocks"]) + 1):
+            local, trend = 0.9 - block / 20 + gain + later / 100, 0.2 + block / 20 + gain + later / 100
+            if str(spec.options["backbone"]).endswith("-random"):
+                local, trend = local / 2, trend / 2
+            shares = {"local_share": local / 2, "trend_share": trend / 2, "slow_power": trend / 4}
+            layers.append(Layer(block=block, stage=stage, local_r2=local, trend_r2=trend, **shares))
+    curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=1, lr=1, seconds=10 + later) for i in (1, 2))
+    cost = Cost(
+        train_s=2 * (10 + later),
+        total_s=30,
+        steps=100,
+        samples_per_s=50,
+        infer_ms=task.horizon / 10,
+        peak_mb=1000 + 10 * task.horizon,
+        params=1_000_000 * len(spec.model),
+        trainable=10_000 * len(spec.model),
+        flops=1_000_000_000 * task.horizon,
+    )
+    return RunResult(
+        spec=spec,
+        status="done",
+        evaluations=tuple(evaluations),
+        layers=tuple(layers),
+        curve=curve,
+        cost=cost,
+        where=WHERE,
+    )
 
 
 def planned(*, holes: bool) -> Planned:
@@ -62,8 +106,11 @@ def make(name: str, *, holes: bool = False) -> Table:
 @pytest.mark.parametrize(("name", "holes"), [("main", False), ("main", True), ("full", True)])
 def test_tables_equal_their_golden_files(name: str, holes: bool, form: str) -> None:
     """To change them knowingly: delete tests/golden/ and run this test, which then writes them anew and fails."""
-    path = GOLDEN / f"{name}{'-holes' if holes else ''}.{SUFFIX[form]}"
-    text = render(make(name, holes=holes), form)
+    equals_golden(f"{name}{'-holes' if holes else ''}.{SUFFIX[form]}", render(make(name, holes=holes), form))
+
+
+def equals_golden(name: str, text: str) -> None:
+    path = GOLDEN / name
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
@@ -150,3 +197,345 @@ def test_latex_is_balanced_and_escapes_what_records_say() -> None:
     assert {line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")} == {2 * len(ERRORS)}
     assert re.search(r"\\textbf\{0\.\d{3}\}", text)
     assert re.search(r"\\underline\{0\.\d{3}\}", text)
+
+
+SEEDS = (2021, 2022)
+HOURLY_AND_WEEKLY = {"datasets": ("ETTh1", "ILI"), "horizons": (96, 192, 24, 36), "seeds": SEEDS}
+EXPERIMENTS = {
+    "few_shot": {"models": tuple(ERRORS), **HOURLY_AND_WEEKLY},
+    "zero_shot": {"models": tuple(ERRORS), "horizons": (96, 192), "seeds": SEEDS},
+    "ablation": HOURLY_AND_WEEKLY,
+    "layers": {"datasets": ("ETTh1", "ILI"), "seeds": SEEDS},
+    "losses": {"models": ("logo_llm", "patchtst", "itransformer"), **HOURLY_AND_WEEKLY},
+    "efficiency": {"models": tuple(ERRORS), "seeds": SEEDS},
+}
+"""The suites that are called as their table, each narrowed to what a test can look at."""
+
+
+@lru_cache
+def experiment(name: str) -> Planned:
+    """The narrowed suite with every run recorded."""
+    filters = Filters(backbone="smollm2-135m", **EXPERIMENTS[name])
+    return Planned([(entry, record(*entry)) for entry in entries(load_suite(name), filters)])
+
+
+def tables(name: str, planned: Planned | None = None) -> list[Table]:
+    return TABLES[name](planned or experiment(name), "Generated numbers.")
+
+
+def without(name: str, missing: Callable[[Entry], bool]) -> Planned:
+    """The same with some runs missing."""
+    found = Planned([(entry, None if missing(entry) else result) for entry, result in experiment(name).runs])
+    assert 0 < len(found.done) < len(found.runs)
+    return found
+
+
+def with_random_numbers(name: str) -> Planned:
+    """The same with errors and probes that follow no rule."""
+    draws = np.random.default_rng(0)
+
+    def drawn(result: RunResult) -> RunResult:
+        evaluations = [
+            each.model_copy(update={"mse": draws.uniform(), "mae": draws.uniform()}) for each in result.evaluations
+        ]
+        measured = ("local_r2", "trend_r2", "local_share", "trend_share", "slow_power")
+        layers = [each.model_copy(update={key: draws.uniform() for key in measured}) for each in result.layers]
+        return result.model_copy(update={"evaluations": tuple(evaluations), "layers": tuple(layers)})
+
+    return Planned([(entry, drawn(result)) for entry, result in experiment(name).runs])
+
+
+def mean_error(planned: Planned, metric: str, **wanted: object) -> float:
+    """Over the runs with these fields, as numpy has it: all have as many seeds and horizons."""
+    found = []
+    for (spec, variant), result in planned.runs:
+        run = {"model": spec.model, "dataset": spec.task.dataset, "fraction": spec.task.train_fraction}
+        run["variant"] = variant
+        for each in result.evaluations:
+            if wanted.items() <= {**run, "tested": each.dataset}.items():
+                found.append(getattr(each, metric))
+    return float(np.mean(found))
+
+
+def test_every_table_that_a_suite_asks_for_can_be_made() -> None:
+    assert {table for name in suite_names() for table in load_suite(name).tables} == set(report.TABLES)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [*((name, "text") for name in EXPERIMENTS), *itertools.product(("ablation", "layers"), ("latex", "csv"))],
+)
+def test_tables_of_experiments_equal_their_golden_files(name: str, form: str) -> None:
+    for table in tables(name):
+        equals_golden(f"{table.name}.{SUFFIX[form]}", render(table, form))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_tables_of_experiments_hold_the_same_numbers_in_every_form(name: str) -> None:
+    for table in tables(name):
+        rows, summary = ({label: [cell.value for cell in line] for label, line in part} for part in parts(table))
+        assert len(rows) + len(summary) == sum(map(len, parts(table)))
+        assert table.complete
+        _, *read = csv.reader(io.StringIO(render(table, "csv")))
+        assert {label: [float(value) for value in values] for label, *values in read} == rows | summary
+        kept = json.loads(render(table, "json"))
+        assert (kept["rows"], kept["summary"]) == (rows, summary)
+        assert len(kept["columns"]) == len(table.columns)
+        printed = [
+            (label, [f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}" for cell in line])
+            for part in parts(table)
+            for label, line in part
+        ]
+        texts = [line for line in render(table, "text").splitlines() if not line.startswith("---")]
+        pages = [line for line in render(table, "md").splitlines() if line.startswith("|")]
+        latex = [line for line in render(table, "latex").splitlines() if line.endswith(r"\\")]
+        for label, numbers in printed:
+            head = label.replace("%", r"\%").replace("→", r"$\to$")
+            assert any(
+                line.startswith(label) and without_marks(line).split()[-len(numbers) :] == numbers for line in texts
+            )
+            assert any(without_marks(line).split("|")[1:-1] == [label, *numbers] for line in pages)
+            assert any(without_marks(line).split("&") == [head, *numbers] for line in latex)
+
+
+def parts(table: Table) -> list[list[tuple[str, list]]]:
+    return [table.rows, table.summary]
+
+
+def without_marks(line: str) -> str:
+    """A line of any form with nothing around its numbers."""
+    line = re.sub(r"</?u>|\*\*|\\textbf|\\underline|\\\\$", "", line)
+    line = re.sub(r"\{([-+0-9.]*)\}", r"\1", line)
+    return re.sub(r" *([|&]) *", r"\1", re.sub(r"(\d)[*+]", r"\1", line)).strip()
+
+
+def test_few_shot_is_one_table_for_each_share_of_that_shares_runs() -> None:
+    drawn = with_random_numbers("few_shot")
+    found = {table.name: table for table in tables("few_shot", drawn)}
+    assert list(found) == ["few_shot_10", "few_shot_5"]
+    for name, fraction in (("few_shot_10", 0.1), ("few_shot_5", 0.05)):
+        assert f"first {100 * fraction:g} % of the windows" in found[name].title
+        for dataset in ("ETTh1", "ILI"):
+            expected = [
+                mean_error(drawn, metric, model=model, dataset=dataset, fraction=fraction)
+                for model in ERRORS
+                for metric in ("mse", "mae")
+            ]
+            assert cells(found[name])[dataset] == pytest.approx(expected)
+
+
+def test_zero_shot_rows_are_the_errors_on_the_target_and_never_those_on_the_source() -> None:
+    drawn = with_random_numbers("zero_shot")
+    (table,) = tables("zero_shot", drawn)
+    pairs = [(source, target) for source, targets in load_suite("zero_shot").transfer.items() for target in targets]
+    assert [label for label, _ in table.rows] == [f"{source} → {target}" for source, target in pairs]
+    assert len(pairs) == 8
+    for source, target in pairs:
+        expected = [mean_error(drawn, "mse", model=model, dataset=source, tested=target) for model in ERRORS]
+        assert cells(table)[f"{source} → {target}"][::2] == pytest.approx(expected)
+
+
+def test_a_transfer_whose_run_is_missing_is_a_hole_at_each_of_its_targets() -> None:
+    (table,) = tables("zero_shot", without("zero_shot", lambda entry: entry.label == "patchtst ETTh1 h96 s2021"))
+    column = list(ERRORS).index("patchtst") * 2
+    holes = [label for label, line in table.rows if line[column].value is None]
+    assert holes == ["ETTh1 → ETTh2", "ETTh1 → ETTm2"]
+    assert table.notes[0] == "PatchTST: 1 of 4 runs are not there: ETTh1 h96 s2021 not run"
+
+
+def test_what_is_tested_elsewhere_is_no_part_of_a_data_sets_own_error() -> None:
+    drawn = with_random_numbers("zero_shot")
+    (table,) = TABLES["main"](drawn, "")
+    for dataset in ("ETTh1", "ETTh2", "ETTm1", "ETTm2"):
+        expected = [mean_error(drawn, "mse", model=model, dataset=dataset, tested=dataset) for model in ERRORS]
+        assert cells(table)[dataset][::2] == pytest.approx(expected)
+
+
+BLOCKS = {"logo_llm": "Logo-LLM", "time_llm_lite": "Time-LLM-lite", "calf_lite": "CALF-lite"}
+
+
+def of_block(table: Table, model: str) -> dict[str, list]:
+    """The cells of a model's variants, by the title of the variant."""
+    head = f"{BLOCKS[model]}, "
+    return {label.removeprefix(head): line for label, line in table.rows if label.startswith(head)}
+
+
+@pytest.mark.parametrize("model", BLOCKS)
+def test_changes_are_percentages_of_the_models_first_row_averaged_over_data_sets(model: str) -> None:
+    drawn = with_random_numbers("ablation")
+    block = of_block(tables("ablation", drawn)[0], model)
+    errors = np.array(
+        [
+            [
+                [mean_error(drawn, metric, model=model, variant=variant, dataset=dataset) for metric in ("mse", "mae")]
+                for dataset in ("ETTh1", "ILI")
+            ]
+            for variant in block
+        ]
+    )  # variant, data set, metric
+    change = 100 * (errors / errors[0] - 1).mean(axis=1)
+    assert next(iter(block)) == "full"
+    assert len(block) == {"logo_llm": 8}.get(model, 4)
+    for line, expected, changed in zip(block.values(), errors, change, strict=True):
+        assert [cell.value for cell in line] == pytest.approx([*expected.ravel(), *changed])
+    marks = np.array([[cell.mark for cell in line] for line in block.values()])
+    for column, values in enumerate(errors.reshape(len(block), -1).T):
+        best, second = np.argsort(values)[:2]
+        assert {i: mark for i, mark in enumerate(marks[:, column]) if mark} == {best: "best", second: "second"}
+    assert not marks[:, -2:].any()
+
+
+def test_a_missing_ablation_is_a_hole_also_in_its_change_and_its_column_has_no_best() -> None:
+    missing = "logo_llm (random backbone) ILI h24 s2022"
+    (table,) = tables("ablation", without("ablation", lambda entry: entry.label == missing))
+    block = of_block(table, "logo_llm")
+    assert [cell.value is None for cell in block["random backbone"]] == [False] * 2 + [True] * 4
+    assert {cell.note for cell in block["random backbone"][2:]} == {1}
+    assert table.notes == ["Logo-LLM, random backbone: 1 of 4 runs are not there: ILI h24 s2022 not run"]
+    for variant, line in block.items():
+        assert variant == "random backbone" or None not in [cell.value for cell in line]
+        assert not any(cell.mark for cell in line[2:])
+    assert [line[0].mark for line in block.values()].count("best") == 1
+    for model in ("time_llm_lite", "calf_lite"):
+        assert of_block(table, model) == of_block(tables("ablation")[0], model)
+
+
+def test_without_its_reference_a_model_has_no_changes_and_no_spread() -> None:
+    missing = "calf_lite (full) ETTh1 h96 s2021"
+    (table,) = tables("ablation", without("ablation", lambda entry: entry.label == missing))
+    for line in of_block(table, "calf_lite").values():
+        assert [cell.value for cell in line[-2:]] == [None, None]
+        assert [cell.note for cell in line[-2:]] == [1, 1]
+    assert all(line[-1].value is not None for line in of_block(table, "logo_llm").values())
+    assert re.findall(r"[\w-]+ \d+\.\d %", table.caption) == ["Logo-LLM 1.1 %", "Time-LLM-lite 1.0 %"]
+
+
+def test_the_caption_says_how_far_seeds_alone_move_each_reference() -> None:
+    drawn = with_random_numbers("ablation")
+    spreads = []
+    for model, title in BLOCKS.items():
+        tasks: dict[tuple[str, int], list[float]] = {}
+        for (spec, variant), result in drawn.runs:
+            if (spec.model, variant) == (model, "full"):
+                tasks.setdefault((spec.task.dataset, spec.task.horizon), []).append(result.evaluations[0].mse)
+        errors = np.array(list(tasks.values()))
+        assert errors.shape == (4, 2)
+        of_seeds = (errors / errors.mean(axis=1, keepdims=True)).mean(axis=0)
+        spreads.append(f"{title} {100 * of_seeds.std(ddof=1):.1f} %")
+    (table,) = tables("ablation", drawn)
+    assert table.caption.endswith(f" seed the first row's MSE moves by (standard deviation): {', '.join(spreads)}.")
+    alone = Planned([(entry, result) for entry, result in drawn.runs if entry.spec.seed == 2021])
+    assert "standard deviation" not in tables("ablation", alone)[0].caption
+
+
+def test_each_loss_has_the_rows_and_the_summary_of_a_main_table_of_its_own() -> None:
+    drawn = with_random_numbers("losses")
+    (table,) = tables("losses", drawn)
+    expected: dict[str, dict[str, list]] = {"rows": {}, "summary": {}}
+    for loss in ("MSE", "L1"):
+        (own,) = TABLES["main"](Planned([(entry, run) for entry, run in drawn.runs if entry.variant == loss]), "")
+        expected["rows"] |= {f"{label}, {loss}": line for label, line in own.rows}
+        expected["summary"] |= {f"{label}, {loss}": line for label, line in own.summary}
+    assert [label for label, _ in table.rows] == ["ETTh1, MSE", "ILI, MSE", "ETTh1, L1", "ILI, L1"]
+    assert {"rows": dict(table.rows), "summary": dict(table.summary)} == expected
+    assert table.rules == [2]
+
+
+PROBED = ("pretrained backbone", "random backbone")
+MEASURED = {
+    "layers_read": {"local_r2": 1, "trend_r2": 1},
+    "layers_follow": {"local_share": 100, "trend_share": 100, "slow_power": 100},
+}
+"""What the tables of blocks show of each variant and stage, and the unit."""
+
+
+def test_taps_are_swept_in_one_table_and_blocks_are_rows_of_two_with_every_probed_variant() -> None:
+    sweep, *blocks = tables("layers")
+    taps = [*(f"local tap {tap}" for tap in (0, 1, 3, 4, 5, 6)), *(f"{blocks} blocks" for blocks in (2, 3, 4, 5))]
+    assert [label for label, _ in sweep.rows] == [f"Logo-LLM, {variant}" for variant in (*PROBED, *taps)]
+    assert [table.name for table in blocks] == list(MEASURED)
+    for table in blocks:
+        assert [group.title for group in table.groups] == [
+            f"{variant}, {when} training" for variant in PROBED for when in ("before", "after")
+        ]
+        assert [label for label, _ in table.rows] == [
+            "input",
+            "block 1",
+            "block 2 (local tap)",
+            *(f"block {block}" for block in (3, 4, 5)),
+            "block 6 (global tap)",
+        ]
+
+
+def test_what_a_block_holds_is_the_mean_over_the_variants_runs_before_and_after_training() -> None:
+    drawn = with_random_numbers("layers")
+    for table in tables("layers", drawn)[1:]:
+        for block, (_, line) in enumerate(table.rows):
+            expected = []
+            for variant, stage in itertools.product(PROBED, ("untrained", "trained")):
+                runs = [result for entry, result in drawn.runs if entry.variant == variant]
+                found = [each for run in runs for each in run.layers if (each.block, each.stage) == (block, stage)]
+                assert len(found) == 4
+                for name, unit in MEASURED[table.name].items():
+                    expected.append(unit * np.mean([getattr(each, name) for each in found]))
+            assert [cell.value for cell in line] == pytest.approx(expected)
+
+
+def test_blocks_of_a_variant_with_a_missing_run_are_holes_and_those_of_the_other_are_not() -> None:
+    missing = "logo_llm (random backbone) ILI h24 s2022"
+    for table in tables("layers", without("layers", lambda entry: entry.label == missing))[1:]:
+        assert table.notes == ["Logo-LLM, random backbone: 1 of 4 runs are not there: ILI h24 s2022 not run"]
+        half = len(table.columns) // 2
+        for _, line in table.rows:
+            assert [cell.note for cell in line] == [None] * half + [1] * half
+            assert [cell.value is None for cell in line] == [False] * half + [True] * half
+
+
+def test_efficiency_is_what_the_records_say_it_cost_an_epoch_and_a_window_each() -> None:
+    (table,) = tables("efficiency")
+    assert [label for label, _ in table.rows] == [
+        f"ETTh1 {horizon} {title}"
+        for horizon in (96, 720)
+        for title in ("Logo-LLM", "PatchTST", "iTransformer", "Repeat last")
+    ]
+    epoch = (10 + 11) / 2
+    assert cells(table)["ETTh1 720 Logo-LLM"] == pytest.approx([8, 0.08, 720, epoch, 72, 8200])
+    assert cells(table)["ETTh1 96 iTransformer"] == pytest.approx([12, 0.12, 96, epoch, 9.6, 1960])
+
+
+def test_the_cost_of_a_missing_run_is_a_hole() -> None:
+    (table,) = tables("efficiency", without("efficiency", lambda entry: entry.label == "patchtst ETTh1 h96 s2022"))
+    holes = {label: {cell.note for cell in line} for label, line in table.rows if line[0].value is None}
+    assert holes == {"ETTh1 96 PatchTST": {1}}
+    assert table.notes == ["PatchTST: 1 of 2 runs are not there: ETTh1 h96 s2022 not run"]
+
+
+def test_memory_that_a_system_does_not_tell_is_a_dash_and_no_run_is_missing() -> None:
+    def untold(result: RunResult) -> RunResult:
+        return result.model_copy(update={"cost": result.cost.model_copy(update={"peak_mb": None})})
+
+    planned = Planned([(entry, untold(result)) for entry, result in experiment("efficiency").runs])
+    (table,) = tables("efficiency", planned)
+    assert table.complete
+    assert not table.notes
+    assert {line[-1].value for _, line in table.rows} == {None}
+    assert json.loads(render(table, "json"))["rows"]["ETTh1 96 PatchTST"][-1] is None
+    assert re.search(r"ETTh1 96 PatchTST .* -$", render(table, "text"), re.MULTILINE)
+
+
+@pytest.mark.parametrize(("name", "label"), [("main", "ILI {} %"), ("losses", "ILI {} %, MSE")])
+def test_runs_on_different_shares_of_the_windows_are_never_averaged(name: str, label: str) -> None:
+    drawn = with_random_numbers("few_shot")
+    (table,) = TABLES[name](Planned([(entry._replace(variant="MSE"), run) for entry, run in drawn.runs]), "")
+    found = cells(table)
+    for percent in (10, 5):
+        expected = [mean_error(drawn, "mse", model=model, dataset="ILI", fraction=percent / 100) for model in ERRORS]
+        assert found[label.format(percent)][::2] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_without_a_single_run_is_holes_in_every_form(name: str) -> None:
+    nothing = Planned([(entry, None) for entry, _ in experiment(name).runs])
+    for table in tables(name, nothing):
+        assert all(cell.value is None and cell.note for _, line in table.rows for cell in line)
+        assert all(render(table, form) for form in SUFFIX)
