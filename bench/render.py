@@ -94,6 +94,7 @@ def _as_latex(table: Table) -> str:
         titles.append(f"\\multicolumn{{{len(group.columns)}}}{{c}}{{{latex(group.title)}}}")
         rules.append(f"\\cmidrule(lr){{{column}-{last}}}")
         column = last + 1
+    titled = [group.title for group in table.groups]
     body = []
     for number, (label, cells) in enumerate(_lines(table)):
         body += [r"\midrule"] if number in _rules(table) else []
@@ -112,8 +113,7 @@ def _as_latex(table: Table) -> str:
             f"\\label{{tab:{table.name}}}",
             f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
             r"\toprule",
-            " & ".join(["", *titles]) + r" \\",
-            " ".join(rules),
+            *([" & ".join(["", *titles]) + r" \\", " ".join(rules)] if any(titled) else []),
             " & ".join(["", *map(latex, table.columns)]) + r" \\",
             r"\midrule",
             *body,
@@ -133,7 +133,7 @@ def latex(text: str) -> str:
 
 
 def _keys(table: Table) -> list[list[str]]:
-    return [[group.key, column.lower()] for group in table.groups for column in group.columns]
+    return [[group.key, column.lower().replace(" ", "_")] for group in table.groups for column in group.columns]
 
 
 def _as_csv(table: Table) -> str:

@@ -56,11 +56,16 @@ def _report(arguments: argparse.Namespace) -> int:
         print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
     else:
         print(f"wrote {_write(suite, tables)}\n")
-    print("\n".join(render(table, arguments.format) for table in made[wanted[0]]), end="")
+    print(_joined([render(table, arguments.format) for table in made[wanted[0]]], arguments.format), end="")
     complete = all(table.complete for table in tables)
     if not complete:
         print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
     return 0 if complete or arguments.partial else 1
+
+
+def _joined(texts: list[str], form: str) -> str:
+    """One text; several tables in JSON become a list."""
+    return f"[{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "\n".join(texts)
 
 
 def _default_suite(store: Store, table: str | None) -> Suite:
@@ -83,7 +88,8 @@ def _planned(suite: Suite, filters: Filters, store: Store) -> Planned:
     if filters.backbone:
         candidates = [filters.backbone]
     else:
-        candidates = [suite.backbone, *(name for name in BACKBONES if name != suite.backbone)]
+        others = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
+        candidates = list(dict.fromkeys([suite.backbone, *others]))
     plans = [suites.entries(suite, filters.model_copy(update={"backbone": name})) for name in candidates]
     counts = [sum(_reads_backbone_and_exists(entry, store) for entry in plan) for plan in plans]
     best = 0 if counts[0] else counts.index(max(counts))

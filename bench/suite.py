@@ -74,7 +74,7 @@ class Variant(Change):
     """The language model's random twin in its place."""
     probe: bool = False
     """Also measure what each of its blocks holds (bench/probes.py)."""
-    sweep: dict[str, tuple[Option, ...]] = {}
+    sweep: dict[str, Annotated[tuple[Option, ...], Field(min_length=1)]] = {}
     """One variant for each value of this option."""
 
 
@@ -181,8 +181,10 @@ def load_suite(name: str) -> Suite:
 
 def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
     """The file of a suite, and its keys over those of its base."""
-    path = Path(name) if name.endswith(".toml") else SUITES / f"{name}.toml"
-    if not name.endswith(".toml") and name not in suite_names():
+    path = SUITES / f"{name}.toml"
+    if name.endswith(".toml"):
+        path = named_by[-1].parent / name if named_by else Path(name)
+    elif name not in suite_names():
         raise UnknownName("suite", name, suite_names(), str(named_by[-1]) if named_by else "")
     if path in named_by:
         raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite")
@@ -193,7 +195,8 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     if not isinstance(base, str):
         raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}")
     _, inherited = _read_suite(base, (*named_by, path))
-    inherited.pop("about", None)
+    for own in ("name", "about"):
+        inherited.pop(own, None)
     if isinstance(inherited.get("override"), dict) and isinstance(values.get("override"), dict):
         values["override"] = _over(inherited["override"], values["override"])
     return path, inherited | values
@@ -202,14 +205,16 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
 def _over(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     """The overrides of a base with a suite's own ones applied after them, as settings without a condition."""
     merged = {_override_name(name): settings for name, settings in base.items()}
-    for name, settings in own.items():
-        model = _override_name(name)
-        earlier = merged.get(model)
-        if isinstance(settings, dict) and isinstance(earlier, dict):
-            always = {key: value for key, value in settings.items() if key != "when"}
-            merged[model] = earlier | {"when": [*earlier.get("when", ()), always, *settings.get("when", ())]}
-        else:
-            merged[model] = settings
+    named = {_override_name(name): settings for name, settings in own.items()}
+    for model in (*merged, *(name for name in named if name not in merged)):
+        later = [named.get("all"), named.get(model)] if model in merged and model != "all" else [named.get(model)]
+        for settings in filter(None, later):
+            earlier = merged.get(model)
+            if isinstance(settings, dict) and isinstance(earlier, dict):
+                always = {key: value for key, value in settings.items() if key != "when"}
+                merged[model] = earlier | {"when": [*earlier.get("when", ()), always, *settings.get("when", ())]}
+            else:
+                merged[model] = settings
     return merged
 
 
@@ -303,6 +308,12 @@ def _variants(suite: Suite, model: str, backbone: str) -> list[Variant] | list[N
         return [None]
     shape = BACKBONES[backbone].shape
     chosen = [variant for variant in own if variant.backbones is None or shape in variant.backbones]
+    if not chosen:
+        raise BenchError(f"suite {suite.name}: no variant of {model} is for the backbone {shape}; add one")
+    if any(variant.random for variant in chosen) and not BACKBONES[backbone].pretrained:
+        raise BenchError(
+            f"suite {suite.name} compares with a random backbone; --backbone {backbone} is one: take {shape}"
+        )
     titles = [variant.title for variant in chosen]
     for title in titles:
         if titles.count(title) > 1:
@@ -315,7 +326,10 @@ def _variants(suite: Suite, model: str, backbone: str) -> list[Variant] | list[N
 def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, variant: Variant | None) -> RunSpec:
     if variant and variant.random:
         backbone = f"{BACKBONES[backbone].shape}-random"
+    place = f"suite {suite.name}, {model} on {task.dataset}" + (f", variant {variant.title}" if variant else "")
     if variant and variant.probe:
+        if model != "logo_llm":
+            raise BenchError(f"{place}: probe: only logo_llm has a state of every patch after every block")
         task = task.model_copy(update={"probe": True})
     train: dict[str, Any] = {}
     options: dict[str, Option] = {"backbone": backbone} if registry.uses_backbone(model) else {}
@@ -327,7 +341,6 @@ def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, varian
     for change in (*changes, *([variant] if variant else [])):
         train.update(change.train)
         options.update(change.options)
-    place = f"suite {suite.name}, {model} on {task.dataset}" + (f", variant {variant.title}" if variant else "")
     return RunSpec(
         task=task,
         model=model,

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bench import registry
 from bench.captions import caption
-from bench.spec import RunResult, RunSpec
+from bench.spec import BenchError, RunResult, RunSpec
 from bench.suite import Entry
 
 METRICS = ("mse", "mae")
@@ -217,9 +217,9 @@ def efficiency_table(planned: Planned, about: str) -> list[Table]:
     where = ", ".join(f"{dataset} {horizon}" for (dataset, horizon), _ in grouped(tasks, ["dataset", "horizon"]))
     lead = (
         f"On {where}: parameters and those that train, in millions, word embeddings left out; floating-point "
-        "operations of one forecast (all channels), in 10^9, a prompt that is read once left out; seconds per training "
-        "epoch with its validation; milliseconds per test window, in batches; most memory, allocated on a GPU, "
-        "resident in the process on a CPU"
+        "operations of one forecast (all channels), in billions, a prompt that is read once left out; seconds per "
+        "training epoch with its validation; milliseconds per test window, in batches; most memory, allocated on a "
+        "GPU, resident in the process on a CPU"
     )
     table.caption = planned.caption(about, lead)
     return [table]
@@ -260,6 +260,9 @@ def _table(name: str, title: str, caption: str, rows: list[tuple[str, pd.DataFra
     table = Table(name, title, caption, groups)
     for label, runs in rows:
         by_key = dict(grouped(runs, by))
+        for key in keys:
+            if key not in by_key:
+                raise BenchError(f"table {name}: no run of {'_'.join(key)} in row {label}; plan it for every row")
         cells = [_cell(by_key[key], metric, table) for key in keys for metric in METRICS]
         table.rows.append((label, _marked(cells)))
     return table
@@ -280,7 +283,8 @@ def _variants_table(name: str, title: str, planned: Planned, about: str) -> Tabl
             table.rows.append((_title(model, variant), cells))
         _mark_and_compare(table.rows, first)
     table.caption += (
-        " Change: of the error against the first row of each model, averaged over data sets." + _spread_sentence(frame)
+        " Marks are by column and model. Change: of the error against the first row of each model, averaged over data "
+        "sets." + _spread_sentence(frame)
     )
     return table
 
@@ -404,7 +408,10 @@ def mean_error(runs: pd.DataFrame, metric: str) -> float:
 def hole(runs: pd.DataFrame, table: Table) -> Cell:
     """A dash with the footnote that names the runs that are not there."""
     missing = runs[runs.why != ""]
-    names = [f"{row.dataset} h{row.horizon} s{row.seed} {row.why}" for row in missing.head(3).itertuples()]
+    names = [
+        f"{_shared(row.dataset, row.fraction)} h{row.horizon} s{row.seed} {row.why}"
+        for row in missing.head(3).itertuples()
+    ]
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
     who = _title(runs.model.iloc[0], runs.variant.iloc[0])
     note = f"{who}: {len(missing)} of {len(runs)} runs are not there: {'; '.join(names)}{more}"

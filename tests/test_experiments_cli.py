@@ -146,7 +146,7 @@ def test_what_the_probes_found_is_shown_with_the_run(capsys: pytest.CaptureFixtu
     words = filled("layers", ONE)
     assert bench("show", "--suite", "layers", *words) == 0
     found = capsys.readouterr().out.split("logo_llm (")
-    for name, probed in (("pretrained backbone", 13), ("random backbone", 13), ("local tap 7", 0)):
+    for name, probed in (("pretrained", 13), ("random", 13), ("local tap 7", 0)):
         (run,) = (part for part in found if part.startswith(f"{name})"))
         assert run.count(" untrained: local R2 ") == run.count(" trained: local R2 ") == probed
 
@@ -195,3 +195,19 @@ def naive_error(values: np.ndarray) -> float:
     scaled = (values - values[:train].mean(axis=0)) / values[:train].std(axis=0)
     errors = [scaled[start : start + 8] - scaled[start - 1] for start in range(first, rows - 8 + 1)]
     return float(np.mean(np.square(errors)))
+
+
+def test_several_tables_in_json_are_one_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--results", str(tmp_path), "--table", "few_shot", "--format", "json", "--partial"]
+    assert bench("report", *words) == 0
+    assert [table["table"] for table in json.loads(capsys.readouterr().out)] == ["few_shot_10", "few_shot_5"]
+
+
+def test_a_model_without_a_run_in_some_row_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suite = tmp_path / "mine.toml"
+    variants = "[[variant]]\ntitle = 'MSE'\n[[variant]]\ntitle = 'L1'\nmodels = ['dlinear']"
+    suite.write_text(f"base = 'losses'\nabout = 'a'\nmodels = ['dlinear', 'patchtst']\n{variants}")
+    assert bench("report", "--results", str(tmp_path), "--suite", str(suite), "--table", "losses") == 2
+    assert "no run of patchtst in row ETTm1, L1" in capsys.readouterr().err

@@ -294,8 +294,8 @@ def test_variants_follow_the_shape_of_the_language_model_and_its_random_twin_kee
 
 def test_layers_are_read_at_every_tap_and_cut_at_every_depth_with_all_else_as_usual() -> None:
     found = {variant: spec for (_, variant), spec in one_each("layers").items()}
-    usual = found["pretrained backbone"]
-    expected = {"pretrained backbone": {}, "random backbone": {"backbone": "gpt2-random"}}
+    usual = found["pretrained"]
+    expected = {"pretrained": {}, "random": {"backbone": "gpt2-random"}}
     for tap in (0, 1, 2, 3, 7, 9, 11, 12):
         expected[f"local tap {tap}"] = {"local_tap": tap, "probe": False}
     for blocks in (5, 7, 9, 11):
@@ -311,10 +311,10 @@ def test_layers_are_read_at_every_tap_and_cut_at_every_depth_with_all_else_as_us
 def test_probes_are_part_of_the_key_and_change_nothing_else() -> None:
     found, usual = one_each("layers"), one_each("paper")["logo_llm", ""]
     assert {variant for (_, variant), spec in found.items() if spec.task.probe} == {
-        "pretrained backbone",
-        "random backbone",
+        "pretrained",
+        "random",
     }
-    probed = found["logo_llm", "pretrained backbone"]
+    probed = found["logo_llm", "pretrained"]
     assert changes(probed, usual) == {"probe": True}
     assert probed.key != usual.key
 
@@ -336,10 +336,37 @@ def test_a_model_that_no_variant_names_is_run_as_it_is(tmp_path: Path) -> None:
     assert [entry.spec.options["width"] for entry in found[1:]] == [16, 32]
 
 
-def test_variants_that_are_the_same_run_are_both_in_the_table_and_planned_once() -> None:
-    filters = Filters(datasets=("ILI",), horizons=(24,), seeds=(2021,), backbone="gpt2-random")
-    suite = load_suite("ablation")
-    by_variant = {entry.variant: entry.spec for entry in entries(suite, filters) if entry.spec.model == "logo_llm"}
-    assert by_variant["full"] == by_variant["random backbone"]
-    keys = [spec.key for spec in plan(suite, filters)]
-    assert len(keys) == len(set(keys)) == len(entries(suite, filters)) - len(LANGUAGE_MODELS)
+def test_variants_that_are_the_same_run_are_both_in_the_table_and_planned_once(tmp_path: Path) -> None:
+    suite = mine(tmp_path, "base = 'quick'\nabout = 'a'\n[[variant]]\ntitle = 'x'\n[[variant]]\ntitle = 'y'")
+    specs = plan(suite)
+    assert len({spec.key for spec in specs}) == len(specs) == len(entries(suite)) / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "backbone", "said"),
+    [
+        ("[[variant]]\ntitle = 'x'\nrandom = true", "gpt2-random", "gpt2-random is one: take gpt2"),
+        ("[[variant]]\ntitle = 'x'\nbackbones = ['gpt2']", "smollm2-135m", "is for the backbone smollm2-135m"),
+        ("[[variant]]\ntitle = 'x'\nprobe = true", "gpt2", "probe: only logo_llm has a state"),
+        ("[[variant]]\ntitle = 'x'\nsweep = { width = [] }", "gpt2", "at least 1 item"),
+    ],
+)
+def test_a_variant_that_cannot_be_run_is_refused_when_planned(
+    tmp_path: Path, text: str, backbone: str, said: str
+) -> None:
+    with pytest.raises(BenchError) as caught:
+        plan(mine(tmp_path, f"base = 'quick'\nabout = 'a'\n{text}"), Filters(backbone=backbone))
+    assert said in str(caught.value)
+
+
+def test_a_suites_own_override_of_all_comes_after_its_base(tmp_path: Path) -> None:
+    own = "[override.all]\ntrain = { max_steps = 5, lr = 1.0 }\n[override.logo_llm]\ntrain = { lr = 2.0 }"
+    for spec in plan(mine(tmp_path, f"base = 'quick'\nabout = 'a'\n{own}")):
+        assert spec.train.max_steps == 5
+        assert spec.train.lr == (2.0 if spec.model == "logo_llm" else 1.0)
+
+
+def test_a_base_in_a_file_is_found_beside_the_suite_that_names_it_and_does_not_lend_its_name(tmp_path: Path) -> None:
+    (tmp_path / "first.toml").write_text("base = 'quick'\nname = 'lent'\nabout = 'a'\nseeds = [7]")
+    suite = mine(tmp_path, "base = 'first.toml'\nabout = 'b'")
+    assert (suite.seeds, suite.name) == ((7,), "mine")

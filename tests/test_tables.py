@@ -441,7 +441,7 @@ def test_each_loss_has_the_rows_and_the_summary_of_a_main_table_of_its_own() -> 
     assert table.rules == [2]
 
 
-PROBED = ("pretrained backbone", "random backbone")
+PROBED = ("pretrained", "random")
 MEASURED = {
     "layers_read": {"local_r2": 1, "trend_r2": 1},
     "layers_follow": {"local_share": 100, "trend_share": 100, "slow_power": 100},
@@ -482,9 +482,9 @@ def test_what_a_block_holds_is_the_mean_over_the_variants_runs_before_and_after_
 
 
 def test_blocks_of_a_variant_with_a_missing_run_are_holes_and_those_of_the_other_are_not() -> None:
-    missing = "logo_llm (random backbone) ILI h24 s2022"
+    missing = "logo_llm (random) ILI h24 s2022"
     for table in tables("layers", without("layers", lambda entry: entry.label == missing))[1:]:
-        assert table.notes == ["Logo-LLM, random backbone: 1 of 4 runs are not there: ILI h24 s2022 not run"]
+        assert table.notes == ["Logo-LLM, random: 1 of 4 runs are not there: ILI h24 s2022 not run"]
         half = len(table.columns) // 2
         for _, line in table.rows:
             assert [cell.note for cell in line] == [None] * half + [1] * half
