@@ -681,7 +681,8 @@ def test_a_failed_run_is_a_dash_with_its_reason_and_planned_as_failed(grid: Grid
     found = records(folder / "results")
     for model in BROKEN_MODELS:
         error = found[f"broken:{model} 1"]["error"]
-        assert f"{model}: 1 of 1 runs are not there: EPF h24 s1 failed ({error})" in ended.stdout
+        note = f"{model}: 1 of 1 runs are not there: EPF h24 s1 failed ({error})"
+        assert note in " ".join(ended.stdout.split()), "notes are wrapped"
     planned = bench("plan", *words, cwd=folder).stdout
     assert f"6 runs: 2 done, {len(BROKEN_MODELS)} failed, 0 missing" in planned
     assert planned.count("1 failed") == len(BROKEN_MODELS)
