@@ -2,7 +2,7 @@
 
 A suite lists models, data sets and seeds. How each model is trained on each data set is in suites/settings.toml, the
 same for every suite; a suite may override it, and may run models in several variants. `base` names another suite whose
-keys hold where a suite is silent (all but `about`, which must be true of this one). Cards are the *.toml files below
+keys hold where a suite is silent (but for `name` and `about`, which are its own). Cards are the *.toml files below
 datasets/.
 """
 
