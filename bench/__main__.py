@@ -88,7 +88,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.execute import pick_device
+    from bench.machine import pick_device
     from bench.pool import run_all
     from bench.store import Store
     from bench.suite import entries, load_suite

@@ -6,12 +6,10 @@ import datetime
 import importlib.metadata
 import platform
 import random
-import resource
 import subprocess
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,10 +19,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import registry
 from bench.data import Windows, calendar, split_windows, standardized
+from bench.machine import device_name, peak_mb, reset_peak
 from bench.metrics import autocast, evaluate, predict
 from bench.probes import probe
 from bench.series import DataError, Series, load_series
-from bench.spec import ROOT, BenchError, Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
+from bench.spec import ROOT, Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
 from bench.suite import cards
 from bench.train import Fit, Progress, fit
 from models.options import Shape
@@ -55,7 +54,7 @@ def _run(
     report: Callable[[Progress], None],
 ) -> RunResult:
     started = time.perf_counter()
-    peak_known = _reset_peak(device)
+    peak_known = reset_peak(device)
     task = spec.task
     own = series[task.dataset]
     parts = _windows(spec, own, device, task.train_fraction)
@@ -86,10 +85,11 @@ def _run(
             steps=trained.steps,
             samples_per_s=_speed(trained),
             infer_ms=1000 * (finished - tested) / sum(each.windows for each in evaluations),
-            peak_mb=_peak_mb(device) if peak_known else None,
+            peak_mb=peak_mb(device) if peak_known else None,
             params=sum(parameter.numel() for parameter in model.parameters()),
             trainable=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
             flops=flops,
+            micro_batch=trained.micro_batch,
         ),
         where=where,
     )
@@ -117,21 +117,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU if there is one. Raises BenchError for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise BenchError(f"--device {name}: no such device; known: auto, cpu, cuda, cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BenchError(f"--device {name}: {torch.cuda.device_count()} CUDA GPUs are visible; try --device cpu")
-    return device
-
-
 def _card(spec: RunSpec, name: str) -> DatasetCard:
     card = cards()[name]
     if card.digest != spec.task.cards.get(name):
@@ -154,25 +139,6 @@ def _flops(model: nn.Module, windows: Windows, precision: str) -> int:
     return counter.get_total_flops()
 
 
-def _reset_peak(device: torch.device) -> bool:
-    """Start the count of `_peak_mb` anew; False where the system cannot."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        return True
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _peak_mb(device: torch.device) -> float:
-    """Most MiB since `_reset_peak`: allocated on the GPU, or resident in this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
 def _where(spec: RunSpec, device: torch.device, series: dict[str, Series]) -> Where:
     backbone = spec.options.get("backbone")
     commit, dirty = _git()
@@ -182,7 +148,7 @@ def _where(spec: RunSpec, device: torch.device, series: dict[str, Series]) -> Wh
         dirty=dirty,
         versions={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        device=device_name(device),
         threads=torch.get_num_threads(),
         data_sha256={name: each.sha256 for name, each in series.items()},
         backbone_sha256=find(backbone).sha256 if isinstance(backbone, str) else None,
@@ -203,14 +169,3 @@ def _git() -> tuple[str | None, bool | None]:
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit, bool(changes)
-
-
-@lru_cache
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -9,11 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bench.data import Windows
+from bench.machine import out_of_memory
 from bench.spec import BenchError
 
 Forecast = Float[Tensor, "b h c"]
 SERIES_PER_BATCH = {"cpu": 512, "cuda": 4096}
-"""An evaluation batch holds this many series (windows times channels). Fixed: equal runs are equal to the bit."""
+"""An evaluation batch holds this many series (windows times channels), fewer where memory runs out. Fixed: equal runs
+are equal to the bit."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,21 @@ def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
     squared = torch.zeros((), dtype=torch.float64, device=device)
     absolute = torch.zeros((), dtype=torch.float64, device=device)
     model.eval()
-    for index in torch.arange(len(windows), device=device).split(batch):
-        with autocast(device, precision):
-            forecast, y = predict(model, windows, index)
-        error = forecast.float() - y
+    first = 0
+    while first < len(windows):
+        index = torch.arange(first, min(first + batch, len(windows)), device=device)
+        try:
+            with autocast(device, precision):
+                forecast, y = predict(model, windows, index)
+            error = forecast.float() - y
+        except Exception as problem:
+            if not out_of_memory(problem) or batch == 1:
+                raise
+            batch = (batch + 1) // 2
+            continue
         squared += error.square().sum(dtype=torch.float64)
         absolute += error.abs().sum(dtype=torch.float64)
+        first += len(index)
     values = len(windows) * windows.horizon * channels
     return Errors(squared.item() / values, absolute.item() / values, len(windows))
 

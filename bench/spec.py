@@ -273,6 +273,8 @@ class Cost(Frozen):
     trainable: int
     flops: int
     """Floating-point operations of one forecast for one window (all channels)."""
+    micro_batch: int | None = None
+    """Windows that passed through the model at once in training; None where nothing trains."""
 
 
 class Where(Frozen):

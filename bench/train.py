@@ -8,15 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.data import Windows
-from bench.metrics import autocast, evaluate, predict
+from bench.metrics import evaluate
 from bench.spec import Epoch, TrainConfig
-
-Criterion = Callable[[Tensor, Tensor], Tensor]
-LOSSES: dict[str, Criterion] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
+from bench.step import Stepper
 
 
 class TrainingDiverged(Exception):
@@ -42,6 +39,8 @@ class Fit:
     windows: int
     seconds: float
     """In training steps, validation left out."""
+    micro_batch: int | None
+    """Windows passed through the model at once; None where nothing trains."""
 
 
 def fit(
@@ -57,11 +56,10 @@ def fit(
     Every epoch visits every training window once, in an order drawn from `seed`; the last batch may be small. Losses
     add up on the device and are read once an epoch. Raises TrainingDiverged.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        return Fit((), None, 0, 0, 0.0)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        return Fit((), None, 0, 0, 0.0, None)
     store_frozen(model, config.precision)
-    optimizer = torch.optim.Adam(parameters, lr=config.lr, fused=True)
+    take_step = Stepper(model, train, config)
     order = torch.Generator().manual_seed(seed)
     plan = StepPlan.of(config, len(train))
     best: list[Tensor] = []
@@ -75,9 +73,7 @@ def fit(
         total = torch.zeros((), dtype=torch.float64, device=train.series.device)
         model.train()
         for index in batches:
-            for group in optimizer.param_groups:
-                group["lr"] = plan.lr(step)
-            total += _step(model, train, index, optimizer, config) * len(index)
+            total += take_step(index, plan.lr(step)) * len(index)
             step += 1
             report(Progress(step, plan.total, curve[-1] if curve else None))
         windows = sum(len(index) for index in batches)
@@ -105,7 +101,7 @@ def fit(
     with torch.no_grad():
         for state, kept in zip(_state(model), best, strict=True):
             state.copy_(kept)
-    return Fit(tuple(curve), best_epoch, step, seen, seconds)
+    return Fit(tuple(curve), best_epoch, step, seen, seconds, take_step.micro_batch)
 
 
 @dataclass(frozen=True)
@@ -152,26 +148,6 @@ def _onecycle(step: int, total: int, rise: float) -> float:
     else:
         share, low, high = (step - peak) / (total - 1 - peak), 1.0, end
     return high + (low - high) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
-
-
-def _step(
-    model: nn.Module, train: Windows, index: Tensor, optimizer: torch.optim.Optimizer, config: TrainConfig
-) -> Tensor:
-    """One optimiser step; returns the batch's loss, still on the device."""
-    criterion = LOSSES[config.loss]
-    own_loss: Callable[..., Tensor] | None = getattr(model, "training_loss", None)
-    with autocast(train.series.device, config.precision):
-        if own_loss:  # a model with a loss of its own builds it on the criterion
-            loss = own_loss(*train.gather(index), criterion)
-        else:
-            forecast, y = predict(model, train, index)
-            loss = criterion(forecast.float(), y)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    if config.clip is not None:
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-    optimizer.step()
-    return loss.detach()
 
 
 def store_frozen(model: nn.Module, precision: str) -> None:

@@ -18,8 +18,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.layers import FEW_TOKENS, Attention, Dropout, softmax
-from models.layers import dropout as drop
+from models.fast import FEW_TOKENS, Dropout, RMSNorm, is_plain, softmax
+from models.fast import dropout as drop
+from models.layers import Attention
 from models.options import Reader
 from models.pretrained import Backbone, BackboneError, find, verified
 
@@ -71,7 +72,8 @@ class Blocks(nn.Module):
             fan_in_fan_out=self.family == "gpt2",
         )
         inject_adapter_in_model(config, self.model)
-        _replace_dropout(self.model)
+        if not is_plain():
+            _replace_slow_parts(self.model)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("lora_" in name or name in trainable)
 
@@ -80,8 +82,9 @@ class Blocks(nn.Module):
         start = 0 if prefix is None else prefix.shape[-2]
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
         out = self.model(
-            inputs_embeds=tokens, position_ids=positions, use_cache=False, output_hidden_states=True, prefix=prefix
-        )
+            inputs_embeds=tokens, position_ids=positions, use_cache=False, output_hidden_states=True,
+            output_attentions=is_plain(), prefix=prefix,
+        )  # fmt: skip
         states: tuple[Tokens, ...] = out.hidden_states
         return states
 
@@ -181,9 +184,12 @@ def _build(backbone: Backbone, count: int) -> nn.Module:
     else:
         model = LlamaModel(_config(backbone, count))
         model.embed_tokens = nn.Identity()  # type: ignore[assignment]
+    if is_plain():
+        model.set_attn_implementation("eager")
+        return model
     AttentionInterface.register("logo_llm_bench", _attend)
     model.set_attn_implementation("logo_llm_bench")
-    _replace_dropout(model)
+    _replace_slow_parts(model)
     return model
 
 
@@ -197,12 +203,20 @@ def _config(backbone: Backbone, count: int) -> Any:
     return LlamaConfig(hidden_size=backbone.width, num_hidden_layers=count, pad_token_id=None, **common)
 
 
-def _replace_dropout(model: nn.Module) -> None:
-    """Our faster layer in place of torch's."""
+def _replace_slow_parts(model: nn.Module) -> None:
+    """The same operations, faster: our dropout and root-mean-square norm, GPT-2's activation as one kernel."""
+    from transformers.activations import NewGELUActivation
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
     for parent in list(model.modules()):
         for name, child in parent.named_children():
-            if type(child) is nn.Dropout:
-                setattr(parent, name, Dropout(child.p))
+            match child:
+                case nn.Dropout():
+                    setattr(parent, name, Dropout(child.p))
+                case NewGELUActivation():
+                    setattr(parent, name, nn.GELU(approximate="tanh"))
+                case LlamaRMSNorm():
+                    setattr(parent, name, RMSNorm(child.weight, child.variance_epsilon, for_products=name != "norm"))
 
 
 def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:

@@ -45,6 +45,8 @@ class DLinear(nn.Module):
     that training begins at the mean of the look-back.
     """
 
+    capturable = True  # as a CUDA graph: bench/step.py
+
     def __init__(self, shape: Shape, options: DLinearOptions) -> None:
         super().__init__()
         self.kernel = options.kernel

@@ -37,6 +37,7 @@ class Branch(NamedTuple):
 
 
 class CALFLite(nn.Module):
+    capturable = True  # as a CUDA graph: bench/step.py
     words: Tensor
 
     def __init__(self, shape: Shape, options: CALFOptions) -> None:

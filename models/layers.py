@@ -13,8 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-FEW_TOKENS = 64
-"""Up to here attention over materialised scores trains faster than fused kernels on a CPU; beyond, memory decides."""
+from models.fast import FEW_TOKENS, Dropout, dropout, softmax
 
 Windows = Float[Tensor, "b l c"]
 Forecast = Float[Tensor, "b h c"]
@@ -44,34 +43,6 @@ def split_patches(x: Windows, patch: int, stride: int) -> Float[Tensor, "s n p"]
     series = rearrange(x, "b l c -> (b c) 1 l")
     padded = F.pad(series, (0, stride), mode="replicate")
     return rearrange(padded.unfold(-1, patch, stride), "s 1 n p -> s n p")
-
-
-def softmax(scores: Tensor) -> Tensor:
-    """Over the last axis. On a CPU torch is slow on rows that do not fill its vectors: a dozen tokens are padded."""
-    tokens = scores.shape[-1]
-    missing = -tokens % 16
-    if scores.device.type != "cpu" or tokens > FEW_TOKENS or not missing:
-        return scores.softmax(dim=-1)
-    padded = F.pad(scores.float(), (0, missing), value=float("-inf"))
-    return padded.softmax(dim=-1)[..., :tokens]
-
-
-def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """As torch's. On a CPU its masks are drawn four from a 64-bit word, three times as fast in all."""
-    if x.device.type != "cpu" or not training or not 0 < p < 1:
-        return F.dropout(x, p, training)
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
-    dropped = round(p * 2**16)
-    keep = torch.ge(draws, dropped - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
-    return x * keep.mul_(2**16 / (2**16 - dropped))
-
-
-class Dropout(nn.Dropout):
-    """torch's layer on the `dropout` of this module."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return dropout(x, self.p, self.training)
 
 
 class Attention(nn.Module):

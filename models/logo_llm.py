@@ -16,13 +16,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.backbone import read_with
-from models.layers import Dropout, FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.fast import Dropout
+from models.layers import FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
 from models.options import LogoLLMOptions, Shape
 
 Tokens = Float[Tensor, "s n d"]
 
 
 class LogoLLM(nn.Module):
+    capturable = True  # as a CUDA graph: bench/step.py
+
     def __init__(self, shape: Shape, options: LogoLLMOptions) -> None:
         super().__init__()
         if not 0 <= options.local_tap <= options.blocks or not 0 <= options.global_tap <= options.blocks:

@@ -16,14 +16,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.fast import Dropout, softmax
 from models.layers import (
-    Dropout,
     FlattenHead,
     Forecast,
     Windows,
     count_patches,
     normalize_window,
-    softmax,
     split_patches,
 )
 from models.options import PatchTSTOptions, Shape
@@ -33,6 +32,8 @@ Scores = Float[Tensor, "s heads n n"]
 
 
 class PatchTST(nn.Module):
+    capturable = True  # as a CUDA graph: bench/step.py
+
     def __init__(self, shape: Shape, options: PatchTSTOptions) -> None:
         super().__init__()
         self.patch, self.stride = options.patch, options.stride

@@ -24,9 +24,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.backbone import Blocks, read_with, tokenize, word_embeddings
+from models.fast import Dropout
 from models.layers import (
     Attention,
-    Dropout,
     FlattenHead,
     Forecast,
     Windows,
@@ -38,6 +38,7 @@ from models.options import Shape, TimeLLMOptions
 
 
 class TimeLLMLite(nn.Module):
+    capturable = True  # as a CUDA graph: bench/step.py
     prefix: Tensor | None
 
     def __init__(self, shape: Shape, options: TimeLLMOptions) -> None:
@@ -47,7 +48,7 @@ class TimeLLMLite(nn.Module):
         words = word_embeddings(options.backbone)
         prefix = None  # without a language model there is none to read a prompt
         if isinstance(self.blocks, Blocks):
-            prompt = words[torch.tensor(tokenize(options.backbone, _prompt(shape)))]
+            prompt = words[torch.tensor(tokenize(options.backbone, prompt_of(shape)))]
             self.blocks.eval()  # no dropout on the prompt
             prefix = self.blocks.read_prefix(prompt)
         self.register_buffer("prefix", prefix, persistent=False)
@@ -64,8 +65,12 @@ class TimeLLMLite(nn.Module):
         patches = split_patches(x, self.patch, self.stride)
         embedded = self.embed(rearrange(patches, "s n p -> s p n"))
         tokens = self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d")))
-        last = self.blocks(tokens, self.prefix)[-1]
-        return restore(self.head(last[..., : self.features], channels))
+        return restore(self.head(self.read(tokens)[..., : self.features], channels))
+
+    def read(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
+        """The last hidden state of the tokens behind the prompt."""
+        last: Tensor = self.blocks(tokens, self.prefix)[-1]
+        return last
 
 
 class Reprogramming(nn.Module):
@@ -93,7 +98,8 @@ def _row_space(words: Float[Tensor, "vocabulary d"]) -> Float[Tensor, "d d"]:
     return (squares.clamp(min=0).sqrt()[:, None] * directions.T).float()
 
 
-def _prompt(shape: Shape) -> str:
+def prompt_of(shape: Shape) -> str:
+    """The sentence in front of every series: the data, then the task."""
     return (
         f"Dataset description: {shape.about}. Task description: forecast the next {shape.horizon} steps "
         f"given the previous {shape.context} steps information;"

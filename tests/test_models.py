@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2Model, PatchTSTConfig, PatchTSTForPredi
 from bench import registry
 from bench.spec import BenchError, UnknownName
 from bench.train import LOSSES
-from models import MODELS, layers
+from models import MODELS
 from models.backbone import Blocks
 from models.calf import principal_words
 from models.layers import normalize_window, split_patches
@@ -410,7 +410,7 @@ def test_residual_attention_adds_the_scores_of_the_layer_before() -> None:
 def test_dropout_keeps_its_share_and_the_mean_and_its_gradient_is_its_mask(share):
     torch.manual_seed(0)
     x = torch.ones(300, 12, 128, requires_grad=True)
-    y = layers.dropout(x, share, training=True)
+    y = fast.dropout(x, share, training=True)
     kept = y != 0
     n = y.numel()
     assert abs(kept.double().mean().item() - (1 - share)) < 5 * (share * (1 - share) / n) ** 0.5
@@ -421,8 +421,8 @@ def test_dropout_keeps_its_share_and_the_mean_and_its_gradient_is_its_mask(share
     correlation = torch.corrcoef(torch.stack([runs[:-1], runs[1:]]))[0, 1].item()
     assert abs(correlation) < 5 / n**0.5, "neighbours share a random word, but must be independent"
     torch.manual_seed(0)
-    assert torch.equal(layers.dropout(x, share, training=True), y), "equal seeds, equal masks"
-    assert layers.dropout(x, share, training=False) is x
+    assert torch.equal(fast.dropout(x, share, training=True), y), "equal seeds, equal masks"
+    assert fast.dropout(x, share, training=False) is x
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 12, 16, 63, 70])
@@ -430,7 +430,7 @@ def test_softmax_of_few_tokens_is_torchs(tokens):
     scores = torch.randn(3, 2, 7, tokens, requires_grad=True)
     masked = scores.masked_fill(torch.arange(tokens) > 4, float("-inf"))
     weights = torch.randn(3, 2, 7, tokens)
-    ours = torch.autograd.grad((layers.softmax(masked) * weights).sum(), scores, retain_graph=True)[0]
+    ours = torch.autograd.grad((fast.softmax(masked) * weights).sum(), scores, retain_graph=True)[0]
     theirs = torch.autograd.grad((masked.softmax(-1) * weights).sum(), scores)[0]
-    torch.testing.assert_close(layers.softmax(masked), masked.softmax(-1))
+    torch.testing.assert_close(fast.softmax(masked), masked.softmax(-1))
     torch.testing.assert_close(ours, theirs)

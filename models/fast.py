@@ -1,0 +1,106 @@
+"""Operations that are ours where torch's are slow at our shapes, and the switch back to the plain ones.
+
+The same mathematics, so no option chooses between them. Under `plain()` models run as peers write them: what `bench
+perf` measures against, and what a test holds the fast path to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+FEW_TOKENS = 64
+"""Up to here attention over materialised scores trains faster than fused kernels on a CPU; beyond, memory decides."""
+
+_plain = ContextVar("plain", default=False)
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Build and run models on torch's and transformers' own operations; attention is eager and returns its weights."""
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def is_plain() -> bool:
+    return _plain.get()
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Over the last axis. On a CPU torch is slow on rows that do not fill its vectors: a dozen tokens are padded."""
+    tokens = scores.shape[-1]
+    missing = -tokens % 16
+    if is_plain() or scores.device.type != "cpu" or tokens > FEW_TOKENS or not missing:
+        return scores.softmax(dim=-1)
+    padded = F.pad(scores.float(), (0, missing), value=float("-inf"))
+    return padded.softmax(dim=-1)[..., :tokens]
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """As torch's. On a CPU its masks are drawn four from a 64-bit word, three times as fast in all."""
+    if is_plain() or x.device.type != "cpu" or not training or not 0 < p < 1:
+        return F.dropout(x, p, training)
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
+    dropped = round(p * 2**16)
+    keep = torch.ge(draws, dropped - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
+    return x * keep.mul_(2**16 / (2**16 - dropped))
+
+
+class Dropout(nn.Dropout):
+    """torch's layer on the `dropout` of this module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis, with a weight; statistics in float32.
+
+    With `for_products`, what reads it are matrix products alone: under autocast it leaves in their type, rounded once
+    and not once for each of them.
+    """
+
+    def __init__(self, weight: nn.Parameter, eps: float, for_products: bool) -> None:
+        super().__init__()
+        self.weight, self.eps, self.for_products = weight, eps, for_products
+
+    def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        device = x.device.type
+        products = self.for_products and torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if products else x.dtype
+        if device == "cpu":
+            normed: Tensor = _RMSNorm.apply(x.float(), self.weight, self.eps, dtype)
+            return normed
+        return F.rms_norm(x.float(), x.shape[-1:], self.weight, self.eps).to(dtype)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """torch has no fused kernel for it on a CPU; its backward pass over single operations takes three times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        normed = x * scale
+        ctx.save_for_backward(normed, scale, weight)
+        return (normed * weight).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        normed, scale, weight = ctx.saved_tensors
+        gradient = gradient.float()
+        along = gradient * normed
+        of_weight = along.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        mean = (along @ weight).unsqueeze(-1).div_(normed.shape[-1])
+        of_x = (gradient * weight).sub_(normed * mean).mul_(scale)
+        return of_x, of_weight, None, None
