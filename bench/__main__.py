@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from bench.cli import DONE, INCOMPLETE, UNUSABLE, Parser, add_filters, add_results, filters_of, guarded
 
@@ -16,21 +17,27 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser("python -m bench", description="Logo-LLM and its baselines: plan, fetch, run and look at runs.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    def verb(name: str, action: object, text: str, *, suite: bool = True) -> argparse.ArgumentParser:
+    def verb(name: str, action: object, text: str, *, suite: str | None = "quick") -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=text, description=text)
         sub.set_defaults(verb=action)
         if suite:
-            sub.add_argument("--suite", default="quick", help="name, or the path of a TOML file (default: quick)")
+            sub.add_argument("--suite", default=suite, help=f"name, or the path of a TOML file (default: {suite})")
             add_filters(sub)
         add_results(sub)
         return sub
 
-    verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=False)
+    verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=None)
     verb("plan", _plan, "the runs of a suite: done, failed, missing")
     verb("fetch", _fetch, "bring data and backbones here, verified")
     run = verb("run", _run, "train and test what is missing")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     run.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
+    perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
+    perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    perf.add_argument("--batch", type=int, default=32, help="windows per step, for every model (default: 32)")
+    perf.add_argument("--loops", nargs="+", choices=["ours", "plain"], default=["ours", "plain"])
+    perf.add_argument("--rounds", type=int, default=3, help="turns of each loop (default: 3)")
+    perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")
     return parser
 
@@ -100,6 +107,21 @@ def _run(arguments: argparse.Namespace) -> int:
         f"{tally.done} runs done on {device}, {tally.failed} failed, {tally.kept} kept; results in {arguments.results}"
     )
     return INCOMPLETE if tally.failed else DONE
+
+
+def _perf(arguments: argparse.Namespace) -> int:
+    import json
+
+    from rich.console import Console
+
+    from bench.perf import perf, perf_specs, perf_text
+
+    specs = perf_specs(arguments.suite, filters_of(arguments), arguments.batch)
+    measured = perf(specs, arguments.device, tuple(arguments.loops), arguments.rounds, Console(stderr=True))
+    print(perf_text(measured))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
+    return DONE
 
 
 def _show(arguments: argparse.Namespace) -> int:

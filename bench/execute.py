@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
-import platform
 import random
-import subprocess
 import time
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,11 +14,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import registry
 from bench.data import Windows, calendar, split_windows, standardized
-from bench.machine import device_name, peak_mb, reset_peak
+from bench.machine import peak_mb, provenance, reset_peak
 from bench.metrics import autocast, evaluate, predict
 from bench.probes import probe
 from bench.series import DataError, Series, load_series
-from bench.spec import ROOT, Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
+from bench.spec import Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
 from bench.suite import cards
 from bench.train import Fit, Progress, fit
 from models.options import Shape
@@ -36,7 +31,12 @@ def run_one(spec: RunSpec, device: torch.device, report: Callable[[Progress], No
     Data and backbone errors are raised: they concern more than this run.
     """
     series = {name: load_series(_card(spec, name)) for name in (spec.task.dataset, *spec.task.test_on)}
-    where = _where(spec, device, series)
+    backbone = spec.options.get("backbone")
+    where = provenance(
+        device,
+        {name: each.sha256 for name, each in series.items()},
+        find(backbone).sha256 if isinstance(backbone, str) else None,
+    )
     try:
         return _run(spec, device, series, where, report)
     except (BackboneError, DataError):
@@ -137,35 +137,3 @@ def _flops(model: nn.Module, windows: Windows, precision: str) -> int:
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter, autocast(device, precision):
         predict(model, windows, torch.zeros(1, dtype=torch.long, device=device))
     return counter.get_total_flops()
-
-
-def _where(spec: RunSpec, device: torch.device, series: dict[str, Series]) -> Where:
-    backbone = spec.options.get("backbone")
-    commit, dirty = _git()
-    return Where(
-        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        git=commit,
-        dirty=dirty,
-        versions={"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
-        device=device_name(device),
-        threads=torch.get_num_threads(),
-        data_sha256={name: each.sha256 for name, each in series.items()},
-        backbone_sha256=find(backbone).sha256 if isinstance(backbone, str) else None,
-    )
-
-
-@lru_cache
-def _git() -> tuple[str | None, bool | None]:
-    """Commit of the code, and whether the code differs from it; None outside a git checkout."""
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--", "bench", "models", "datasets"],
-            cwd=ROOT, capture_output=True, text=True, check=True, timeout=10,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    return commit, bool(changes)

@@ -1,17 +1,20 @@
-"""The machine under a run: which device, how much memory a run took, when there was not enough."""
+"""Under a run: the device, its memory, and what a record says of machine and code."""
 
 from __future__ import annotations
 
 import ctypes
+import datetime
+import importlib.metadata
 import platform
 import resource
+import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 
-from bench.spec import BenchError
+from bench.spec import ROOT, BenchError, Where
 
 
 def pick_device(name: str) -> torch.device:
@@ -27,10 +30,6 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BenchError(f"--device {name}: {torch.cuda.device_count()} CUDA GPUs are visible; try --device cpu")
     return device
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name()
 
 
 def keep_freed_memory() -> None:
@@ -68,6 +67,38 @@ def peak_mb(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def provenance(device: torch.device, data_sha256: dict[str, str], backbone_sha256: str | None) -> Where:
+    """What a number that is made now is made with."""
+    commit, dirty = _git()
+    return Where(
+        date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git=commit,
+        dirty=dirty,
+        versions={"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        threads=torch.get_num_threads(),
+        data_sha256=data_sha256,
+        backbone_sha256=backbone_sha256,
+    )
+
+
+@lru_cache
+def _git() -> tuple[str | None, bool | None]:
+    """Commit of the code, and whether the code differs from it; None outside a git checkout."""
+    try:
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--", "bench", "models", "datasets"],
+            cwd=ROOT, capture_output=True, text=True, check=True, timeout=10,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, bool(changes)
 
 
 @lru_cache

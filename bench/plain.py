@@ -5,7 +5,7 @@ What `bench perf` measures our loop against, and what a test holds it equal to. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
@@ -57,28 +57,27 @@ class PlainTimeLLM(TimeLLMLite):
 
 def train_plainly(
     model: nn.Module, train: Windows, config: TrainConfig, order: Sequence[int], workers: int
-) -> list[float]:
-    """One pass over the windows in this order; the loss of every step."""
+) -> Iterator[float]:
+    """One pass over the windows in this order; yields the loss of every step when the step is done."""
     device = train.series.device
     loader = DataLoader(WindowDataset(train), config.batch, sampler=order, num_workers=workers)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
     plan = StepPlan.of(config, len(train))
     criterion = LOSSES[config.loss]
     own_loss = getattr(model, "training_loss", None)
-    losses = []
     model.train()
-    for step, (x, y, calendar) in enumerate(loader):
+    for step, batch in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr(step)
         optimizer.zero_grad()
-        x, y, calendar = x.to(device), y.to(device), calendar.to(device)
+        x, y, calendar = (part.to(device) for part in batch)
         if own_loss:
             loss = own_loss(x, y, criterion)
         else:
             loss = criterion(model(x, calendar) if getattr(model, "reads_calendar", False) else model(x), y)
-        losses.append(loss.item())
+        value = loss.item()
         loss.backward()
         if config.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
-    return losses
+        yield value

@@ -90,10 +90,15 @@ def _planned(suite: Suite, filters: Filters, store: Store) -> Planned:
     else:
         others = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
         candidates = list(dict.fromkeys([suite.backbone, *others]))
-    plans = [suites.entries(suite, filters.model_copy(update={"backbone": name})) for name in candidates]
-    counts = [sum(_reads_backbone_and_exists(entry, store) for entry in plan) for plan in plans]
-    best = 0 if counts[0] else counts.index(max(counts))
-    return Planned([(entry, store.get(entry.spec)) for entry in plans[best]])
+    best, most = None, -1
+    for name in candidates:
+        plan = suites.entries(suite, filters.model_copy(update={"backbone": name}))
+        count = sum(_reads_backbone_and_exists(entry, store) for entry in plan)
+        if count > most:
+            best, most = plan, count
+        if count and name == candidates[0]:
+            break
+    return Planned([(entry, store.get(entry.spec)) for entry in best or []])
 
 
 def _reads_backbone_and_exists(entry: Entry, store: Store) -> bool:

@@ -276,12 +276,15 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[Entry]:  # noqa:
                 if filters.horizons and horizon not in filters.horizons:
                     continue
                 task = _task(suite, card, horizon, fraction)
-                for seed in _unique(filters.seeds or suite.seeds):
-                    for model in models:
-                        planned += [
-                            Entry(_spec(suite, task, model, seed, backbone, variant), variant.title if variant else "")
-                            for variant in _variants(suite, model, backbone)
-                        ]
+                first, *others = _unique(filters.seeds or suite.seeds)
+                runs = [
+                    Entry(_spec(suite, task, model, first, backbone, variant), variant.title if variant else "")
+                    for model in models
+                    for variant in _variants(suite, model, backbone)
+                ]
+                planned += runs
+                for seed in others:
+                    planned += [replace(run, spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
     return planned
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,19 +66,18 @@ def fit(
     best_epoch, best_score = 0, math.inf
     curve: list[Epoch] = []
     step, seen, seconds = 0, 0, 0.0
+
+    def progress(done: int) -> None:
+        report(Progress(done, plan.total, curve[-1] if curve else None))
+
     while step < plan.total and len(curve) - best_epoch < config.patience:
         started = time.perf_counter()
+        model.train()
         batches = torch.randperm(len(train), generator=order).to(train.series.device).split(config.batch)
         batches = batches[: plan.total - step]
-        total = torch.zeros((), dtype=torch.float64, device=train.series.device)
-        model.train()
-        for index in batches:
-            total += take_step(index, plan.lr(step)) * len(index)
-            step += 1
-            report(Progress(step, plan.total, curve[-1] if curve else None))
-        windows = sum(len(index) for index in batches)
-        train_loss = total.item() / windows
-        seen, seconds = seen + windows, seconds + time.perf_counter() - started
+        train_loss = train_epoch(take_step, plan, step, batches, progress)
+        step += len(batches)
+        seen, seconds = seen + sum(map(len, batches)), seconds + time.perf_counter() - started
         if not math.isfinite(train_loss):
             raise TrainingDiverged(f"the training loss is {train_loss} in epoch {len(curve) + 1}")
         score = evaluate(model, val, config.precision).of(config.loss)
@@ -94,7 +93,7 @@ def fit(
                 seconds=time.perf_counter() - started,
             )
         )
-        report(Progress(step, plan.total, curve[-1]))
+        progress(step)
         if score < best_score:
             best_epoch, best_score = len(curve), score
             best = [state.detach().clone() for state in _state(model)]
@@ -102,6 +101,25 @@ def fit(
         for state, kept in zip(_state(model), best, strict=True):
             state.copy_(kept)
     return Fit(tuple(curve), best_epoch, step, seen, seconds, take_step.micro_batch)
+
+
+def train_epoch(
+    take_step: Callable[[Tensor, float], Tensor],
+    plan: StepPlan,
+    step: int,
+    batches: Sequence[Tensor],
+    report: Callable[[int], None],
+) -> float:
+    """One step for each batch, from the step with this number; the mean loss over their windows.
+
+    Nothing is read from the device before the end.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=batches[0].device)
+    for index in batches:
+        total += take_step(index, plan.lr(step)) * len(index)
+        step += 1
+        report(step)
+    return total.item() / sum(len(index) for index in batches)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.fast import FEW_TOKENS, Dropout, RMSNorm, is_plain, softmax
+from models.fast import FEW_TOKENS, GELU, Dropout, RMSNorm, is_plain, softmax
 from models.fast import dropout as drop
 from models.layers import Attention
 from models.options import Reader
@@ -214,7 +214,7 @@ def _replace_slow_parts(model: nn.Module) -> None:
                 case nn.Dropout():
                     setattr(parent, name, Dropout(child.p))
                 case NewGELUActivation():
-                    setattr(parent, name, nn.GELU(approximate="tanh"))
+                    setattr(parent, name, GELU())
                 case LlamaRMSNorm():
                     setattr(parent, name, RMSNorm(child.weight, child.variance_epsilon, for_products=name != "norm"))
 
