@@ -284,7 +284,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[Entry]:  # noqa:
                 ]
                 planned += runs
                 for seed in others:
-                    planned += [replace(run, spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
+                    planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
     return planned
 
 
