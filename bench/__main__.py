@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
     perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    perf.add_argument("--batch", type=int, default=32, help="windows per step, for every model (default: 32)")
+    perf.add_argument("--batch", type=int, help="windows per step, for every model (default: each model's own)")
     perf.add_argument("--loops", nargs="+", choices=["ours", "plain"], default=["ours", "plain"])
     perf.add_argument("--rounds", type=int, default=3, help="turns of each loop (default: 3)")
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")

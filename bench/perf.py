@@ -108,14 +108,14 @@ def _row(spec: RunSpec, readings: dict[Loop, list[Reading]], ends: dict[Loop, Re
     )
 
 
-def perf_specs(suite: str, filters: Filters, batch: int) -> list[RunSpec]:
+def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]:
     """One spec for each model that trains and each task: the suite's, with this batch, random weights, one seed."""
     specs: dict[tuple[str, str], RunSpec] = {}
     for spec in plan(load_suite(suite), filters):
         options = dict(spec.options)
         if isinstance(backbone := options.get("backbone"), str) and not backbone.endswith("-random"):
             options["backbone"] = f"{backbone}-random"
-        train = spec.train.model_copy(update={"batch": batch})
+        train = spec.train.model_copy(update={"batch": batch or spec.train.batch})
         specs.setdefault(
             (spec.model, spec.task.model_dump_json()), spec.model_copy(update={"options": options, "train": train})
         )

@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 from bench import registry
 from bench.data import split_windows
 from bench.execute import run_one
+from bench.machine import keep_freed_memory
 from bench.series import load_series
 from bench.spec import RunResult, RunSpec
 from bench.store import Store
@@ -54,6 +55,7 @@ def run_all(entries: list[Entry], store: Store, device: torch.device, rerun: Rer
     if not todo:
         return Tally(0, 0, len(planned))
     store.check_writable()
+    keep_freed_memory()
     check_ready([entry.spec for entry in todo], console)
     failed = 0
     with _display(console, len(todo)) as display:

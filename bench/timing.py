@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench import registry
 from bench.data import Windows
 from bench.machine import keep_freed_memory, peak_mb, pick_device, reset_peak
-from bench.metrics import autocast, evaluate
+from bench.metrics import SERIES_PER_BATCH, autocast, evaluate
 from bench.plain import PlainTimeLLM, train_plainly
 from bench.spec import BenchError, RunSpec
 from bench.step import WARM_UP, Stepper
@@ -128,8 +128,8 @@ class _Ours(_Measured):
         self.blocks_reads: tuple[Any, ...] = ()
         if self.blocks:
             self.blocks.register_forward_pre_hook(self._remember)
-        self._loop(WARM_UP + 2)
-        self.steps = self.steps_in(self._loop(2))
+        self._loop(WARM_UP + 1 if device.type == "cuda" else 1)
+        self.steps = self.steps_in(self._loop(1))
 
     def round(self) -> Reading:
         reading = {"step_s": self._loop(self.steps), "outside_s": self._loop(max(self.steps, 100), self._gather_only)}
@@ -140,7 +140,7 @@ class _Ours(_Measured):
         return {**reading, "ceiling": (before + after) / 2}
 
     def end(self) -> Reading:
-        evaluated = min(len(self.windows), 256)
+        evaluated = 2 * max(1, SERIES_PER_BATCH[self.device.type] // self.shape.channels)
         started = time.perf_counter()
         evaluate(self.model, _first(self.windows, evaluated), self.config.precision)
         reading = {"infer_s": (time.perf_counter() - started) / evaluated, "micro_batch": self.take_step.micro_batch}
@@ -189,7 +189,7 @@ class _Plain(_Measured):
         model_class = PlainTimeLLM if job.spec.model == "time_llm_lite" else registry.load(job.spec.model)
         with plain():
             self.model = model_class(self.shape, self.options).to(device)
-            self.steps = self.steps_in(self._loop(3))
+            self.steps = self.steps_in(self._loop(1))
 
     def round(self) -> Reading:
         with plain():

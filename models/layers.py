@@ -6,14 +6,18 @@ Axes: b batch, l context, h horizon, c channels, s series (b times c), n patches
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.fast import FEW_TOKENS, Dropout, dropout, softmax
+
+SERIES_PER_PIECE = {"cpu": 4096, "cuda": 32768}
 
 Windows = Float[Tensor, "b l c"]
 Forecast = Float[Tensor, "b h c"]
@@ -43,6 +47,23 @@ def split_patches(x: Windows, patch: int, stride: int) -> Float[Tensor, "s n p"]
     series = rearrange(x, "b l c -> (b c) 1 l")
     padded = F.pad(series, (0, stride), mode="replicate")
     return rearrange(padded.unfold(-1, patch, stride), "s 1 n p -> s n p")
+
+
+def in_pieces(function: Callable[..., tuple[Any, ...]], *inputs: Tensor | None) -> tuple[Any, ...]:
+    """`function`, which treats series apart, applied to a few thousand at a time where there are more.
+
+    What it computes on the way is computed again for the gradient: only inputs and outputs stay in memory. For a model
+    whose batch norm needs the whole of a wide batch at once.
+    """
+    first = cast(Tensor, inputs[0])
+    if len(first) <= SERIES_PER_PIECE[first.device.type]:
+        return function(*inputs)
+    pieces = []
+    for start in range(0, len(first), SERIES_PER_PIECE[first.device.type]):
+        end = start + SERIES_PER_PIECE[first.device.type]
+        piece = (None if each is None else each[start:end] for each in inputs)
+        pieces.append(checkpoint(function, *piece, use_reentrant=False))
+    return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*pieces, strict=True))
 
 
 class Attention(nn.Module):

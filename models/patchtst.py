@@ -22,6 +22,7 @@ from models.layers import (
     Forecast,
     Windows,
     count_patches,
+    in_pieces,
     normalize_window,
     split_patches,
 )
@@ -75,10 +76,17 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(options.dropout)
 
     def forward(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
+        summed, scores = in_pieces(self._attended, tokens, earlier)
+        tokens = _over_features(self.norm_attention, summed)
+        (summed,) = in_pieces(self._fed_forward, tokens)
+        return _over_features(self.norm_feedforward, summed), scores
+
+    def _attended(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
         attended, scores = self._attend(tokens, earlier)
-        tokens = _over_features(self.norm_attention, tokens + self.dropout(attended))  # dropped twice, as officially
-        tokens = _over_features(self.norm_feedforward, tokens + self.dropout(self.feedforward(tokens)))
-        return tokens, scores
+        return tokens + self.dropout(attended), scores  # dropped twice, as officially
+
+    def _fed_forward(self, tokens: Tokens) -> tuple[Tokens]:
+        return (tokens + self.dropout(self.feedforward(tokens)),)
 
     def _attend(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
         q, k, v = rearrange(self.qkv(tokens), "s n (three heads d) -> three s heads n d", three=3, heads=self.heads)

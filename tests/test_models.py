@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2Model, PatchTSTConfig, PatchTSTForPredi
 
 from bench import registry
 from bench.spec import BenchError, UnknownName
-from bench.train import LOSSES
+from bench.step import LOSSES
 from models import MODELS
 from models.backbone import Blocks
 from models.calf import principal_words
@@ -434,3 +434,41 @@ def test_softmax_of_few_tokens_is_torchs(tokens):
     theirs = torch.autograd.grad((masked.softmax(-1) * weights).sum(), scores)[0]
     torch.testing.assert_close(fast.softmax(masked), masked.softmax(-1))
     torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gelu_is_gpt2s_activation(dtype):
+    from transformers.activations import NewGELUActivation
+
+    x = torch.linspace(-9, 9, 4001).to(dtype).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    upstream = torch.randn(4001, dtype=torch.float64)
+    expected = NewGELUActivation()(exact)
+    (slope,) = torch.autograd.grad((expected * upstream).sum(), exact)
+    ours = fast.GELU()(x)
+    (our_slope,) = torch.autograd.grad((ours * upstream.to(dtype)).sum(), x)
+    near = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 8e-3}
+    torch.testing.assert_close(ours.double(), expected, **near)
+    torch.testing.assert_close(
+        our_slope.double(), slope, **(near if dtype == torch.float32 else {"rtol": 5e-2, "atol": 3e-2})
+    )
+    with torch.no_grad():
+        assert torch.equal(fast.GELU()(x), ours), "with and without a gradient to come"
+
+
+def test_rms_norm_is_torchs_and_rounds_once_for_products():
+    x = torch.randn(5, 7, 48, requires_grad=True)
+    weight = nn.Parameter(torch.randn(48))
+    upstream = torch.randn(5, 7, 48)
+    norm = fast.RMSNorm(weight, 1e-5, for_products=True)
+    ours, theirs = norm(x), F.rms_norm(x, (48,), weight, 1e-5)
+    torch.testing.assert_close(ours, theirs, **PARITY)
+    for mine, reference in zip(
+        torch.autograd.grad((ours * upstream).sum(), (x, weight)),
+        torch.autograd.grad((theirs * upstream).sum(), (x, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(norm(x), theirs.bfloat16())
+        assert fast.RMSNorm(weight, 1e-5, for_products=False)(x).dtype == torch.float32

@@ -15,7 +15,8 @@ from bench.execute import run_one
 from bench.metrics import SERIES_PER_BATCH, evaluate
 from bench.series import load_series
 from bench.spec import BenchError, DatasetCard, TrainConfig
-from bench.train import LOSSES, StepPlan, TrainingDiverged, fit
+from bench.step import LOSSES
+from bench.train import StepPlan, TrainingDiverged, fit
 from tests.conftest import SHAPE, SMALL, make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]

@@ -1,0 +1,223 @@
+"""A step in micro-batches, after a lack of memory, and beside the loop as peers write it: the same mathematics."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+
+from bench import registry
+from bench.data import Windows
+from bench.execute import seed_everything
+from bench.machine import out_of_memory
+from bench.metrics import evaluate
+from bench.plain import PlainTimeLLM, WindowDataset, train_plainly
+from bench.spec import ROOT, TrainConfig
+from bench.step import SERIES_PER_MICRO_BATCH, Stepper
+from bench.train import fit
+from models.fast import is_plain, plain
+from models.options import Shape
+from tests.conftest import waves
+
+CONTEXT, HORIZON, CHANNELS = 48, 12, 3
+SHAPE = Shape(CONTEXT, HORIZON, CHANNELS, 24, "three waves")
+LANGUAGE = {"backbone": "gpt2-random", "blocks": 2}
+STILL = {  # nothing random while training: dropout draws other masks in other loops
+    "logo_llm": {**LANGUAGE, "local_tap": 1, "global_tap": 2, "dropout": 0.0},
+    "time_llm_lite": {**LANGUAGE, "blocks": 1, "prototypes": 20, "feedforward": 8, "heads": 2, "dropout": 0.0},
+    "calf_lite": {**LANGUAGE, "components": 20, "feedforward": 64, "dropout": 0.0, "lora_dropout": 0.0},
+    "patchtst": {"width": 16, "heads": 4, "feedforward": 32, "dropout": 0.0},
+    "itransformer": {"width": 32, "heads": 4, "feedforward": 32, "dropout": 0.0},
+    "dlinear": {},
+}
+
+
+def part(first: int, count: int) -> Windows:
+    values = torch.tensor(waves(900, CHANNELS), dtype=torch.float32)
+    calendar = torch.rand(900, 4, generator=torch.Generator().manual_seed(0))
+    return Windows(values, first, count, CONTEXT, HORIZON, calendar)
+
+
+def config(**more: object) -> TrainConfig:
+    return TrainConfig.model_validate({"epochs": 1, "batch": 16, "lr": 1e-3, "schedule": "constant", **more})
+
+
+def build(model: str, kind: type[nn.Module] | None = None) -> nn.Module:
+    seed_everything(3)
+    model_class = kind or registry.load(model)
+    built = model_class(SHAPE, registry.make_options(model, model_class, STILL[model]))
+    for module in built.modules():
+        if isinstance(module, nn.Dropout):  # GPT-2 brings its own
+            module.p = 0.0
+    for module in built.modules():
+        if hasattr(module, "attn_dropout") and hasattr(module, "config"):
+            module.config.attn_pdrop = 0.0
+    return built
+
+
+class TestEqualMathematics:
+    @pytest.mark.parametrize("model", STILL)
+    def test_float32_training_equals_the_plain_loop(self, model: str) -> None:
+        ours, theirs = self.train_both(model, "float32", loss="mse")
+        assert ours[0] == pytest.approx(theirs[0], rel=1e-5), "mean loss of the epoch"
+        assert ours[1] == pytest.approx(theirs[1], rel=5e-4), "error on later windows"
+
+    @pytest.mark.parametrize("model", ["logo_llm", "time_llm_lite", "calf_lite"])
+    def test_bf16_training_stays_within_its_tolerance(self, model: str) -> None:
+        ours, theirs = self.train_both(model, "bf16", loss="mse", lr=3e-4)
+        assert ours[0] != theirs[0], "the arithmetic is another"
+        assert ours[0] == pytest.approx(theirs[0], rel=5e-3)
+        assert ours[1] == pytest.approx(theirs[1], rel=5e-3)
+
+    @staticmethod
+    def train_both(model: str, precision: str, **more: object) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Mean training loss and later error of our loop, and of the plain one in float32."""
+        train, later = part(0, 64), part(500, 32)
+        fast = build(model)
+        fitted = fit(fast, train, part(300, 16), config(precision=precision, **more), 7, lambda _: None)
+        ours = fitted.curve[0].train_loss, evaluate(fast, later, precision).mse
+        order = torch.randperm(64, generator=torch.Generator().manual_seed(7)).tolist()
+        with plain():
+            slow = build(model, PlainTimeLLM if model == "time_llm_lite" else None)
+            losses = list(train_plainly(slow, train, config(**more), order, workers=0))
+            theirs = sum(losses) / len(losses), evaluate(slow, later, "float32").mse
+        return ours, theirs
+
+    def test_plain_means_the_libraries_own_operations(self) -> None:
+        from transformers.activations import NewGELUActivation
+
+        with plain():
+            assert is_plain()
+            peers = build("logo_llm")
+        assert not is_plain()
+        assert any(isinstance(module, NewGELUActivation) for module in peers.modules())
+        assert not any(isinstance(module, NewGELUActivation) for module in build("logo_llm").modules())
+
+    def test_the_plain_data_set_holds_the_windows_that_ours_gathers(self) -> None:
+        windows = part(5, 20)
+        x, y = windows.gather(torch.tensor([0, 7]))
+        calendar = windows.gather_calendar(torch.tensor([0, 7]))
+        for row, position in enumerate((0, 7)):
+            sample = WindowDataset(windows)[position]
+            assert all(torch.equal(a, b) for a, b in zip(sample, (x[row], y[row], calendar[row]), strict=True))
+
+
+class Net(nn.Module):
+    """One layer; it runs out of memory above `limit` windows."""
+
+    def __init__(self, dropout: float = 0.0, limit: int = 1000) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.dropout, self.limit = nn.Linear(CONTEXT, HORIZON), nn.Dropout(dropout), limit
+        self.seen: list[int] = []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = self.linear(self.dropout(x).transpose(1, 2)).transpose(1, 2)
+        if len(x) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
+        self.seen.append(len(x))
+        return mixed
+
+
+def weights_after_steps(net: nn.Module, **more: object) -> torch.Tensor:
+    torch.manual_seed(5)
+    step = Stepper(net, part(0, 200), config(**more))
+    for start in (0, 16, 32):
+        step(torch.arange(start, start + 16), 1e-2)
+    return net.linear.weight.detach()
+
+
+class TestMicroBatches:
+    @pytest.mark.parametrize("loss", ["mse", "l1", "smooth_l1"])
+    def test_the_gradients_of_the_pieces_add_up_to_the_batchs(self, monkeypatch, loss: str) -> None:
+        whole = weights_after_steps(Net(), loss=loss)
+        monkeypatch.setitem(SERIES_PER_MICRO_BATCH, "cpu", 5 * CHANNELS + 1)
+        net = Net()
+        torch.testing.assert_close(weights_after_steps(net, loss=loss), whole, rtol=1e-5, atol=1e-7)
+        assert net.seen == [5, 5, 5, 1] * 3
+
+    @pytest.mark.parametrize("model", ["calf_lite", "logo_llm", "itransformer"])
+    def test_a_models_own_loss_is_split_alike(self, monkeypatch, model: str) -> None:
+        losses = []
+        for series in (2048, 5 * CHANNELS):
+            monkeypatch.setitem(SERIES_PER_MICRO_BATCH, "cpu", series)
+            step = Stepper(build(model).train(), part(0, 200), config(loss="l1"))
+            losses.append([step(torch.arange(start, start + 16), 1e-3).item() for start in (0, 16, 32)])
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+    def test_one_wide_window_is_the_least(self, monkeypatch) -> None:
+        monkeypatch.setitem(SERIES_PER_MICRO_BATCH, "cpu", 1)
+        assert Stepper(Net(), part(0, 200), config()).micro_batch == 1
+
+    def test_batch_norm_is_never_split(self, monkeypatch) -> None:
+        monkeypatch.setitem(SERIES_PER_MICRO_BATCH, "cpu", 1)
+        step = Stepper(build("patchtst"), part(0, 200), config())
+        assert step.micro_batch == 16 and not step.divisible
+
+    def test_batches_of_the_seven_small_data_sets_stay_whole(self) -> None:
+        for channels, batch in ((7, 256), (21, 64), (8, 256), (7, 32)):  # CALF's are the largest
+            assert SERIES_PER_MICRO_BATCH["cpu"] >= channels * batch
+
+
+class TestOutOfMemory:
+    def test_the_micro_batch_is_halved_for_good_and_nothing_else_changes(self) -> None:
+        short, known = Net(dropout=0.5, limit=7), Net(dropout=0.5)
+        torch.manual_seed(5)
+        halved = Stepper(short, part(0, 200), config())
+        whole = Stepper(known, part(0, 200), config())
+        whole.micro_batch = 4  # from the outset
+        for start in (0, 16):
+            torch.manual_seed(start)
+            halved(torch.arange(start, start + 16), 1e-2)
+            torch.manual_seed(start)
+            whole(torch.arange(start, start + 16), 1e-2)
+        assert halved.micro_batch == 4
+        assert short.seen == [4] * 8
+        assert torch.equal(short.linear.weight, known.linear.weight), (
+            "the step was done again from the same random state"
+        )
+
+    def test_one_window_that_does_not_fit_ends_the_run(self) -> None:
+        with pytest.raises(torch.OutOfMemoryError):
+            weights_after_steps(Net(limit=0))
+
+    def test_other_errors_are_not_taken_for_it(self) -> None:
+        class Broken(Net):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                raise RuntimeError("shapes do not match")
+
+        with pytest.raises(RuntimeError, match="shapes do not match"):
+            weights_after_steps(Broken())
+
+    def test_evaluation_halves_its_batch_too(self) -> None:
+        net, windows = Net(limit=7), part(0, 200)
+        errors = evaluate(net, windows, "float32")
+        assert max(net.seen) <= 7 and sum(net.seen) == errors.windows == 200
+        assert errors.mse == pytest.approx(evaluate(Net(), windows, "float32").mse, rel=1e-6)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="limits its own address space")
+    def test_what_torch_raises_on_a_cpu_is_recognised(self) -> None:
+        code = """
+        import resource, torch
+        from bench.machine import out_of_memory
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+        try:
+            torch.empty(16 << 30, dtype=torch.uint8)
+        except Exception as error:
+            print(out_of_memory(error))
+        """
+        command = [sys.executable, "-c", textwrap.dedent(code)]
+        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert said.stdout.strip() == "True", said.stderr
+        assert out_of_memory(MemoryError()) and not out_of_memory(ValueError("memory"))
+
+
+def test_the_record_says_how_many_windows_passed_at_once() -> None:
+    fitted = fit(Net(), part(0, 100), part(200, 50), config(), 1, lambda _: None)
+    assert fitted.micro_batch == 16
+    assert math.isfinite(fitted.curve[0].train_loss)
