@@ -33,14 +33,19 @@ class Windows:
 
     def gather(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b h c"]]:
         """The windows at these positions (on the series' device): look-back and target."""
-        steps = torch.arange(self.context + self.horizon, device=self.series.device)
-        rows = self.series[self.first + index[:, None] + steps]
+        rows = _rows(self.series, self.first + index, self.context + self.horizon)
         return rows[:, : self.context], rows[:, self.context :]
 
     def gather_calendar(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b l 4"]:
         """The calendar features of the look-backs of these windows."""
         assert self.calendar is not None, "these windows were cut without a calendar"
-        return self.calendar[self.first + index[:, None] + torch.arange(self.context, device=self.series.device)]
+        return _rows(self.calendar, self.first + index, self.context)
+
+
+def _rows(table: Float[Tensor, "row k"], starts: Int[Tensor, "b"], length: int) -> Float[Tensor, "b n k"]:
+    """So many rows from each start; several times as fast on a CPU as indexing with a matrix."""
+    wanted = starts[:, None] + torch.arange(length, device=table.device)
+    return table.index_select(0, wanted.flatten()).view(len(starts), length, -1)
 
 
 def standardized(series: Series, device: torch.device) -> Float[Tensor, "row channel"]:

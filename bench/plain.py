@@ -49,7 +49,7 @@ class PlainTimeLLM(TimeLLMLite):
         ids = torch.tensor(tokenize(options.backbone, prompt_of(shape)))
         self.register_buffer("prompt", word_embeddings(options.backbone)[ids], persistent=False)
 
-    def read(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
+    def behind_prompt(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
         prompt = self.get_buffer("prompt").expand(len(tokens), -1, -1)
         last: Tensor = self.blocks(torch.cat([prompt, tokens], dim=1))[-1]
         return last[:, prompt.shape[1] :]

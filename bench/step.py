@@ -17,7 +17,7 @@ from bench.spec import TrainConfig
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Criterion] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
-SERIES_PER_MICRO_BATCH = {"cpu": 2048, "cuda": 32768}
+SERIES_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 32768}
 """A batch of more series (windows times channels) is split. Fixed: the split decides which numbers dropout draws."""
 WARM_UP = 3
 """Steps before a graph is captured: libraries and the optimiser make their buffers in them."""

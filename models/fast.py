@@ -112,7 +112,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
         device = x.device.type
-        products = self.for_products and torch.is_autocast_enabled(device)
+        products = self.for_products and device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if products else x.dtype
         if device == "cpu":
             normed: Tensor = _RMSNorm.apply(x.float(), self.weight, self.eps, dtype)

@@ -65,9 +65,9 @@ class TimeLLMLite(nn.Module):
         patches = split_patches(x, self.patch, self.stride)
         embedded = self.embed(rearrange(patches, "s n p -> s p n"))
         tokens = self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d")))
-        return restore(self.head(self.read(tokens)[..., : self.features], channels))
+        return restore(self.head(self.behind_prompt(tokens)[..., : self.features], channels))
 
-    def read(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
+    def behind_prompt(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
         """The last hidden state of the tokens behind the prompt."""
         last: Tensor = self.blocks(tokens, self.prefix)[-1]
         return last

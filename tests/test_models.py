@@ -15,7 +15,7 @@ from transformers import GPT2Config, GPT2Model, PatchTSTConfig, PatchTSTForPredi
 from bench import registry
 from bench.spec import BenchError, UnknownName
 from bench.step import LOSSES
-from models import MODELS
+from models import MODELS, fast
 from models.backbone import Blocks
 from models.calf import principal_words
 from models.layers import normalize_window, split_patches

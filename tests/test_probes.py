@@ -254,7 +254,7 @@ def test_every_block_that_is_built_is_measured_before_and_after_training(
     expected = [(stage, block) for stage in ("untrained", "trained") for block in range(blocks + 1)]
     assert [(layer.stage, layer.block) for layer in layers] == expected
     assert all(
-        before.local_r2 != after.local_r2
+        before.trend_r2 != after.trend_r2  # the local one is within rounding of 1 here
         for before, after in zip(layers[: blocks + 1], layers[blocks + 1 :], strict=True)
     )
 

@@ -177,7 +177,7 @@ def test_batch_clip_max_steps_and_epochs_do_what_they_say() -> None:
         model, optimizer = Net(), torch.optim.SGD
         before = model.linear.weight.detach().clone()
         with pytest.MonkeyPatch.context() as patch:  # Adam hides the length of a gradient
-            patch.setattr(torch.optim, "Adam", lambda parameters, lr, fused: optimizer(parameters, lr=lr))
+            patch.setattr(torch.optim, "Adam", lambda parameters, lr, **_: optimizer(parameters, lr=lr))
             config = TrainConfig(epochs=1, batch=161, lr=1.0, clip=clip)
             fit(model, windows(), windows(part="val"), config, 1, quiet)
         return float((model.linear.weight.detach() - before).norm())
