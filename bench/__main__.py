@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     perf.add_argument("--batch", type=int, help="windows per step, for every model (default: each model's own)")
     perf.add_argument("--loops", nargs="+", choices=["ours", "plain"], default=["ours", "plain"])
-    perf.add_argument("--rounds", type=int, default=3, help="turns of each loop (default: 3)")
+    perf.add_argument("--rounds", type=int, default=7, help="turns of each loop (default: 7)")
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")
     return parser

@@ -22,7 +22,7 @@ from bench.timing import Job, Loop, Loops, Reading
 
 FLOORS = ("repeat_last", "seasonal_naive")
 """They train nothing."""
-SECONDS = 4.0
+SECONDS = 2.0
 """About how long one measurement of one loop may take."""
 REPORTED = 10_000
 

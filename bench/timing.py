@@ -58,6 +58,7 @@ class Loops:
             process.start()
             theirs.close()
             self.running.append(process)
+            self.ask(loop, "ready")  # built and warm, so that none disturbs another's turn
 
     def __enter__(self) -> Loops:
         return self
@@ -87,7 +88,13 @@ def _work(job: Job, loop: Loop, pipe: Connection) -> None:
         device = pick_device(job.device)
         made: _Ours | _Plain = _Ours(job, device) if loop == "ours" else _Plain(job, device)
         while True:
-            pipe.send(made.round() if pipe.recv() == "round" else made.end())
+            match pipe.recv():
+                case "ready":
+                    pipe.send({})
+                case "round":
+                    pipe.send(made.round())
+                case _:
+                    pipe.send(made.end())
     except (EOFError, KeyboardInterrupt):
         pass
     except Exception as error:
@@ -113,7 +120,7 @@ class _Measured:
         return {"peak_mb": peak_mb(self.device)} if self.peak_known else {}
 
     def steps_in(self, seconds_a_step: float) -> int:
-        return max(3, min(300, int(self.job.seconds / seconds_a_step)))
+        return max(2, min(300, int(self.job.seconds / seconds_a_step)))
 
 
 class _Ours(_Measured):

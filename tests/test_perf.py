@@ -1,0 +1,73 @@
+"""`bench perf`: what it measures, what it prints, what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import perf
+from bench.__main__ import main
+from bench.suite import Filters
+
+NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(perf, "SECONDS", 0.05)
+    monkeypatch.setattr(perf, "REPORTED", 500)
+
+
+def test_every_model_that_trains_is_measured_once_and_needs_no_downloads() -> None:
+    specs = perf.perf_specs("efficiency", Filters(horizons=(96,)), 32)
+    assert [spec.model for spec in specs] == [
+        "logo_llm", "time_llm_lite", "calf_lite", "patchtst", "itransformer", "dlinear"
+    ]  # fmt: skip
+    assert {spec.train.batch for spec in specs} == {32}
+    assert {spec.options.get("backbone") for spec in specs} == {"gpt2-random", None}
+    own = {spec.model: spec.train.batch for spec in perf.perf_specs("efficiency", Filters(horizons=(96,)), None)}
+    assert own["patchtst"] == 128 and own["itransformer"] == 32
+
+
+def test_figures_are_medians_over_rounds_and_ratios_are_taken_within_a_round() -> None:
+    (spec,) = perf.perf_specs("efficiency", Filters(models=("logo_llm",), horizons=(96,)), 10)
+    ours = [
+        {"step_s": 1.0, "outside_s": 0.01, "ceiling": 4e12, "blocks_s": 0.5},
+        {"step_s": 3.0, "outside_s": 0.03, "ceiling": 2e12, "blocks_s": 1.0},  # the machine slowed down
+        {"step_s": 2.0, "outside_s": 0.04, "ceiling": 3e12, "blocks_s": 1.0},
+    ]
+    slow = [{"step_s": 5.0}, {"step_s": 12.0}, {"step_s": 12.0}]
+    end = {"step_flops": 2e12, "blocks_flops": 1e12, "micro_batch": 5, "infer_s": 0.02, "peak_mb": 7.0}
+    row = perf._row(spec, {"ours": ours, "plain": slow}, {"ours": end, "plain": {"peak_mb": 9.0}})
+    assert row.ms_step == 2000 and row.windows_per_s == 5 and row.plain_ms_step == 12000
+    assert row.speedups == (5, 4, 6) and row.speedup == 5
+    assert row.tflops == 1 and row.ceiling_tflops == 3
+    assert row.ceiling_share == pytest.approx(1 / 3), "0.5, 1/3, 1/3"
+    assert row.backbone_share == pytest.approx(0.5), "0.5, 0.5, 1/3"
+    assert row.outside_share == pytest.approx(0.01)
+    assert (row.batch, row.micro_batch, row.infer_ms, row.peak_mb, row.plain_peak_mb) == (10, 5, 20, 7, 9)
+
+
+def test_the_command_prints_a_table_and_writes_json(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
+    assert main([*NARROW, "--models", "dlinear", "--json", str(tmp_path / "perf.json")]) == 0
+    text = capsys.readouterr().out
+    measured = json.loads((tmp_path / "perf.json").read_text())
+    (row,) = measured["rows"]
+    assert row["model"] == "dlinear" and row["speedup"] > 0 and 0 < row["ceiling_share"] < 1
+    operations = 2 * 2 * (2 * 8 * 7 * 96 * 96)  # two layers, forward and the gradients of their weights
+    assert row["tflops"] * 1e12 * row["ms_step"] / 1e3 == pytest.approx(operations)
+    assert measured["where"]["threads"] and set(measured["commands"]) == {"report over 500 results, s", "--help, s"}
+    assert all(word in text for word in ("dlinear", "speed-up", "ceiling", "outside", "report over 500 results"))
+
+
+def test_a_model_that_fails_is_named(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n\nclass Mine(nn.Module):\n    def __init__(self, shape, options):\n"
+        "        raise ValueError('no such thing')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main([*NARROW, "--models", "mine:Mine", "--loops", "ours"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "mine:Mine on ETTh1, the ours loop failed: ValueError: no such thing" in line
