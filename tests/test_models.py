@@ -472,3 +472,36 @@ def test_rms_norm_is_torchs_and_rounds_once_for_products():
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(norm(x), theirs.bfloat16())
         assert fast.RMSNorm(weight, 1e-5, for_products=False)(x).dtype == torch.float32
+
+
+def test_patchtst_in_pieces_is_patchtst(monkeypatch):
+    from models import layers
+
+    x, y = torch.randn(4, SHAPE.context, SHAPE.channels), torch.randn(4, SHAPE.horizon, SHAPE.channels)
+    outcomes = []
+    for series in (4096, 5):
+        monkeypatch.setitem(layers.SERIES_PER_PIECE, "cpu", series)
+        torch.manual_seed(0)
+        model = build("patchtst").train()
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        loss = F.mse_loss(model(x), y)
+        loss.backward()
+        running = [buffer.clone() for buffer in model.buffers()]
+        outcomes.append((loss.detach(), [parameter.grad for parameter in model.parameters()], running))
+    (whole, gradients, running), (pieces, their_gradients, their_running) = outcomes
+    torch.testing.assert_close(pieces, whole)
+    torch.testing.assert_close(their_gradients, gradients, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(their_running, running)  # batch norm saw the batch once, and whole
+
+
+def test_pieces_draw_the_same_masks_again_for_the_gradient(monkeypatch):
+    from models import layers
+
+    monkeypatch.setitem(layers.SERIES_PER_PIECE, "cpu", 3)
+    x = torch.ones(10, 6, requires_grad=True)
+    (out,) = layers.in_pieces(lambda part: (fast.dropout(part, 0.5, True),), x)
+    out.sum().backward()
+    assert torch.equal(x.grad, out.detach())
+    assert 0 < (out == 0).sum() < 60
