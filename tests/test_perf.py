@@ -67,7 +67,7 @@ def test_a_model_that_fails_is_named(capsys: pytest.CaptureFixture, tmp_path: Pa
         "from torch import nn\n\nclass Mine(nn.Module):\n    def __init__(self, shape, options):\n"
         "        raise ValueError('no such thing')\n"
     )
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     assert main([*NARROW, "--models", "mine:Mine", "--loops", "ours"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert "mine:Mine on ETTh1, the ours loop failed: ValueError: no such thing" in line
