@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench.cli import DONE, INCOMPLETE, UNUSABLE, Parser, add_filters, add_results, filters_of, guarded
+from bench.cli import DONE, INCOMPLETE, UNUSABLE, Parser, add_filters, add_results, filters_of, guarded, positive
 
 
 def main(words: list[str] | None = None) -> int:
@@ -34,9 +34,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
     perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    perf.add_argument("--batch", type=int, help="windows per step, for every model (default: each model's own)")
-    perf.add_argument("--loops", nargs="+", choices=["ours", "plain"], default=["ours", "plain"])
-    perf.add_argument("--rounds", type=int, default=7, help="turns of each loop (default: 7)")
+    perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
+    perf.add_argument("--rounds", type=positive, default=7, help="turns of each loop (default: 7)")
+    perf.add_argument(
+        "--no-plain", action="store_true", help="leave the plain loop out: wide data need much memory there"
+    )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")
     return parser
@@ -115,9 +117,12 @@ def _perf(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.perf import perf, perf_specs, perf_text
+    from bench.spec import BenchError
 
     specs = perf_specs(arguments.suite, filters_of(arguments), arguments.batch)
-    measured = perf(specs, arguments.device, tuple(arguments.loops), arguments.rounds, Console(stderr=True))
+    if arguments.json and not arguments.json.absolute().parent.is_dir():  # said before minutes are spent
+        raise BenchError(f"--json {arguments.json}: its folder does not exist; make it first")
+    measured = perf(specs, arguments.device, not arguments.no_plain, arguments.rounds, Console(stderr=True))
     print(perf_text(measured))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")

@@ -24,6 +24,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(UNUSABLE, f"{self.prog}: {message}; see --help\n")
 
 
+def positive(text: str) -> int:
+    """For argparse: a whole number above zero."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
 def add_filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("filters", "narrow the suite, or add any model or data set to it")
     group.add_argument("--models", nargs="+", metavar="NAME", help="names in any case, or module:Class of your own")

@@ -16,7 +16,7 @@ from rich.console import Console
 from tabulate import tabulate
 
 from bench.machine import pick_device, provenance
-from bench.spec import ROOT, Cost, Evaluation, RunResult, RunSpec, Where
+from bench.spec import ROOT, BenchError, Cost, Evaluation, RunResult, RunSpec, Where
 from bench.suite import Filters, load_suite, plan
 from bench.timing import Job, Loop, Loops, Reading
 
@@ -47,7 +47,7 @@ class Row:
     tflops: float
     """Reached in a training step, matrix products alone counted."""
     ceiling_tflops: float
-    """The fastest matrix product measured in the same precision, next to the steps."""
+    """What matrix products sustain in the same precision, measured next to the steps."""
     ceiling_share: float
     backbone_share: float | None
     """The same for the language model's blocks alone, forward and backward."""
@@ -59,9 +59,10 @@ class Row:
     plain_peak_mb: float | None
 
 
-def measure(spec: RunSpec, device: str, loops: tuple[Loop, ...], rounds: int, seconds: float) -> Row:
+def measure(spec: RunSpec, device: str, with_plain: bool, rounds: int, seconds: float) -> Row:
     """Both loops of one model in turns. Raises BenchError if a process fails."""
     job = Job(spec, device, seconds)
+    loops: tuple[Loop, ...] = ("ours", "plain") if with_plain else ("ours",)
     readings: dict[Loop, list[Reading]] = {loop: [] for loop in loops}
     with Loops(job, loops) as processes:
         for _ in range(rounds):
@@ -119,16 +120,19 @@ def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]
         specs.setdefault(
             (spec.model, spec.task.model_dump_json()), spec.model_copy(update={"options": options, "train": train})
         )
-    return [spec for spec in specs.values() if spec.model not in FLOORS]
+    measurable = [spec for spec in specs.values() if spec.model not in FLOORS]
+    if not measurable:
+        raise BenchError(f"perf: {', '.join(FLOORS)} train nothing; name another model")
+    return measurable
 
 
-def perf(specs: list[RunSpec], device: str, loops: tuple[Loop, ...], rounds: int, console: Console) -> dict[str, Any]:
+def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int, console: Console) -> dict[str, Any]:
     """Measure everything; the whole outcome as plain data."""
     where = provenance(pick_device(device), {}, None)
     rows = []
     for spec in specs:
         with console.status(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}"):
-            rows.append(measure(spec, device, loops, rounds, SECONDS))
+            rows.append(measure(spec, device, with_plain, rounds, SECONDS))
     with console.status("report and --help"):
         commands = {
             f"report over {REPORTED:,} results, s": report_seconds(),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, Literal
 
 import torch
@@ -50,17 +51,23 @@ class Loops:
     """One process per loop, each waiting for its turn."""
 
     def __init__(self, job: Job, loops: tuple[Loop, ...]) -> None:
+        self.job, self.loops = job, loops
+        self.pipes: dict[Loop, Connection] = {}
+        self.running: list[SpawnProcess] = []
+
+    def __enter__(self) -> Loops:
         context = multiprocessing.get_context("spawn")
-        self.job, self.pipes, self.running = job, {}, []
-        for loop in loops:
+        for loop in self.loops:
             self.pipes[loop], theirs = context.Pipe()
-            process = context.Process(target=_work, args=(job, loop, theirs))
+            process = context.Process(target=_work, args=(self.job, loop, theirs))
             process.start()
             theirs.close()
             self.running.append(process)
-            self.ask(loop, "ready")  # built and warm, so that none disturbs another's turn
-
-    def __enter__(self) -> Loops:
+            try:
+                self.ask(loop, "ready")  # built and warm before the next starts: none disturbs another's turn
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,9 +81,7 @@ class Loops:
             self.pipes[loop].send(what)
             answer = self.pipes[loop].recv()
         except (EOFError, OSError):
-            raise BenchError(
-                f"{name}: its process was killed, for memory most likely; leave the plain loop out"
-            ) from None
+            raise BenchError(f"{name}: its process was killed, for memory most likely; try --no-plain") from None
         if isinstance(answer, str):
             raise BenchError(f"{name} failed: {answer}")
         reading: Reading = answer

@@ -68,6 +68,26 @@ def test_a_model_that_fails_is_named(capsys: pytest.CaptureFixture, tmp_path: Pa
         "        raise ValueError('no such thing')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert main([*NARROW, "--models", "mine:Mine", "--loops", "ours"]) == 2
+    assert main([*NARROW, "--models", "mine:Mine", "--no-plain"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
     assert "mine:Mine on ETTh1, the ours loop failed: ValueError: no such thing" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--batch", "0"], "--batch"),
+        (["--rounds", "-1"], "--rounds"),
+        (["--models", "repeat_last"], "train nothing"),
+        (["--json", "no/such/folder/perf.json"], "no/such/folder/perf.json"),
+        (["--device", "cuda:99"], "cuda:99"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(words: list[str], said: str, capsys) -> None:
+    try:
+        code = main([*NARROW, *words])
+    except SystemExit as stopped:
+        code = stopped.code
+    assert code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
