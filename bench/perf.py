@@ -218,7 +218,12 @@ def report_seconds() -> float:
 
 
 def _seconds(module: str, *words: str) -> float:
-    """Wall time of a command of ours, the start of Python included."""
+    """Wall time of a command of ours, the start of Python included. One that fails is not timed."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, check=False)
-    return time.perf_counter() - started
+    ended = subprocess.run(
+        [sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    seconds = time.perf_counter() - started
+    if ended.returncode not in (0, 1):  # 1: cells are missing
+        raise BenchError(f"perf: python -m {module} failed: {ended.stderr.strip()[-200:]}")
+    return seconds

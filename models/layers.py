@@ -56,12 +56,12 @@ def in_pieces(function: Callable[..., tuple[Any, ...]], *inputs: Tensor | None) 
     whose batch norm needs the whole of a wide batch at once.
     """
     first = cast(Tensor, inputs[0])
-    if len(first) <= SERIES_PER_PIECE[first.device.type]:
+    size = SERIES_PER_PIECE[first.device.type]
+    if len(first) <= size:
         return function(*inputs)
     pieces = []
-    for start in range(0, len(first), SERIES_PER_PIECE[first.device.type]):
-        end = start + SERIES_PER_PIECE[first.device.type]
-        piece = (None if each is None else each[start:end] for each in inputs)
+    for start in range(0, len(first), size):
+        piece = (None if each is None else each[start : start + size] for each in inputs)
         pieces.append(checkpoint(function, *piece, use_reentrant=False))
     return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*pieces, strict=True))
 

@@ -63,9 +63,6 @@ def build(model: str, kind: type[nn.Module] | None = None) -> nn.Module:
     for module in built.modules():
         if isinstance(module, nn.Dropout):  # GPT-2 brings its own
             module.p = 0.0
-    for module in built.modules():
-        if hasattr(module, "attn_dropout") and hasattr(module, "config"):
-            module.config.attn_pdrop = 0.0
     return built
 
 
