@@ -1,12 +1,29 @@
-"""`python -m bench VERB`: list, plan, fetch, run, show. Each verb imports what it needs when it is called."""
+"""`python -m bench VERB`: list, plan, fetch, run, show, perf, add-dataset. Each imports what it needs when called."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.cli import DONE, INCOMPLETE, UNUSABLE, Parser, add_filters, add_results, filters_of, guarded, positive
+from bench.cli import (
+    DONE,
+    INCOMPLETE,
+    UNUSABLE,
+    Parser,
+    add_filters,
+    add_results,
+    duration,
+    filters_of,
+    guarded,
+    positive,
+    shard,
+)
+
+if TYPE_CHECKING:
+    from bench.jobs import Engine
 
 
 def main(words: list[str] | None = None) -> int:
@@ -28,10 +45,20 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=None)
     verb("plan", _plan, "the runs of a suite: done, failed, missing")
-    verb("fetch", _fetch, "bring data and backbones here, verified")
+    fetch = verb("fetch", _fetch, "bring data and backbones here, verified")
+    fetch.add_argument("--into", type=Path, metavar="DIR", help="make a bundle of them, for machines without network")
     run = verb("run", _run, "train and test what is missing")
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     run.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
+    run.add_argument(
+        "--jobs", type=positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
+    )
+    run.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
+    run.add_argument("--address", help="of the Ray cluster (default: the running one, else one on this machine)")
+    run.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
+    run.add_argument("--time-budget", type=duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h")
+    run.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
+    run.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
     perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
@@ -40,6 +67,19 @@ def _parser() -> argparse.ArgumentParser:
         "--no-plain", action="store_true", help="leave the plain loop out: wide data need much memory there"
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
+    own = verbs.add_parser(
+        "add-dataset", help="write a card for your own data", description="Check and add a CSV file."
+    )
+    own.set_defaults(verb=_add_dataset)
+    own.add_argument("file", type=Path, metavar="FILE.csv")
+    own.add_argument("--name", help="what to call it (default: as the file)")
+    own.add_argument("--stamp", metavar="COLUMN", help="the column of time stamps")
+    own.add_argument("--step", help="time between rows, as 15min, 1h, 1D")
+    own.add_argument("--season", type=positive, metavar="ROWS", help="rows in the main period")
+    own.add_argument("--split", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="shares, or rows")
+    own.add_argument("--horizons", nargs="+", type=positive, metavar="H")
+    own.add_argument("--about", help="one sentence; models that read a prompt read it")
+    own.add_argument("--debug", action="store_true", help="show tracebacks")
     verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")
     return parser
 
@@ -62,14 +102,13 @@ def _list(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from bench.overview import plan_rows
+    from bench.overview import plan_rows, plan_summary
     from bench.store import Store
     from bench.suite import entries, load_suite
 
     planned = entries(load_suite(arguments.suite), filters_of(arguments))
-    rows, counts = plan_rows(planned, Store(arguments.results))
-    print(tabulate(rows, headers="keys", disable_numparse=True))
-    print(f"\n{counts.total()} runs: {counts['done']} done, {counts['failed']} failed, {counts['missing']} missing")
+    rows, left = plan_rows(planned, Store(arguments.results))
+    print(tabulate(rows, headers="keys", disable_numparse=True), "", plan_summary(left), sep="\n")
     return DONE
 
 
@@ -82,6 +121,11 @@ def _fetch(arguments: argparse.Namespace) -> int:
     from models.pretrained import BackboneError, find
 
     specs = plan(load_suite(arguments.suite), filters_of(arguments))
+    if arguments.into:
+        from bench.bundle import make_bundle
+
+        print("\n".join(make_bundle(specs, arguments.into)))
+        return DONE
     datasets = dict.fromkeys(name for spec in specs for name in (spec.task.dataset, *spec.task.test_on))
     backbones = dict.fromkeys(str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options)
     code = DONE
@@ -97,18 +141,30 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.machine import pick_device
-    from bench.pool import run_all
+    from bench.pool import Orders, run_grid
     from bench.store import Store
     from bench.suite import entries, load_suite
 
     planned = entries(load_suite(arguments.suite), filters_of(arguments))
-    device = pick_device(arguments.device)
-    tally = run_all(planned, Store(arguments.results), device, arguments.rerun, Console())
-    print(
-        f"{tally.done} runs done on {device}, {tally.failed} failed, {tally.kept} kept; results in {arguments.results}"
-    )
-    return INCOMPLETE if tally.failed else DONE
+    if arguments.offline:
+        from bench.bundle import use_bundle
+
+        use_bundle(arguments.offline, [entry.spec for entry in planned])
+    orders = Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget)
+    tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), Console())
+    left = f", {tally.left} left for want of time" if tally.left else ""
+    print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
+    return INCOMPLETE if tally.failed or tally.left else DONE
+
+
+def _engine(arguments: argparse.Namespace) -> Engine:
+    if arguments.engine == "ray":
+        from bench.cluster import Cluster
+
+        return Cluster(arguments.address, arguments.device, arguments.jobs)
+    from bench.workers import Workers
+
+    return Workers(arguments.device, arguments.jobs)
 
 
 def _perf(arguments: argparse.Namespace) -> int:
@@ -126,6 +182,17 @@ def _perf(arguments: argparse.Namespace) -> int:
     print(perf_text(measured))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
+    return DONE
+
+
+def _add_dataset(arguments: argparse.Namespace) -> int:
+    import dataclasses
+
+    from bench.own_data import Given, add_dataset
+
+    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Given)}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    print(add_dataset(arguments.file, Given(**{**given, **lists})))
     return DONE
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 DONE, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,6 +32,37 @@ def positive(text: str) -> int:
     if number < 1:
         raise ValueError
     return number
+
+
+def shard(text: str) -> tuple[int, int]:
+    """For argparse: `2/8`, the second of eight parts."""
+    part, parts = (int(word) for word in text.split("/"))
+    if not 1 <= part <= parts:
+        raise ValueError
+    return part, parts
+
+
+def duration(text: str) -> float:
+    """For argparse: seconds in `90s`, `9m`, `2h`, `1d`, `1h30m` or a plain number of them."""
+    number = r"(\d+(?:\.\d+)?)"
+    if re.fullmatch(number, text):
+        text += "s"
+    match = re.fullmatch("".join(f"(?:{number}{unit})?" for unit in UNITS), text)
+    seconds = sum(float(n or 0) * unit for n, unit in zip(match.groups(), UNITS.values(), strict=True)) if match else 0
+    if not seconds:
+        raise ValueError(f"{text!r} is no length of time; write 90s, 9m, 2h, 1d or 1h30m")
+    return seconds
+
+
+def duration_text(seconds: float) -> str:
+    """With two figures or so: `45 s`, `9 min`, `3.2 h`, `2.1 d`."""
+    if seconds < 1:
+        return "< 1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:

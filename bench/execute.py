@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import registry
+from bench.checkpoint import CheckpointError, OutOfTime
 from bench.data import Windows, calendar, split_windows, standardized
-from bench.machine import peak_mb, provenance, reset_peak
+from bench.machine import build_digest, peak_mb, provenance, reset_peak
 from bench.metrics import autocast, evaluate, predict
 from bench.probes import probe
+from bench.randomness import seed_everything
 from bench.series import DataError, Series, load_series
 from bench.spec import Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
 from bench.suite import cards
-from bench.train import Fit, Progress, fit
+from bench.train import Fit, Watch, fit
 from models.options import Shape
 from models.pretrained import BackboneError, find
 
 
-def run_one(spec: RunSpec, device: torch.device, report: Callable[[Progress], None]) -> RunResult:
+def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunResult:  # noqa: B008  (frozen)
     """Train and test what `spec` says; a model's failure comes back as a record with its error.
 
-    Data and backbone errors are raised: they concern more than this run.
+    Data, backbone and checkpoint errors are raised: they concern more than this run. So is OutOfTime.
     """
     series = {name: load_series(_card(spec, name)) for name in (spec.task.dataset, *spec.task.test_on)}
     backbone = spec.options.get("backbone")
@@ -38,8 +37,8 @@ def run_one(spec: RunSpec, device: torch.device, report: Callable[[Progress], No
         find(backbone).sha256 if isinstance(backbone, str) else None,
     )
     try:
-        return _run(spec, device, series, where, report)
-    except (BackboneError, DataError):
+        return _run(spec, device, series, where, watch)
+    except (BackboneError, DataError, CheckpointError, OutOfTime):
         raise
     except Exception as error:  # whatever a model raises ends its own run, not the grid
         text = " ".join(str(error).split()) or "no message"
@@ -51,7 +50,7 @@ def _run(
     device: torch.device,
     series: dict[str, Series],
     where: Where,
-    report: Callable[[Progress], None],
+    watch: Watch,
 ) -> RunResult:
     started = time.perf_counter()
     peak_known = reset_peak(device)
@@ -61,7 +60,7 @@ def _run(
     seed_everything(spec.seed)
     model = build(spec, own).to(device)
     measured = probe(model, parts["train"], parts["val"], spec.train.precision, "untrained") if task.probe else ()
-    trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, report)
+    trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, watch)
     if task.probe:
         measured += probe(model, parts["train"], parts["val"], spec.train.precision, "trained")
     flops = _flops(model, parts["val"], spec.train.precision)
@@ -81,7 +80,7 @@ def _run(
         curve=trained.curve,
         cost=Cost(
             train_s=sum(epoch.seconds for epoch in trained.curve),
-            total_s=finished - started,
+            total_s=finished - started + trained.before,
             steps=trained.steps,
             samples_per_s=_speed(trained),
             infer_ms=1000 * (finished - tested) / sum(each.windows for each in evaluations),
@@ -91,8 +90,13 @@ def _run(
             flops=flops,
             micro_batch=trained.micro_batch,
         ),
-        where=where,
+        where=where.model_copy(update={"resumed": trained.devices}),
     )
+
+
+def identity(spec: RunSpec, device: torch.device) -> str:
+    """What must be the same for a run to go on from its checkpoint bit for bit."""
+    return f"{spec.key} {build_digest()} {device.type}"
 
 
 def _windows(spec: RunSpec, series: Series, device: torch.device, train_fraction: float = 1.0) -> dict[str, Windows]:
@@ -108,13 +112,6 @@ def build(spec: RunSpec, series: Series) -> nn.Module:
     model_class = registry.load(spec.model)
     model: nn.Module = model_class(shape, registry.make_options(spec.model, model_class, spec.options))
     return model
-
-
-def seed_everything(seed: int) -> None:
-    """Every source of randomness that a model may draw from; the order of batches has a generator of its own."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
 
 
 def _card(spec: RunSpec, name: str) -> DatasetCard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import datetime
+import hashlib
 import importlib.metadata
 import platform
 import resource
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from bench.host import cpu_name
 from bench.spec import ROOT, BenchError, Where
 
 
@@ -78,11 +80,24 @@ def provenance(device: torch.device, data_sha256: dict[str, str], backbone_sha25
         dirty=dirty,
         versions={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
-        device=torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        device=device_name(device),
         threads=torch.get_num_threads(),
         data_sha256=data_sha256,
         backbone_sha256=backbone_sha256,
     )
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+
+
+@lru_cache
+def build_digest() -> str:
+    """SHA-256 over the project's Python files and the versions of torch and transformers: equal builds, equal bits."""
+    total = hashlib.sha256(" ".join(importlib.metadata.version(name) for name in ("torch", "transformers")).encode())
+    for path in sorted(path for folder in ("bench", "models") for path in (ROOT / folder).glob("*.py")):
+        total.update(path.name.encode() + path.read_bytes())
+    return total.hexdigest()
 
 
 @lru_cache
@@ -93,20 +108,9 @@ def _git() -> tuple[str | None, bool | None]:
             ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
         ).stdout.strip()
         changes = subprocess.run(
-            ["git", "status", "--porcelain", "--", "bench", "models", "datasets"],
+            ["git", "status", "--porcelain", "--", "bench", "models"],  # cards are part of a run's key
             cwd=ROOT, capture_output=True, text=True, check=True, timeout=10,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit, bool(changes)
-
-
-@lru_cache
-def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import suite as suites
+from bench.cli import duration_text
+from bench.estimate import Estimates, records_of
+from bench.host import this_device
 from bench.series import file_of
 from bench.spec import BenchError, RunResult
 from bench.store import Store
@@ -64,14 +68,54 @@ def suite_rows() -> list[Row]:
     return rows
 
 
-def plan_rows(entries: list[Entry], store: Store) -> tuple[list[Row], Counter[str]]:
-    """One row per data set, horizon, model and variant with the state of its seeds; and how many runs are in each."""
-    status = {entry.spec.key: store.status(entry.spec) for entry in entries}
-    states: dict[tuple[str, str], list[str]] = {}
+@dataclass(frozen=True)
+class Left:
+    """How many runs are in each state, and what those not done will take."""
+
+    counts: Counter[str]
+    seconds: float
+    peak_mb: float
+    bases: Counter[str]
+    """How many of the estimates stand on what."""
+
+
+def plan_rows(entries: list[Entry], store: Store) -> tuple[list[Row], Left]:
+    """One row per data set, horizon, model and variant: the state of its seeds, and what one run of it takes."""
+    results = {entry.spec.key: store.get(entry.spec) for entry in entries}
+    states = {key: result.status if result else "missing" for key, result in results.items()}
+    known = records_of(store.root, dict.fromkeys(entry.spec.model for entry in entries))
+    estimates = Estimates(this_device(), [*known, *filter(None, results.values())])
+    seeds: dict[tuple[str, str], list[str]] = {}
+    runs = {}
     for entry in entries:
-        states.setdefault((entry.what, entry.who), []).append(f"{entry.spec.seed} {status[entry.spec.key]}")
-    rows = [{"task": what, "model": who, "seeds": ", ".join(seeds)} for (what, who), seeds in states.items()]
-    return rows, Counter(status.values())
+        seeds.setdefault((entry.what, entry.who), []).append(f"{entry.spec.seed} {states[entry.spec.key]}")
+        runs[entry.what, entry.who] = entry.spec
+    rows = []
+    for cell, spec in runs.items():
+        each = estimates.of(spec)
+        size = {"a run takes": duration_text(each.seconds), "MiB": f"{each.peak_mb:.0f}", "by": each.basis}
+        rows.append({"task": cell[0], "model": cell[1], "seeds": ", ".join(seeds[cell])} | size)
+    todo = [entry.spec for entry in {entry.spec.key: entry for entry in entries}.values()]
+    left = [estimates.of(spec) for spec in todo if states[spec.key] != "done"]
+    total, peak = sum(each.seconds for each in left), max((each.peak_mb for each in left), default=0.0)
+    return rows, Left(Counter(states.values()), total, peak, Counter(each.basis for each in left))
+
+
+def plan_summary(left: Left) -> str:
+    counts = left.counts
+    lines = [f"{counts.total()} runs: {counts['done']} done, {counts['failed']} failed, {counts['missing']} missing"]
+    if left.bases:
+        bases = {
+            "measured": "measured here with other seeds",
+            "scaled": "scaled from runs here",
+            "operations": "rough, from operations alone",
+        }
+        stand = ", ".join(f"{left.bases[basis]} {words}" for basis, words in bases.items() if left.bases[basis])
+        lines.append(
+            f"left: about {duration_text(left.seconds)} one after the other on {this_device()}, up to "
+            f"{left.peak_mb:.0f} MiB at once ({stand})"
+        )
+    return "\n".join(lines)
 
 
 def run_text(entry: Entry, result: RunResult | None, path: Path) -> str:

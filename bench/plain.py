@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from bench.data import Windows
+from bench.schedule import StepPlan
 from bench.spec import TrainConfig
 from bench.step import LOSSES
-from bench.train import StepPlan
 from models.backbone import tokenize, word_embeddings
 from models.options import Shape, TimeLLMOptions
 from models.time_llm import TimeLLMLite, prompt_of
@@ -62,7 +62,7 @@ def train_plainly(
     device = train.series.device
     loader = DataLoader(WindowDataset(train), config.batch, sampler=order, num_workers=workers)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
-    plan = StepPlan.of(config, len(train))
+    plan = StepPlan(config, len(train))
     criterion = LOSSES[config.loss]
     own_loss = getattr(model, "training_loss", None)
     model.train()

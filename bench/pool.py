@@ -1,28 +1,28 @@
-"""Runs specs one after another in this process, recording each as it ends, with live progress."""
+"""The driver of a grid: claims runs, hands them to an engine, and records each as it ends. No torch.
+
+Only the driver writes records. Whoever dies, of itself or killed, loses at most what was not in a checkpoint, and never
+a claim: the system gives that back.
+"""
 
 from __future__ import annotations
 
+import datetime
+import math
 import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal
 
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 
-from bench import registry
-from bench.data import split_windows
-from bench.execute import run_one
-from bench.machine import keep_freed_memory
-from bench.series import load_series
-from bench.spec import RunResult, RunSpec
+from bench.cli import duration_text
+from bench.display import Display, display
+from bench.estimate import Estimates, records_of
+from bench.jobs import Engine, Event, Job, Lost, Progress, Saved
+from bench.spec import RunResult
 from bench.store import Store
-from bench.suite import Entry, cards
-from bench.train import Progress
-from models.backbone import prepare
-from models.pretrained import find, locate
+from bench.suite import Entry
 
 Rerun = Literal["missing", "failed", "all"]
 RERUN: dict[Rerun, tuple[str, ...]] = {
@@ -30,128 +30,191 @@ RERUN: dict[Rerun, tuple[str, ...]] = {
     "failed": ("failed",),
     "all": ("missing", "failed", "done"),
 }
+GRACE = 20.0
+"""Seconds that a run may take beyond the budget to save itself, or to end if it is being tested."""
+CHECK_AGAIN = 0.5
+"""Seconds between two looks at runs that other processes have claimed."""
 
 
 @dataclass(frozen=True)
+class Orders:
+    """What of a grid is run, and how long it may take."""
+
+    rerun: Rerun = "missing"
+    shard: tuple[int, int] = (1, 1)
+    """Which part of how many, from 1."""
+    run_timeout: float = math.inf
+    """Seconds that a single run may take."""
+    budget: float = math.inf
+    """Seconds that the whole command may take."""
+
+
+@dataclass
 class Tally:
     """How a grid went."""
 
-    done: int
-    failed: int
-    kept: int
-    """Found done already."""
+    done: int = 0
+    failed: int = 0
+    kept: int = 0
+    """Found done already, or done meanwhile by another process."""
+    left: int = 0
+    """Not begun, or broken off, for want of time."""
 
 
-def run_all(entries: list[Entry], store: Store, device: torch.device, rerun: Rerun, console: Console) -> Tally:
-    """Run, each once, what `rerun` selects, in order; each record is on disk before the next run starts.
+def run_grid(
+    entries: Iterable[Entry], store: Store, orders: Orders, make_engine: Callable[[], Engine], console: Console
+) -> Tally:
+    """Run, each once, what the orders select, one seed of everything before the second seed of anything.
 
     Everything that concerns more than one run (data, backbones, models, the results directory) is checked before the
-    first. Raises BenchError or BackboneError then.
+    first. Several processes may do this on one directory at the same time: each run is done by one of them, and none
+    returns before the last is done. Raises BenchError or BackboneError.
     """
-    planned: dict[str, Entry] = {}
-    for entry in entries:
-        planned.setdefault(entry.spec.key, entry)
-    todo = [entry for entry in planned.values() if store.status(entry.spec) in RERUN[rerun]]
-    if not todo:
-        return Tally(0, 0, len(planned))
-    store.check_writable()
-    keep_freed_memory()
-    check_ready([entry.spec for entry in todo], console)
-    failed = 0
-    with _display(console, len(todo)) as display:
-        for entry in todo:
-            display.start(entry)
-            started = time.perf_counter()
-            result = run_one(entry.spec, device, display.update)
-            store.put(result)
-            failed += result.status == "failed"
-            display.finish(entry, result, time.perf_counter() - started)
-    return Tally(len(todo) - failed, failed, len(planned) - len(todo))
+    mine = in_shard({entry.spec.key: entry for entry in entries}, orders.shard)
+    stamps = {key: store.stamp(entry.spec) for key, entry in mine.items()}  # before the records are read
+    todo = {key: entry for key, entry in mine.items() if store.status(entry.spec) in RERUN[orders.rerun]}
+    tally = Tally(kept=len(mine) - len(todo))
+    finished = store.leftovers() & (mine.keys() - todo.keys())
+    if not todo and not finished:
+        return tally
+    with closing(store):
+        store.open()
+        for key in finished:  # a process died between writing this record and tidying up
+            if store.claim(mine[key].spec):
+                store.clear(mine[key].spec)
+                store.release(mine[key].spec)
+        if not todo:
+            return tally
+        with closing(make_engine()) as engine:
+            with console.status("looking at data, models and language models"):
+                engine.check([entry.spec for entry in todo.values()])
+            at_once = f", {engine.slots} at once" if engine.slots > 1 else ""
+            console.print(f"{len(todo)} runs on {engine.where.device}{at_once}", markup=False, highlight=False)
+            grid = _Grid(store, engine, orders, tally)
+            with display(console, len(todo)) as shown:
+                grid.run(todo, stamps, shown)
+    return tally
 
 
-def check_ready(specs: list[RunSpec], console: Console) -> None:
-    """Verify every data file and that it holds windows, import every model, verify (and convert) every backbone."""
-    for spec in specs:
-        task = spec.task
-        for card in (cards()[name] for name in (task.dataset, *task.test_on)):
-            load_series(card)
-            split_windows(card, torch.empty(card.rows, 1), task.context, task.horizon, task.train_fraction)
-    backbones = sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options})
-    for backbone in backbones:
-        locate(find(backbone))
-    for model in dict.fromkeys(spec.model for spec in specs):
-        registry.load(model)
-    for backbone in backbones:
-        with console.status(f"reading {backbone} (converted once, half a minute)"):
-            prepare(backbone)
+def in_shard(planned: dict[str, Entry], shard: tuple[int, int]) -> dict[str, Entry]:
+    """Every N-th run by key: parts without overlap, of equal size, each a mixture of models and data sets."""
+    number, parts = shard
+    chosen = set(sorted(planned)[number - 1 :: parts])
+    rank = {seed: place for place, seed in enumerate(dict.fromkeys(entry.spec.seed for entry in planned.values()))}
+    kept = {key: entry for key, entry in planned.items() if key in chosen}
+    return dict(sorted(kept.items(), key=lambda item: rank[item[1].spec.seed]))
 
 
-def _display(console: Console, runs: int) -> _Display:
-    return _Bars(console, runs) if console.is_terminal else _Display(console, runs)
+class _Grid:
+    """The runs of one command: those that wait, and those in flight with the time they began."""
 
+    def __init__(self, store: Store, engine: Engine, orders: Orders, tally: Tally) -> None:
+        self.store, self.engine, self.orders, self.tally = store, engine, orders, tally
+        self.deadline = time.time() + orders.budget
+        self.running: dict[str, tuple[Entry, float]] = {}
 
-class _Display:
-    """One line per finished run: all there is where nobody watches."""
+    def run(self, todo: dict[str, Entry], stamps: dict[str, tuple[int, int] | None], shown: Display) -> None:
+        self.waiting, self.stamps, self.shown = dict(todo), stamps, shown
+        if self.deadline < math.inf:
+            models = dict.fromkeys(entry.spec.model for entry in todo.values())
+            self.estimates = Estimates(self.engine.where.device, records_of(self.store.root, models))
+        told = False
+        while self.waiting or self.running:
+            self._fill()
+            if self.running:
+                for event in self.engine.events(timeout=1.0):
+                    self._take(event)
+                self._end_overdue()
+            elif any(self._may_start(entry) for entry in self.waiting.values()):
+                if not told:
+                    self.shown.say(f"waiting for {len(self.waiting)} runs that other processes are doing")
+                told = True
+                time.sleep(CHECK_AGAIN)
+            else:
+                break
+        self.tally.left += len(self.waiting)
 
-    def __init__(self, console: Console, runs: int) -> None:
-        self.console, self.runs, self.finished = console, runs, 0
+    def _fill(self) -> None:
+        """Start what can be started."""
+        while len(self.running) < self.engine.slots and (entry := self._next()):
+            key = entry.spec.key
+            checkpoint = self.store.work(entry.spec) / "checkpoint.safetensors"
+            self.running[key] = entry, time.monotonic()
+            self.shown.start(entry)
+            self.engine.start(Job(entry.spec, checkpoint, self.deadline))
 
-    def __enter__(self) -> _Display:
-        return self
+    def _next(self) -> Entry | None:
+        """The first that waits, may start, and is not claimed by another process; it is claimed by this one then."""
+        for key, entry in list(self.waiting.items()):
+            if not self._may_start(entry) or not self.store.claim(entry.spec):
+                continue
+            del self.waiting[key]
+            if self.store.stamp(entry.spec) == self.stamps[key]:
+                return entry
+            self._done_elsewhere(entry)
+        return None
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
+    def _may_start(self, entry: Entry) -> bool:
+        """Whether the run fits into the time left. One that no budget like this would hold is done in slices."""
+        if self.deadline == math.inf:
+            return True
+        left = self.deadline - time.time()
+        seconds = self.estimates.of(entry.spec).seconds
+        return left > 0 and (seconds <= left or seconds > self.orders.budget or self.store.work(entry.spec).exists())
 
-    def start(self, entry: Entry) -> None:
-        pass
+    def _done_elsewhere(self, entry: Entry) -> None:
+        status = self.store.status(entry.spec)
+        self.store.release(entry.spec)
+        self.tally.failed += status == "failed"
+        self.tally.kept += status == "done"
+        self.shown.leave(entry, f"{status}, by another process", counts=True)
 
-    def update(self, progress: Progress) -> None:
-        pass
+    def _take(self, event: Event) -> None:
+        entry, _ = self.running[event.key]
+        match event.what:
+            case Progress() as progress:
+                if not progress.step:  # only now: a new process takes seconds to be there
+                    self.running[event.key] = entry, time.monotonic()
+                self.shown.update(entry, progress)
+            case RunResult() as result:
+                self._record(entry, result)
+                self.store.clear(entry.spec)
+                self._forget(entry)
+            case Saved():
+                self._leave(entry, "out of time: saved, and goes on with the next command")
+            case Lost(why):
+                self._fail(entry, why)
 
-    def finish(self, entry: Entry, result: RunResult, seconds: float) -> None:
-        self.finished += 1
-        if result.status == "failed":
-            outcome = f"failed: {result.error}"
-        else:
-            outcome = "  ".join(f"mse {each.mse:.4f}  mae {each.mae:.4f}" for each in result.evaluations)
-        count = f"[{self.finished:>{len(str(self.runs))}}/{self.runs}]"
-        self.console.print(
-            f"{count} {entry.label:<34} {outcome}  {seconds:.1f} s", markup=False, highlight=False, soft_wrap=True
-        )
+    def _record(self, entry: Entry, result: RunResult) -> None:
+        self.store.put(result)
+        self.tally.done += result.status == "done"
+        self.tally.failed += result.status == "failed"
+        if self.deadline < math.inf:
+            self.estimates.learn(result)
+        self.shown.finish(entry, result, time.monotonic() - self.running[entry.spec.key][1])
 
+    def _fail(self, entry: Entry, why: str) -> None:
+        """Record a run that could not say itself why it ended. Its checkpoint stays: it may have been the machine."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        where = self.engine.where.model_copy(update={"date": now})
+        self._record(entry, RunResult(spec=entry.spec, status="failed", where=where, error=why))
+        self._forget(entry)
 
-class _Bars(_Display):
-    """The same lines above two live bars: the grid, and the run in flight with epoch, losses and time left."""
+    def _leave(self, entry: Entry, why: str) -> None:
+        self.tally.left += 1
+        self.shown.leave(entry, why)
+        self._forget(entry)
 
-    def __init__(self, console: Console, runs: int) -> None:
-        super().__init__(console, runs)
-        self.bars = Bars(
-            TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
-        )  # fmt: skip
-        self.grid = self.bars.add_task("all runs", total=runs, note="")
-        self.run: TaskID | None = None
+    def _forget(self, entry: Entry) -> None:
+        del self.running[entry.spec.key]
+        self.store.release(entry.spec)
 
-    def __enter__(self) -> _Bars:
-        self.bars.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.bars.stop()
-
-    def start(self, entry: Entry) -> None:
-        self.run = self.bars.add_task(entry.label, total=None, note="")
-
-    def update(self, progress: Progress) -> None:
-        note = ""
-        if progress.epoch:
-            epoch = progress.epoch
-            note = f"epoch {epoch.epoch}: train {epoch.train_loss:.4f}, val {epoch.val_loss:.4f}"
-        if self.run is not None:
-            self.bars.update(self.run, completed=progress.step, total=progress.steps, note=note)
-
-    def finish(self, entry: Entry, result: RunResult, seconds: float) -> None:
-        super().finish(entry, result, seconds)
-        if self.run is not None:
-            self.bars.remove_task(self.run)
-        self.bars.advance(self.grid)
+    def _end_overdue(self) -> None:
+        """Stop runs that take too long, each or all of them."""
+        for key, (entry, started) in list(self.running.items()):
+            if time.monotonic() - started > self.orders.run_timeout:
+                self.engine.stop(key)
+                self._fail(entry, f"took longer than --run-timeout {duration_text(self.orders.run_timeout)}")
+            elif time.time() > self.deadline + GRACE:
+                self.engine.stop(key)
+                self._leave(entry, "out of time: goes on from its last checkpoint, if it has one")

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench.spec import ROOT, BenchError, DatasetCard
+from models.pretrained import bundle_dir
 
 
 class DataError(BenchError):
@@ -39,6 +40,8 @@ def file_of(card: DatasetCard) -> Path:
     """Where the card's file should be; it need not exist."""
     if card.source.package is None:
         return data_dir() / card.source.path
+    if bundle_dir():  # whether or not the package is installed here
+        return data_dir() / card.source.package / card.source.path
     found = importlib.util.find_spec(card.source.package)
     folders = list(found.submodule_search_locations or []) if found else []
     if not folders:

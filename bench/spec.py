@@ -288,6 +288,8 @@ class Where(Frozen):
     threads: int
     data_sha256: dict[str, str]
     backbone_sha256: str | None
+    resumed: tuple[str, ...] = ()
+    """Devices of the earlier parts of a run that was interrupted and went on from its checkpoint."""
 
 
 class Layer(Frozen):

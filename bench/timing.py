@@ -26,10 +26,11 @@ from bench.data import Windows
 from bench.machine import keep_freed_memory, peak_mb, pick_device, reset_peak
 from bench.metrics import SERIES_PER_BATCH, autocast, evaluate
 from bench.plain import PlainTimeLLM, train_plainly
+from bench.schedule import StepPlan
 from bench.spec import BenchError, RunSpec
 from bench.step import WARM_UP, Stepper
 from bench.suite import cards
-from bench.train import StepPlan, store_frozen, train_epoch
+from bench.train import store_frozen, train_epoch
 from models.backbone import Blocks
 from models.fast import plain
 from models.options import Shape
@@ -134,7 +135,7 @@ class _Ours(_Measured):
         keep_freed_memory()
         self.model = registry.load(job.spec.model)(self.shape, self.options).to(device)
         store_frozen(self.model, self.config.precision)
-        self.plan = StepPlan.of(self.config, len(self.windows))
+        self.plan = StepPlan(self.config, len(self.windows))
         self.take_step = Stepper(self.model, self.windows, self.config)
         self.blocks = next((part for part in self.model.modules() if isinstance(part, Blocks)), None)
         self.blocks_reads: tuple[Any, ...] = ()
@@ -170,7 +171,9 @@ class _Ours(_Measured):
         _wait(self.device)
         started = time.perf_counter()
         batches = self.positions(steps).to(self.device).split(self.config.batch)
-        train_epoch(take_step or self.take_step, self.plan, 0, batches, lambda done: None)
+        loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        train_epoch(take_step or self.take_step, self.plan, 0, batches, loss, lambda done: None)
+        loss.item()  # waits for the device
         return (time.perf_counter() - started) / steps
 
     def _gather_only(self, index: Tensor, lr: float) -> Tensor:

@@ -22,10 +22,11 @@ from models.fast import FEW_TOKENS, GELU, Dropout, RMSNorm, is_plain, softmax
 from models.fast import dropout as drop
 from models.layers import Attention
 from models.options import Reader
-from models.pretrained import Backbone, BackboneError, find, verified
+from models.pretrained import Backbone, BackboneError, bundle_dir, find, not_in_bundle, verified
 
 Tokens = Float[Tensor, "s n d"]
 NORMS_AND_POSITIONS = re.compile(r"(^|\.)(ln_1|ln_2|ln_f|wpe|norm|input_layernorm|post_attention_layernorm)\.")
+WORDS = {"gpt2": "wte.weight", "llama": "embed_tokens.weight"}
 ATTENTION_INPUTS = {"gpt2": ["c_attn"], "llama": ["q_proj", "k_proj", "v_proj"]}
 
 
@@ -147,7 +148,9 @@ def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
     from safetensors import safe_open
 
     with safe_open(_weights(backbone), framework="pt") as file:
-        return file.get_tensor("wte.weight" if backbone.family == "gpt2" else "embed_tokens.weight").float()
+        if bundle_dir() and WORDS[backbone.family] not in file.keys():  # noqa: SIM118  (a file, no mapping)
+            raise not_in_bundle(backbone, "word embeddings")
+        return file.get_tensor(WORDS[backbone.family]).float()
 
 
 def tokenize(name: str, text: str) -> list[int]:
@@ -157,13 +160,20 @@ def tokenize(name: str, text: str) -> list[int]:
         return list(text.encode())
     from tokenizers import ByteLevelBPETokenizer, Tokenizer
 
-    if backbone.family == "gpt2":
-        paths = verified(backbone)
-        tokenizer: Any = ByteLevelBPETokenizer(str(paths["vocab.json"]), str(paths["merges.txt"]))
-    else:
-        tokenizer = Tokenizer.from_file(str(_converted(backbone) / "tokenizer.json"))
+    paths = [str(path) for path in tokenizer_files(name)]
+    tokenizer: Any = ByteLevelBPETokenizer(*paths) if len(paths) > 1 else Tokenizer.from_file(*paths)
     ids: list[int] = tokenizer.encode(text).ids
     return ids
+
+
+def tokenizer_files(name: str) -> list[Path]:
+    """What the tokenizer of a pretrained backbone is read from: vocabulary and merges, or one file."""
+    backbone = find(name)
+    held = _files(backbone)
+    names = ("vocab.json", "merges.txt") if backbone.family == "gpt2" else ("tokenizer.json",)
+    if bundle_dir() and not held.keys() >= set(names):
+        raise not_in_bundle(backbone, "tokenizer")
+    return [held[each] for each in names]
 
 
 def prepare(name: str) -> None:
@@ -227,6 +237,8 @@ def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:
         held = set(file.keys())
         for name, parameter in model.named_parameters():
             if name not in held:
+                if bundle_dir():
+                    raise not_in_bundle(backbone, f"tensor {name}")
                 raise BackboneError(f"backbone {backbone.name}: {weights} holds no tensor {name}")
             tensor = file.get_tensor(name)
             if tensor.shape != parameter.shape:
@@ -238,9 +250,15 @@ def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:
 
 
 def _weights(backbone: Backbone) -> Path:
-    if backbone.family == "gpt2":
-        return verified(backbone)["model.safetensors"]
-    return _converted(backbone) / "model.safetensors"
+    return _files(backbone)["model.safetensors"]
+
+
+def _files(backbone: Backbone) -> dict[str, Path]:
+    """File name -> path, of weights and tokenizer as they are read: verified, and converted where that is needed."""
+    if backbone.family == "gpt2" or bundle_dir():
+        return verified(backbone)
+    folder = _converted(backbone)
+    return {name: folder / name for name in ("model.safetensors", "tokenizer.json")}
 
 
 def _converted(backbone: Backbone) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import importlib.util
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -121,11 +122,32 @@ def find(name: str) -> Backbone:
     return BACKBONES[name]
 
 
+def bundle_dir() -> Path | None:
+    """The bundle (bench/bundle.py) that takes the place of packages and caches in this process, if there is one."""
+    folder = os.environ.get("BENCH_BUNDLE")
+    return Path(folder) if folder else None
+
+
+def not_in_bundle(backbone: Backbone, what: str) -> BackboneError:
+    """What to raise where the bundle in use was made for other runs."""
+    return BackboneError(
+        f"backbone {backbone.name}: no {what} in bundle {bundle_dir()}; make it again for these runs with "
+        "'python -m bench fetch --into'"
+    )
+
+
 def locate(backbone: Backbone) -> dict[str, Path]:
     """File name -> path on this machine, of every file the backbone is read from; looks, downloads nothing.
 
-    Raises BackboneError naming the first file that is absent and the command that brings it.
+    In a bundle that is model.safetensors, cut to what its runs read, and what its tokenizer is read from, if they read
+    prompts. Raises BackboneError naming the first file that is absent and the command that brings it.
     """
+    bundle = bundle_dir()
+    if bundle and backbone.pretrained:
+        held = {path.name: path for path in (bundle / "backbones" / backbone.name).glob("*")}
+        if "model.safetensors" not in held:
+            raise not_in_bundle(backbone, "model.safetensors")
+        return held
     paths = {}
     for name in backbone.files:
         path = _in_package(backbone.package, name) if backbone.package else _in_hub_cache(backbone, name)
@@ -143,6 +165,8 @@ def locate(backbone: Backbone) -> dict[str, Path]:
 def verified(backbone: Backbone) -> dict[str, Path]:
     """As `locate`, once each file's hash is known to be right. Raises BackboneError."""
     paths = locate(backbone)
+    if bundle_dir():  # hashed when it was opened, and not the files that `backbone` names
+        return paths
     for name, path in paths.items():
         got = sha256_of(path, path.stat().st_mtime_ns)
         if got != backbone.files[name]:

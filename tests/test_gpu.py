@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bench.data import calendar, split_windows, standardized
-from bench.execute import build, run_one, seed_everything
+from bench.execute import build, run_one
+from bench.randomness import seed_everything
 from bench.series import load_series
 from bench.spec import DatasetCard
 from bench.step import Stepper
@@ -28,7 +29,7 @@ def test_a_run_on_a_gpu_agrees_with_the_same_run_on_a_cpu(
     model: str, precision: str, make_card: Callable[..., DatasetCard]
 ) -> None:
     spec = make_spec(make_card(waves(400, 3)), model, precision=precision)
-    on_cpu, on_gpu = (run_one(spec, torch.device(name), lambda _: None) for name in ("cpu", "cuda"))
+    on_cpu, on_gpu = (run_one(spec, torch.device(name)) for name in ("cpu", "cuda"))
     assert on_gpu.status == "done", on_gpu.error
     # Dropout draws other numbers there; everything else is the same mathematics.
     assert on_gpu.evaluations[0].mse == pytest.approx(on_cpu.evaluations[0].mse, rel=0.1)

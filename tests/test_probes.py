@@ -219,9 +219,7 @@ def probed(monkeypatch: pytest.MonkeyPatch, make_card: MakeCard, cpu: torch.devi
         values[-52:] *= test
         spec: RunSpec = make_spec(make_card(values), model, epochs=1, precision=precision)
         task = spec.task.model_copy(update={"probe": ask})
-        return run_one(
-            spec.model_copy(update={"task": task, "options": spec.options | options}), cpu, lambda progress: None
-        )
+        return run_one(spec.model_copy(update={"task": task, "options": spec.options | options}), cpu)
 
     return run
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from bench import registry
 from bench.data import Windows
-from bench.execute import seed_everything
 from bench.machine import out_of_memory
 from bench.metrics import evaluate
 from bench.plain import PlainTimeLLM, WindowDataset, train_plainly
+from bench.randomness import seed_everything
 from bench.spec import ROOT, TrainConfig
 from bench.step import SERIES_PER_MICRO_BATCH, Stepper
 from bench.train import fit
@@ -85,7 +85,7 @@ class TestEqualMathematics:
         """Mean training loss and later error of our loop, and of the plain one in float32."""
         train, later = part(0, 64), part(500, 32)
         fast = build(model)
-        fitted = fit(fast, train, part(300, 16), config(precision=precision, **more), 7, lambda _: None)
+        fitted = fit(fast, train, part(300, 16), config(precision=precision, **more), 7)
         ours = fitted.curve[0].train_loss, evaluate(fast, later, precision).mse
         order = torch.randperm(64, generator=torch.Generator().manual_seed(7)).tolist()
         with plain():
@@ -220,6 +220,6 @@ class TestOutOfMemory:
 
 
 def test_the_record_says_how_many_windows_passed_at_once() -> None:
-    fitted = fit(Net(), part(0, 100), part(200, 50), config(), 1, lambda _: None)
+    fitted = fit(Net(), part(0, 100), part(200, 50), config(), 1)
     assert fitted.micro_batch == 16
     assert math.isfinite(fitted.curve[0].train_loss)

@@ -18,8 +18,9 @@ from scipy.stats import rankdata
 from bench import report
 from bench.render import SUFFIX, render
 from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Where
-from bench.suite import Entry, Filters, entries, load_suite, suite_names
+from bench.suite import Entry, Filters, cards, entries, load_suite, suite_names
 from bench.tables import TABLES, Planned, Table
+from models.pretrained import BACKBONES
 
 GOLDEN = Path(__file__).parent / "golden"
 WHERE = Where(
@@ -71,6 +72,9 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
         trainable=10_000 * len(spec.model),
         flops=1_000_000_000 * task.horizon,
     )
+    data = {name: cards()[name].sha256[0] for name in (task.dataset, *task.test_on)}
+    weights = BACKBONES[str(spec.options["backbone"])].sha256 if "backbone" in spec.options else None
+    where = WHERE.model_copy(update={"data_sha256": data, "backbone_sha256": weights})
     return RunResult(
         spec=spec,
         status="done",
@@ -78,7 +82,7 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
         layers=tuple(layers),
         curve=curve,
         cost=cost,
-        where=WHERE,
+        where=where,
     )
 
 

@@ -13,10 +13,11 @@ from torch import nn
 from bench.data import Windows, split_windows, standardized
 from bench.execute import run_one
 from bench.metrics import SERIES_PER_BATCH, evaluate
+from bench.schedule import StepPlan
 from bench.series import load_series
 from bench.spec import BenchError, DatasetCard, TrainConfig
 from bench.step import LOSSES
-from bench.train import StepPlan, TrainingDiverged, fit
+from bench.train import TrainingDiverged, fit
 from tests.conftest import SHAPE, SMALL, make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]
@@ -37,10 +38,6 @@ class Net(nn.Module):
 def windows(rows: int = 200, part: str = "train") -> Windows:
     values = torch.tensor(waves(rows, 3), dtype=torch.float32)
     return Windows(values, 0, rows - 39, 32, 8) if part == "train" else Windows(values, 20, rows - 59, 32, 8)
-
-
-def quiet(_: object) -> None:
-    pass
 
 
 @pytest.mark.parametrize("per_batch", [3, 7, 512])
@@ -67,7 +64,7 @@ def test_errors_equal_a_naive_loop_over_every_window_step_and_channel(
 
 def _plan(schedule: str, windows: int = 100, **more: object) -> StepPlan:
     config = TrainConfig.model_validate({"epochs": 6, "batch": 10, "lr": 0.1, "schedule": schedule, **more})
-    return StepPlan.of(config, windows)
+    return StepPlan(config, windows)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +118,7 @@ def test_training_equals_a_plain_loop_with_the_same_order(loss: str) -> None:
     torch.manual_seed(0)
     ours, plain = Net(), Net()
     plain.load_state_dict(ours.state_dict())
-    fitted = fit(ours, train, val, config, 5, quiet)
+    fitted = fit(ours, train, val, config, 5)
 
     order = torch.Generator().manual_seed(5)
     optimizer = torch.optim.Adam(plain.parameters(), lr=1e-2)
@@ -146,7 +143,7 @@ def test_the_weights_of_the_best_validation_epoch_are_kept_and_patience_ends_tra
     config = TrainConfig(epochs=30, batch=16, lr=0.05, patience=2)
     torch.manual_seed(3)
     model = Net()
-    fitted = fit(model, train, val, config, 1, quiet)
+    fitted = fit(model, train, val, config, 1)
     scores = [epoch.val_loss for epoch in fitted.curve]
     assert fitted.best_epoch == 1 + int(np.argmin(scores)) < len(scores) < 30
     assert len(scores) == fitted.best_epoch + 2
@@ -158,14 +155,14 @@ def test_validation_follows_the_loss() -> None:
         torch.manual_seed(0)
         model = Net()
         config = TrainConfig.model_validate({"epochs": 1, "batch": 16, "lr": 1e-3, "loss": loss})
-        fitted = fit(model, windows(), windows(part="val"), config, 1, quiet)
+        fitted = fit(model, windows(), windows(part="val"), config, 1)
         assert fitted.curve[0].val_loss == getattr(evaluate(model, windows(part="val"), "float32"), metric)
 
 
 def test_batch_clip_max_steps_and_epochs_do_what_they_say() -> None:
     def steps(**train: object) -> int:
         config = TrainConfig.model_validate({"epochs": 2, "batch": 16, "lr": 1e-3, **train})
-        return fit(Net(), windows(), windows(part="val"), config, 1, quiet).steps
+        return fit(Net(), windows(), windows(part="val"), config, 1).steps
 
     assert steps() == 2 * math.ceil(161 / 16)
     assert steps(batch=161) == 2
@@ -179,7 +176,7 @@ def test_batch_clip_max_steps_and_epochs_do_what_they_say() -> None:
         with pytest.MonkeyPatch.context() as patch:  # Adam hides the length of a gradient
             patch.setattr(torch.optim, "Adam", lambda parameters, lr, **_: optimizer(parameters, lr=lr))
             config = TrainConfig(epochs=1, batch=161, lr=1.0, clip=clip)
-            fit(model, windows(), windows(part="val"), config, 1, quiet)
+            fit(model, windows(), windows(part="val"), config, 1)
         return float((model.linear.weight.detach() - before).norm())
 
     assert moved(1e-3) <= 1.001e-3 < moved(None)
@@ -201,7 +198,7 @@ def test_bf16_changes_the_arithmetic_a_little_and_stores_what_is_frozen_in_it() 
     wrapped = Wrapped()
     exact = evaluate(wrapped, windows(), "float32").mse
     config = TrainConfig(epochs=1, batch=16, lr=1e-9, precision="bf16")
-    fit(wrapped, windows(), windows(part="val"), config, 1, quiet)
+    fit(wrapped, windows(), windows(part="val"), config, 1)
     assert model[0].weight.dtype == torch.bfloat16
     assert model[0].bias.dtype == model[1].weight.dtype == torch.float32
     rounded = evaluate(wrapped, windows(), "bf16").mse
@@ -215,7 +212,7 @@ def test_a_loss_that_is_no_number_stops_training() -> None:
             return super().forward(x) * float("nan")
 
     with pytest.raises(TrainingDiverged, match="training loss is nan in epoch 1"):
-        fit(Broken(), windows(), windows(part="val"), TrainConfig(epochs=2, batch=16, lr=1e-3), 1, quiet)
+        fit(Broken(), windows(), windows(part="val"), TrainConfig(epochs=2, batch=16, lr=1e-3), 1)
 
 
 def test_a_forecast_of_another_shape_is_refused_instead_of_broadcast() -> None:
@@ -224,7 +221,7 @@ def test_a_forecast_of_another_shape_is_refused_instead_of_broadcast() -> None:
             return super().forward(x)[:, :1]
 
     with pytest.raises(BenchError, match=r"its forecast has shape \(16, 1, 3\)"):
-        fit(Short(), windows(), windows(part="val"), TrainConfig(epochs=1, batch=16, lr=1e-3), 1, quiet)
+        fit(Short(), windows(), windows(part="val"), TrainConfig(epochs=1, batch=16, lr=1e-3), 1)
 
 
 @pytest.mark.parametrize("model", ["dlinear", "patchtst", "logo_llm"])
@@ -242,7 +239,7 @@ def test_changing_the_test_rows_never_changes_trained_weights(
         from bench import registry
 
         network = registry.load(model)(SHAPE, SMALL[model])
-        fit(network, parts["train"], parts["val"], TrainConfig(epochs=1, batch=32, lr=1e-3), 7, quiet)
+        fit(network, parts["train"], parts["val"], TrainConfig(epochs=1, batch=32, lr=1e-3), 7)
         trained.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
     assert all(torch.equal(tensor, trained[1][name]) for name, tensor in trained[0].items())
 
@@ -250,9 +247,9 @@ def test_changing_the_test_rows_never_changes_trained_weights(
 def test_a_run_gives_the_same_numbers_whatever_ran_before_it(make_card: MakeCard, cpu: torch.device) -> None:
     card = make_card(waves(260, SHAPE.channels))
     specs = [make_spec(card, model, seed) for model in ("patchtst", "itransformer") for seed in (1, 2)]
-    first = [run_one(spec, cpu, quiet) for spec in specs]
+    first = [run_one(spec, cpu) for spec in specs]
     torch.randn(17)
-    again = [run_one(spec, cpu, quiet) for spec in reversed(specs)][::-1]
+    again = [run_one(spec, cpu) for spec in reversed(specs)][::-1]
     assert all(result.status == "done" for result in first)
     assert [result.evaluations for result in first] == [result.evaluations for result in again]
     assert len({result.evaluations[0].mse for result in first}) == 4
@@ -260,7 +257,7 @@ def test_a_run_gives_the_same_numbers_whatever_ran_before_it(make_card: MakeCard
 
 def test_a_record_holds_what_was_trained_and_with_what(make_card: MakeCard, cpu: torch.device) -> None:
     card = make_card(waves(260, SHAPE.channels))
-    result = run_one(make_spec(card, "dlinear"), cpu, quiet)
+    result = run_one(make_spec(card, "dlinear"), cpu)
     assert result.evaluations[0].windows == 52 - 8 + 1
     assert result.where.data_sha256 == {card.name: card.sha256[0]}
     assert result.where.versions["torch"] == torch.__version__
@@ -276,9 +273,9 @@ def test_zero_shot_tests_one_training_on_every_target(make_card: MakeCard, cpu: 
     task = spec.task.model_copy(
         update={"test_on": (target.name,), "cards": {source.name: source.digest, target.name: target.digest}}
     )
-    result = run_one(spec.model_copy(update={"task": task}), cpu, quiet)
+    result = run_one(spec.model_copy(update={"task": task}), cpu)
     assert [(each.dataset, each.windows) for each in result.evaluations] == [("Waves", 45), ("Other", 53)]
-    assert result.evaluations[0] == run_one(spec, cpu, quiet).evaluations[0]
+    assert result.evaluations[0] == run_one(spec, cpu).evaluations[0]
 
 
 def test_the_floors_equal_what_their_names_say(make_card: MakeCard, cpu: torch.device) -> None:
@@ -289,13 +286,13 @@ def test_the_floors_equal_what_their_names_say(make_card: MakeCard, cpu: torch.d
         ("seasonal_naive", lambda t, s: scaled[t - 8 + s]),
     ):
         errors = [scaled[t + s] - source(t, s) for t in range(208, 253) for s in range(8)]
-        result = run_one(make_spec(card, model), cpu, quiet)
+        result = run_one(make_spec(card, model), cpu)
         assert result.evaluations[0].mse == pytest.approx(float(np.square(errors).mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("model", ["logo_llm", "itransformer", "patchtst", "dlinear"])
 def test_data_as_wide_as_traffic_trains_and_is_scored_whole(model: str, make_card: MakeCard, cpu: torch.device) -> None:
     card = make_card(waves(100, 862), split=(82, 9, 9))
-    result = run_one(make_spec(card, model, batch=1, max_steps=1), cpu, quiet)
+    result = run_one(make_spec(card, model, batch=1, max_steps=1), cpu)
     assert result.status == "done", result.error
     assert result.evaluations[0].windows == 9 - 8 + 1

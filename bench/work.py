@@ -1,0 +1,72 @@
+"""What trains a run, wherever it is: look at what is needed, train, answer with a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+import torch
+
+from bench import registry
+from bench.checkpoint import Checkpoint, OutOfTime
+from bench.data import split_windows
+from bench.execute import identity, run_one
+from bench.jobs import Job, Progress, Saved
+from bench.machine import keep_freed_memory, pick_device, provenance
+from bench.series import load_series
+from bench.spec import RunResult, RunSpec, Where
+from bench.suite import cards
+from bench.train import Watch
+from models.backbone import prepare
+from models.pretrained import find, locate
+
+REPORT_EVERY = 0.2
+"""Seconds between two reports of a run's progress."""
+
+
+def greet(name: str) -> tuple[list[str], Where]:
+    """The devices that a word on the command line stands for, and what numbers are made with on the first of them."""
+    device = pick_device(name)
+    devices = [str(device)]
+    if device.type == "cuda" and device.index is None:
+        devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return devices, provenance(device, {}, None)
+
+
+def check(specs: Iterable[RunSpec]) -> None:
+    """Verify every data file and that it holds windows, import every model, verify (and convert) every backbone.
+
+    Raises BenchError or BackboneError.
+    """
+    specs = list(specs)
+    for task in {spec.task.model_dump_json(): spec.task for spec in specs}.values():
+        for card in (cards()[name] for name in (task.dataset, *task.test_on)):
+            load_series(card)
+            split_windows(card, torch.empty(card.rows, 1), task.context, task.horizon, task.train_fraction)
+    backbones = sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options})
+    for backbone in backbones:
+        locate(find(backbone))
+    for model in dict.fromkeys(spec.model for spec in specs):
+        registry.load(model)
+    for backbone in backbones:
+        prepare(backbone)
+
+
+def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult | Saved:
+    """Do a job on the device of this name. Raises BenchError or BackboneError for what concerns all runs."""
+    keep_freed_memory()
+    device = pick_device(name)
+    told = 0.0
+
+    def tell(progress: Progress) -> None:
+        nonlocal told
+        if time.monotonic() - told >= REPORT_EVERY:
+            report(progress)
+            told = time.monotonic()
+
+    report(Progress(0, 0, None))
+    checkpoint = Checkpoint(job.checkpoint, identity(job.spec, device), job.deadline) if job.checkpoint else None
+    try:
+        return run_one(job.spec, device, Watch(tell, checkpoint))
+    except OutOfTime:
+        return Saved()

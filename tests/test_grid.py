@@ -1,0 +1,226 @@
+"""Whole grids through the command line: killed, crowded, with models that crash or hang, and short of time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from bench.spec import ROOT
+
+SUITE = """\
+title = "Grid"
+about = "Trained for a moment."
+models = ["tired:Tired"]
+datasets = ["EPF"]
+horizons = [24]
+seeds = [1, 2, 3, 4]
+backbone = "smollm2-135m"
+
+[override.all]
+train = { epochs = 3, batch = 256, max_steps = 60, lr = 1e-3 }
+"""
+TIRED = """\
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import bench.checkpoint
+
+bench.checkpoint.EVERY = 0.2  # seconds; half a minute is too long for a test
+
+
+class Tired(nn.Module):
+    '''Draws random numbers in training, says when it is built and when it trains, and takes its time.'''
+
+    def __init__(self, shape, options):
+        super().__init__()
+        self.map, self.drop = nn.Linear(shape.context, shape.horizon), nn.Dropout(0.2)
+        with Path("built").open("a") as file:
+            file.write(f"{torch.initial_seed()}\\n")
+
+    def forward(self, x):
+        if self.training:
+            Path(f"trains-{os.getppid()}").touch()
+            time.sleep(float(os.environ.get("TIRED", 0)))
+        return self.map(self.drop(x).mT).mT
+
+
+class Crashes(Tired):
+    def forward(self, x):
+        os._exit(3)
+
+
+class IsKilled(Tired):
+    def forward(self, x):
+        os.kill(os.getpid(), 9)
+
+
+class Hangs(Tired):
+    def forward(self, x):
+        time.sleep(1000)
+
+
+class NeedsTooMuch(Tired):
+    def forward(self, x):
+        return torch.empty(2**50)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "tired.py").write_text(TIRED)
+    (tmp_path / "grid.toml").write_text(SUITE)
+    return tmp_path
+
+
+def start(folder: Path, *words: str, tired: float = 0.0, results: str = "results") -> subprocess.Popen[str]:
+    """`bench run` in a session of its own, so that it can be killed with its workers."""
+    command = [sys.executable, "-m", "bench", "run", "--suite", "grid.toml", "--device", "cpu", "--results", results]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TIRED": str(tired), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *words], cwd=folder, env=environment, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def end(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str, str]:
+    said, complained = process.communicate(timeout=timeout)
+    return process.returncode, said, complained
+
+
+def content(results: Path) -> dict[str, dict]:
+    """Every record without what differs from machine to machine and from minute to minute."""
+    found = {}
+    for path in sorted(results.glob("*/h*/*/*.json")):
+        record = json.loads(path.read_text())
+        record["cost"] = {name: record["cost"][name] for name in ("steps", "params", "trainable", "flops")}
+        record["curve"] = [{**epoch, "seconds": 0} for epoch in record["curve"]]
+        record["where"] = {name: record["where"][name] for name in ("data_sha256", "versions")}
+        found[path.relative_to(results).as_posix()] = record
+    return found
+
+
+def rubbish(results: Path) -> list[str]:
+    """Files that are no records, but for the file of claims."""
+    files = (path.relative_to(results).as_posix() for path in results.rglob("*") if path.is_file())
+    return [name for name in files if not name.endswith(".json") and name != ".work/claims"] + [
+        path.name for path in (results / ".work").glob("*") if path.is_dir()
+    ]
+
+
+def killed_again_and_again(folder: Path, chance: random.Random, times: int) -> list[float]:
+    """Drivers killed at random moments, half of them with their workers; the others' must follow by themselves."""
+    lived = []
+    for number in range(times):
+        began = time.monotonic()
+        process = start(folder, tired=0.02)
+        trains = folder / f"trains-{process.pid}"
+        early = chance.random() < 0.3  # at any moment, else at one in which it trains, tests or records
+        until = began + (chance.uniform(0, 3) if early else 60)
+        while time.monotonic() < until and not trains.exists() and process.poll() is None:
+            time.sleep(0.01)
+        if not early:
+            time.sleep(chance.uniform(0, 0.8))
+        if number % 2:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        end(process)
+        lived.append(time.monotonic() - began)
+    return lived
+
+
+def test_a_grid_whose_processes_are_killed_twenty_times_ends_as_if_nothing_had_happened(folder: Path) -> None:
+    """Two drivers at a time work on it, each killed ten times; what is left is done by a last one."""
+    with ThreadPoolExecutor(2) as both:
+        lived = list(both.map(lambda seed: killed_again_and_again(folder, random.Random(seed), 10), (1, 2)))
+    assert sum(map(len, lived)) == 20
+    built_before = len((folder / "built").read_text().split())
+    code, said, complained = end(start(folder))
+    assert (code, complained) == (0, ""), said
+    assert end(start(folder, results="undisturbed"))[0] == 0
+    assert content(folder / "results") == content(folder / "undisturbed")
+    assert len(content(folder / "results")) == 4
+    assert rubbish(folder / "results") == []
+    assert built_before > 4, "runs were begun again: the kills struck"
+
+
+def test_eight_processes_share_a_grid_and_train_each_run_once(folder: Path) -> None:
+    seeds = [str(seed) for seed in range(64)]
+    processes = [start(folder, "--seeds", *seeds) for _ in range(8)]
+    ends = [end(process, 240) for process in processes]
+    assert [code for code, _, _ in ends] == [0] * 8, [complained for _, _, complained in ends]
+    records = content(folder / "results")
+    assert len(records) == 64
+    assert {record["status"] for record in records.values()} == {"done"}
+    assert Counter((folder / "built").read_text().split()) == Counter(seeds)
+    assert sum(int(said.splitlines()[-1].split(" runs done")[0]) for _, said, _ in ends) == 64
+    assert rubbish(folder / "results") == []
+
+
+def test_models_that_crash_hang_or_ask_for_too_much_are_recorded_and_the_grid_goes_on(folder: Path) -> None:
+    names = ["Crashes", "IsKilled", "Hangs", "NeedsTooMuch", "Tired"]
+    words = ["--models", *(f"tired:{name}" for name in names), "--seeds", "1", "--jobs", "2", "--run-timeout", "20s"]
+    code, said, complained = end(start(folder, *words))
+    assert code == 1, complained
+    assert "1 runs done, 4 failed, 0 kept" in said
+    paths = (folder / "results").rglob("s1-*.json")
+    errors = {path.parent.name: json.loads(path.read_text())["error"] for path in paths}
+    assert errors == {
+        "tired.Crashes": "its process ended by itself (exit code 3)",
+        "tired.IsKilled": "its process was killed (SIGKILL: out of memory, most likely)",
+        "tired.Hangs": "took longer than --run-timeout 20 s",
+        "tired.NeedsTooMuch": errors["tired.NeedsTooMuch"],
+        "tired.Tired": None,
+    }
+    assert "allocate" in errors["tired.NeedsTooMuch"]
+
+
+def test_a_run_stopped_by_the_budget_is_finished_by_the_next_command_with_the_same_numbers(folder: Path) -> None:
+    """Sixty steps of 0.2 s need twelve seconds; three are given, counted from when the workers are ready."""
+    words = ["--seeds", "1"]
+    code, said, _ = end(start(folder, *words, "--time-budget", "3s", tired=0.2))
+    assert code == 1
+    assert "0 runs done, 0 failed, 0 kept, 1 left for want of time" in said
+    assert content(folder / "results") == {}
+    code, said, _ = end(start(folder, *words))
+    assert code == 0
+    (path,) = (folder / "results").glob("EPF/h24/*/*.json")
+    assert json.loads(path.read_text())["where"]["resumed"], "it was taken up, not begun again"
+    assert end(start(folder, *words, results="undisturbed"))[0] == 0
+    assert content(folder / "results") == content(folder / "undisturbed")
+
+
+def test_workers_end_with_their_driver(folder: Path) -> None:
+    process = start(folder, "--jobs", "2", tired=0.05)
+    while not (folder / f"trains-{process.pid}").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 10
+    while alive := [pid for pid in workers if Path(f"/proc/{pid}").exists() and "Z" not in _state(pid)]:
+        assert time.monotonic() < until, alive
+        time.sleep(0.05)
+    assert len(workers) >= 2
+
+
+def _state(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"

@@ -1,0 +1,581 @@
+"""add-dataset: a user's CSV becomes a card that loads, number by number, or is refused in one line, nothing left."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import re
+import tomllib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench import suite
+from bench.data import split_windows, standardized
+from bench.own_data import Given, add_dataset
+from bench.series import file_of, load_series
+from bench.spec import BenchError, DatasetCard, parse
+
+ROWS = 300
+START = datetime(2020, 1, 30, 22)
+VALUES = np.stack([np.sin(np.arange(ROWS)) * 1e3 / 7, 0.1 + np.arange(ROWS) ** 2 / 3e5], axis=1)
+Place = Callable[..., Path]
+Line = list[str]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Cards and data directories of the test's own; writes a file to be added beside them."""
+    (tmp_path / "cards").mkdir()
+    monkeypatch.setattr(suite, "CARDS", tmp_path / "cards")
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
+    suite.cards.cache_clear()
+
+    def write(content: str | bytes, name: str = "My load.csv", encoding: str = "utf-8") -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode(encoding) if isinstance(content, str) else content)
+        return path
+
+    yield write
+    suite.cards.cache_clear()
+
+
+def hours(rows: int = ROWS, step: timedelta = timedelta(hours=1), form: str = "%Y-%m-%d %H:%M:%S") -> list[str]:
+    return [(START + row * step).strftime(form) for row in range(rows)]
+
+
+def table(stamps: list[str] | None = None, names: Line | None = None, delimiter: str = ",", mark: str = ".") -> str:
+    """The two channels of VALUES below a header, every number with all of its digits."""
+    stamps = hours() if stamps is None else stamps
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
+    writer.writerow(names or ["date", "load", "wind"])
+    for stamp, row in zip(stamps, VALUES.tolist(), strict=False):
+        writer.writerow([stamp, *(repr(value).replace(".", mark) for value in row)])
+    return text.getvalue()
+
+
+def added(file: Path, decided: Given = Given()) -> tuple[str, DatasetCard]:  # noqa: B008  (frozen)
+    """What was printed, and the card as the harness then finds it."""
+    before = set(suite.cards())
+    text = add_dataset(file, decided)
+    (name,) = set(suite.cards()) - before
+    return text, suite.cards()[name]
+
+
+def refusal(file: Path, decided: Given = Given()) -> str:  # noqa: B008  (frozen)
+    """The one line of a refusal, once it is sure that nothing was left behind."""
+    before = left(file.parent)
+    with pytest.raises(BenchError) as caught:
+        add_dataset(file, decided)
+    assert left(file.parent) == before
+    return str(caught.value)
+
+
+def left(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+PLAIN = table()
+READ = {
+    "commas": (PLAIN, "utf-8", ["utf-8, delimiter ','", "'date', ISO", "no time zone given"]),
+    "semicolons and decimal commas": (table(delimiter=";", mark=","), "utf-8", ["';'", "decimals   commas"]),
+    "semicolons and decimal points": (table(delimiter=";"), "utf-8", ["delimiter ';'"]),
+    "tabs": (table(delimiter="\t"), "utf-8", ["delimiter '\\t'"]),
+    "pipes": (table(delimiter="|"), "utf-8", ["delimiter '|'"]),
+    "a mark before UTF-8": (PLAIN, "utf-8-sig", ["utf-8-sig"]),
+    "UTF-16": (table(names=["date", "load", "wind"]), "utf-16", ["utf-16"]),
+    "UTF-16, the other end first": ("\ufeff" + PLAIN, "utf-16-be", ["utf-16"]),
+    "carriage returns": (PLAIN.replace("\n", "\r\n"), "utf-8", []),
+    "old carriage returns": (PLAIN.replace("\n", "\r"), "utf-8", []),
+    "doubled carriage returns": (PLAIN.replace("\n", "\r\r\n"), "utf-8", []),
+    "blanks and empty lines": (PLAIN.replace(",", " , ").replace("\n", "\n\n"), "utf-8", []),
+    "quotes after blanks": (re.sub(r",([^,\n]+)", r', "\1"', PLAIN), "utf-8", []),
+    "everything quoted": (re.sub(r"[^,\n]+", r'"\g<0>"', PLAIN), "utf-8", []),
+    "a delimiter at the end of each line": (PLAIN.replace("\n", ",\n"), "utf-8", ["left out"]),
+    "the letter T": (table(hours(form="%Y-%m-%dT%H:%M")), "utf-8", []),
+    "UTC by Z": (table(hours(form="%Y-%m-%dT%H:%M:%SZ")), "utf-8", ["converted to UTC"]),
+    "fractions of a second": (table(hours(form="%Y-%m-%d %H:%M:%S.%f")), "utf-8", []),
+    "slashes, year first": (table(hours(form="%Y/%m/%d %H:%M")), "utf-8", ["ISO"]),
+    "day first": (table(hours(form="%d.%m.%Y %H:%M:%S")), "utf-8", ["day first"]),
+    "month first": (table(hours(form="%m/%d/%Y %H:%M")), "utf-8", ["month first"]),
+    "epoch seconds": (
+        table([str(int((START - datetime(1970, 1, 1)).total_seconds()) + 3600 * row) for row in range(ROWS)]),
+        "utf-8",
+        ["epoch seconds; in UTC"],
+    ),
+    "epoch milliseconds": (
+        table([f"{int((START - datetime(1970, 1, 1)).total_seconds() + 3600 * row)}000.0" for row in range(ROWS)]),
+        "utf-8",
+        ["epoch milliseconds; in UTC"],
+    ),
+    "stamps without a name": (table(names=["", "load", "wind"]), "utf-8", ["column 'Unnamed: 0'"]),
+    "stamps under any name": (table(names=["Beginn", "load", "wind"]), "utf-8", ["column 'Beginn'"]),
+    "a nameless column that counts": (
+        "".join(f"{row or ''},{line}\n" for row, line in enumerate(PLAIN.splitlines())),
+        "utf-8",
+        ["left out   nameless"],
+    ),
+    "stamps in the last column": (
+        "".join(",".join([*line.split(",")[1:], line.split(",")[0]]) + "\n" for line in PLAIN.splitlines()),
+        "utf-8",
+        ["column 'date'"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_a_file_is_read_to_the_last_digit_however_it_is_written(place: Place, case: str) -> None:
+    content, encoding, words = READ[case]
+    text, card = added(place(content, encoding=encoding))
+    for word in words:
+        assert word in text
+    lines = file_of(card).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "date,load,wind"
+    assert [line.split(",")[0] for line in lines[1:]] == hours()
+    np.testing.assert_array_equal([[float(cell) for cell in line.split(",")[1:]] for line in lines[1:]], VALUES)
+
+
+def test_a_card_holds_what_was_inferred_and_loads_and_gives_windows(place: Place) -> None:
+    text, card = added(place(PLAIN))
+    assert (card.name, card.title, card.step, card.rows, card.channels) == (
+        "My_load", "My_load (your own data)", "1h", ROWS, ("load", "wind"),
+    )  # fmt: skip
+    assert (card.season, card.split, card.context, card.horizons) == (24, (0.7, 0.1, 0.2), 36, (24,))
+    assert card.source.path == "own/My_load.csv"
+    assert "unknown" in card.license
+    assert "My load.csv" in card.notes
+    series = load_series(card)
+    np.testing.assert_allclose(series.values, VALUES, rtol=1e-15)
+    parts = split_windows(card, standardized(series, torch.device("cpu")), card.context, 24)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 210 - 36 - 24 + 1, "val": 7, "test": 37}
+    for promised in (str(suite.CARDS / "My_load.toml"), str(file_of(card)), "train 210, val 30, test 60 rows"):
+        assert promised in text
+
+
+def test_the_last_lines_are_the_commands_to_type_next(place: Place) -> None:
+    stamps = hours(3000)
+    rows = "".join(f"{stamp},{row % 24},{row % 7}\n" for row, stamp in enumerate(stamps))
+    text, card = added(place("date,a,b\n" + rows))
+    assert (card.context, card.horizons) == (96, (96, 192))
+    assert text.splitlines()[-2:] == [
+        "python -m bench run --suite quick --datasets My_load --models dlinear",
+        "python -m bench.report --suite quick --table main --datasets My_load --models dlinear",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("horizons", "words"), [((24,), ["--suite quick", "--horizons 24"]), ((12,), ["--suite quick", "--horizons 24"])]
+)
+def test_commands_leave_out_the_horizons_of_quick_that_do_not_fit(
+    place: Place, horizons: tuple[int, ...], words: list[str]
+) -> None:
+    text, _ = added(place(PLAIN), Given(horizons=horizons))
+    for command in text.splitlines()[-2:]:
+        assert all(word in command for word in words)
+
+
+def test_commands_name_a_suite_of_the_cards_own_horizons_where_quick_has_none_that_fits(place: Place) -> None:
+    text, _ = added(place(PLAIN), Given(horizons=(5,), split=(0.9, 0.05, 0.05)))
+    assert text.splitlines()[-2] == "python -m bench run --suite paper --datasets My_load --models dlinear"
+
+
+@pytest.mark.parametrize("name", ["timestamp", "Date/Time", "Beginn"])
+def test_numbers_that_could_be_counted_seconds_are_no_stamps_where_others_are(place: Place, name: str) -> None:
+    rows = "".join(f"{1_500_000_000 + row},{stamp}\n" for row, stamp in enumerate(hours()))
+    _, card = added(place(f"people,{name}\n{rows}"))
+    assert (card.channels, card.step) == (("people",), "1h")
+
+
+def test_a_column_called_like_stamps_goes_before_one_that_reads_like_them(place: Place) -> None:
+    rows = "".join(f"2019-05-01,{stamp},{row}\n" for row, stamp in enumerate(hours()))
+    assert "line 2, column 'built': '2019-05-01'" in refusal(place(f"built,time,load\n{rows}"))
+
+
+def test_what_is_given_goes_before_what_is_inferred(place: Place) -> None:
+    content = PLAIN.replace("date,load", "date,time").replace("2020-", "2019-")
+    decided = Given("Mine", "date", "60min", 12, (0.6, 0.2, 0.2), (8, 4), 'Two "channels"\n of mine')
+    _, card = added(place(content), decided)
+    assert (card.name, card.step, card.season, card.split) == ("Mine", "1h", 12, (0.6, 0.2, 0.2))
+    assert (card.context, card.horizons, card.about) == (36, (8, 4), 'Two "channels" of mine')
+    assert card.channels == ("time", "wind")
+
+
+def test_stamps_with_offsets_become_utc_even_where_the_offset_changes(place: Place) -> None:
+    """A European spring: 01:00+01:00 is followed by 03:00+02:00."""
+    first = datetime(2020, 3, 28)
+    local = [first + timedelta(hours=row + 1 + (row >= 25)) for row in range(ROWS)]
+    stamps = [f"{stamp:%Y-%m-%dT%H:%M:%S}{'+02:00' if row >= 25 else '+0100'}" for row, stamp in enumerate(local)]
+    text, card = added(place(table(stamps)))
+    lines = file_of(card).read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in lines] == [f"{first + timedelta(hours=row)}" for row in range(ROWS)]
+    assert "converted to UTC" in text
+
+
+def test_windows_1252_is_read_where_a_file_is_no_utf_8(place: Place) -> None:
+    text, card = added(place(table(names=["date", "Größe", "°C"]), encoding="cp1252"))
+    assert card.channels == ("Größe", "°C")
+    assert "cp1252" in text
+
+
+@pytest.mark.parametrize(
+    ("minutes", "step", "season"),
+    [(15, "15min", 96), (10, "10min", 144), (30, "30min", 48), (60, "1h", 24), (1440, "1D", 7), (10080, "7D", 52)],
+)
+def test_step_and_season_follow_from_the_stamps(place: Place, minutes: int, step: str, season: int) -> None:
+    _, card = added(place(table(hours(step=timedelta(minutes=minutes)))))
+    assert (card.step, card.season) == (step, season)
+
+
+@pytest.mark.parametrize(("period", "season"), [(8, 8), (56, 56)])
+def test_a_season_without_a_convention_is_the_period_that_shows(place: Place, period: int, season: int) -> None:
+    """Rows every three hours: a day is 8 of them, a week 56; the trend is far larger than either wave."""
+    wave = np.where(np.arange(900) % period < period / 2, 1.0, -1.0)
+    rows = zip(hours(900, timedelta(hours=3)), wave + np.arange(900), strict=True)
+    text, card = added(place("date,a\n" + "".join(f"{stamp},{value}\n" for stamp, value in rows)))
+    assert card.step == "3h"
+    assert card.season == season
+    assert "correlates" in text
+
+
+def test_a_week_that_is_no_whole_number_of_rows_is_no_season(place: Place) -> None:
+    """Rows every other day that swing every fourth: a week is three and a half of them."""
+    rows = zip(hours(900, timedelta(days=2)), np.arange(900) % 4 // 2, strict=True)
+    _, card = added(place("date,a\n" + "".join(f"{stamp},{value}\n" for stamp, value in rows)))
+    assert card.season == 1
+
+
+def test_noise_has_no_season(place: Place) -> None:
+    noise = np.random.default_rng(0).normal(size=900)
+    rows = zip(hours(900, timedelta(hours=3)), noise, strict=True)
+    _, card = added(place("date,a\n" + "".join(f"{stamp},{value}\n" for stamp, value in rows)))
+    assert card.season == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "context", "horizons"),
+    [(10_000, 96, (96, 192, 336, 720)), (1920, 96, (96, 192)), (1900, 36, (24, 36, 48, 60)), (400, 36, (24, 36))],
+)
+def test_horizons_are_those_that_the_parts_can_hold(
+    place: Place, rows: int, context: int, horizons: tuple[int, ...]
+) -> None:
+    content = "date,a\n" + "".join(f"{stamp},{row}\n" for row, stamp in enumerate(hours(rows)))
+    _, card = added(place(content))
+    assert (card.context, card.horizons) == (context, horizons)
+    for horizon in card.horizons:
+        split_windows(card, torch.zeros(rows, 1), context, horizon)
+
+
+def test_constant_channels_are_told_from_those_that_rest_over_the_train_part(place: Place) -> None:
+    rows = "".join(f"{stamp},{row},0.1,{int(row > 280)}\n" for row, stamp in enumerate(hours()))
+    text, _ = added(place("date,moves,dead,late\n" + rows))
+    assert re.search(r"^warning +constant throughout: 'dead'$", text, re.MULTILINE)
+    assert re.search(r"^caution +constant over the train part.*: 'late'$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("load.csv", "load"), ("2020 – Last.csv", "data_2020_Last"), ("..;rm -rf~.csv", "rm_-rf"), ("a" * 80, "a" * 60)],
+)
+def test_a_name_is_made_from_the_files_own(place: Place, file: str, name: str) -> None:
+    _, card = added(place(PLAIN, file))
+    assert card.name == name
+
+
+def test_the_same_content_again_is_there_already_and_changes_nothing(place: Place) -> None:
+    file = place(PLAIN)
+    _, card = added(file)
+    toml = suite.CARDS / "My_load.toml"
+    toml.write_text(toml.read_text().replace("unknown: yours to say", "MIT"))
+    suite.cards.cache_clear()
+    before = left(file.parent)
+    assert "there already" in add_dataset(file, Given())
+    assert "there already" in add_dataset(place(table(delimiter="\t"), "other.csv"), Given(name="MY_LOAD", season=24))
+    (file.parent / "other.csv").unlink()
+    assert left(file.parent) == before
+    file_of(card).unlink()
+    assert "there already" in add_dataset(file, Given())
+    assert left(file.parent) == before, "a copy that was deleted is put back"
+
+
+def test_a_name_that_is_taken_is_refused(place: Place) -> None:
+    added(place(PLAIN))
+    changed = place(PLAIN.replace("2020-", "2019-"), "MY load.csv")
+    assert "My_load holds other data; choose another --name" in refusal(changed)
+    assert "is there as My_load with season 24; edit" in refusal(place(PLAIN), Given(season=7))
+    assert load_series(suite.cards()["My_load"]).values.shape == (ROWS, 2)
+
+
+def test_another_file_in_the_place_of_the_copy_is_not_overwritten(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "data" / "own").mkdir(parents=True)
+    (tmp_path / "data" / "own" / "My_load.csv").write_text("precious")
+    assert "holds other data; delete that" in refusal(place(PLAIN))
+
+
+def with_row(row: int, line: str) -> str:
+    """PLAIN with another line in the place of this one, counted as editors do."""
+    lines = PLAIN.splitlines(keepends=True)
+    lines[row - 1] = line
+    return "".join(lines)
+
+
+def without_rows(first: int, last: int) -> str:
+    lines = PLAIN.splitlines(keepends=True)
+    return "".join(lines[: first - 1] + lines[last:])
+
+
+MONTHS = [f"{2000 + month // 12}-{month % 12 + 1:02d}-01" for month in range(ROWS)]
+REFUSED: dict[str, tuple[str | bytes, Given, list[str]]] = {
+    "nothing": (b"", Given(), ["has 0 rows"]),
+    "blanks": (" \n\n", Given(), ["has 0 rows"]),
+    "only names": ("date,load\n", Given(), ["has 1 rows"]),
+    "one row": (PLAIN[:70].rsplit("\n", 1)[0], Given(), ["a single row"]),
+    "a packed file": (gzip.compress(PLAIN.encode()), Given(), ["no text file", "export it as CSV"]),
+    "UTF-16 cut in a character": (b"\xff\xfe1", Given(), ["no text file"]),
+    "no names": (PLAIN.split("\n", 1)[1], Given(), ["no names in its first row"]),
+    "no names and stamps that count": ("1577836800,1\n1577840400,2\n", Given(), ["no names in its first row"]),
+    "one column": ("date\n" + "\n".join(hours()), Given(), ["no column but its stamps"]),
+    "no stamps": ("a,b\n" + "1,2\n" * 300, Given(), ["no column of stamps", "2020-12-31 23:00:00"]),
+    "no such stamp column": (PLAIN, Given(stamp="dat"), ["no column 'dat' for --stamp; nearest: date"]),
+    "another column for stamps": (PLAIN, Given(stamp="load"), ["line 2, column 'load'", "no time stamp"]),
+    "an unreadable stamp": (with_row(9, "noon,1,2\n"), Given(), ["line 9, column 'date': 'noon'", "--stamp"]),
+    "a first stamp in words": (with_row(2, "noon,1,2\n"), Given(), ["line 2, column 'date': 'noon'", "--stamp"]),
+    "a day that does not exist": (with_row(9, "2020-02-30,1,2\n"), Given(), ["line 9", "'2020-02-30'"]),
+    "no stamp": (with_row(9, ",1,2\n"), Given(), ["line 9, column 'date': ''"]),
+    "stamps in two orders": (with_row(9, "31.01.2020 05:00,1,2\n"), Given(), ["line 9", "not written like"]),
+    "day or month first": (
+        table(hours(step=timedelta(seconds=1), form="01.02.2020 %H:%M:%S")),
+        Given(),
+        ["line 2, column 'date': '01.02.2020 22:00:00'", "day or month first"],
+    ),
+    "some stamps with a time zone": (
+        with_row(9, "2020-01-31 05:00:00+00:00,1,2\n"),
+        Given(),
+        ["line 9", "+00:00", "time zone", "all in UTC"],
+    ),
+    "a stamp twice": (with_row(9, PLAIN.splitlines()[7] + "\n"), Given(), ["line 9", "twice", "04:00:00", "UTC"]),
+    "out of order": (
+        with_row(9, PLAIN.splitlines()[5] + "\n"),
+        Given(),
+        ["line 9", "out of order", "sort the rows", "clocks"],
+    ),
+    "a gap": (
+        without_rows(9, 10),
+        Given(),
+        ["line 9, column 'date': 2020-01-31 07:00:00 is 0 days 03:00:00", "(1 such places)", "fill in", "clocks"],
+    ),
+    "another step": (PLAIN, Given(step="2h"), ["line 3", "0 days 01:00:00", "not 0 days 02:00:00"]),
+    "a step of a fortnight's name": (PLAIN, Given(step="fortnight"), ["--step 'fortnight'", "15min"]),
+    "months": (table(MONTHS), Given(), ["calendar months", "weekly or daily"]),
+    "months without days": (table([stamp[:-3] for stamp in MONTHS]), Given(), ["calendar months"]),
+    "years": (table([f"{1800 + row}-07-01" for row in range(ROWS)]), Given(), ["calendar months"]),
+    "half seconds": (
+        table(hours(step=timedelta(milliseconds=500), form="%Y-%m-%d %H:%M:%S.%f")),
+        Given(),
+        ["0.5 seconds", "average"],
+    ),
+    "an empty cell": (with_row(9, "2020-01-31 05:00:00,1,\n"), Given(), ["line 9, column 'wind': ''", "missing"]),
+    "text": (with_row(9, "2020-01-31 05:00:00,closed,2\n"), Given(), ["line 9, column 'load': 'closed'"]),
+    "NaN": (with_row(9, "2020-01-31 05:00:00,NaN,2\n"), Given(), ["line 9, column 'load': 'NaN'"]),
+    "infinity": (with_row(9, "2020-01-31 05:00:00,-inf,2\n"), Given(), ["line 9, column 'load': '-inf'"]),
+    "too many digits": (with_row(9, "2020-01-31 05:00:00,1e999,2\n"), Given(), ["line 9, column 'load': '1e999'"]),
+    "too large a number": (with_row(9, "2020-01-31 05:00:00,1e300,2\n"), Given(), ["'load'", "too large"]),
+    "marks between thousands": (
+        with_row(9, '2020-01-31 05:00:00,"1,234.5",2\n'),
+        Given(),
+        ["line 9, column 'load': '1,234.5'", "thousands"],
+    ),
+    "decimal points among commas": (
+        table(delimiter=";", mark=",").replace("2020-01-31 05:00:00;", "2020-01-31 05:00:00;1.5;2,5\n#", 1),
+        Given(),
+        ["line 10", "cells"],
+    ),
+    "points where commas are decimal": (
+        re.sub("(05:00:00;[^,]*),", r"\1.", table(delimiter=";", mark=","), count=1),
+        Given(),
+        ["line 9, column 'load'", "thousands"],
+    ),
+    "an underscore in a number": (
+        with_row(9, "2020-01-31 05:00:00,1_0,2\n"),
+        Given(),
+        ["line 9, column 'load': '1_0'"],
+    ),
+    "a missing cell": (with_row(9, "2020-01-31 05:00:00,1\n"), Given(), ["line 9: 2 cells", "has 3"]),
+    "a cell too many": (with_row(9, "2020-01-31 05:00:00,1,2,3\n"), Given(), ["line 9: 4 cells", "has 3"]),
+    "an open quote": (with_row(9, '"2020-01-31 05:00:00,1,2\n'), Given(), ["line 301: 1 cells"]),
+    "an endless cell": (PLAIN + '"' + "9" * 200_000, Given(), ["field larger", "quote"]),
+    "two columns of one name": (table(names=["date", "load", " load"]), Given(), ["2 columns called 'load'", "rename"]),
+    "a channel without a name": (table(names=["date", "load", ""]), Given(), ["no name for its channel 2"]),
+    "Nixtla's layout": (table(names=["ds", "unique_id", "y"]), Given(), ["'unique_id'", "Nixtla"]),
+    "date besides the stamps": (table(names=["ds", "date", "y"]), Given(stamp="ds"), ["'date'", "rename"]),
+    "nothing moves": ("date,a,b\n" + "".join(f"{stamp},0.1,2\n" for stamp in hours()), Given(), ["ever changes"]),
+    "too few rows": (
+        table(hours(200)),
+        Given(),
+        ["train 140, val 20, test 40", "look-back 36 and horizon 24", "--horizons (at most 20)"],
+    ),
+    "too few rows for any horizon": (table(hours(9)), Given(), ["train 6, val 2, test 1", "--split"]),
+    "a horizon that does not fit": (PLAIN, Given(horizons=(24, 31)), ["horizon 31", "(at most 30)"]),
+    "a horizon of nothing": (PLAIN, Given(horizons=(0,)), ["horizons", "greater than 0"]),
+    "shares that sum to more": (PLAIN, Given(split=(0.7, 0.2, 0.2)), ["three shares that sum to 1"]),
+    "more rows than there are": (PLAIN, Given(split=(200, 100, 100)), ["row counts within 300 rows"]),
+    "no season": (PLAIN, Given(season=0), ["season", "greater than 0"]),
+    "a path for a name": (PLAIN, Given(name="../../etc"), ["'../../etc'", "--name"]),
+    "too long a name": (PLAIN, Given(name="a" * 61), ["at most 60"]),
+    "half a character about it": (PLAIN, Given(about="\ud800"), ["--about", "no valid text"]),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_line_and_nothing_is_left(place: Place, case: str) -> None:
+    content, decided, words = REFUSED[case]
+    file = place(content)
+    message = refusal(file, decided)
+    assert message.startswith(f"{file}: ")
+    assert message.isprintable()
+    assert len(message) - len(str(file)) < 330
+    for word in words:
+        assert word in message
+
+
+def test_a_file_that_is_not_there_is_named(place: Place, tmp_path: Path) -> None:
+    assert re.match(rf"{tmp_path}/none\.csv: No such file", refusal(tmp_path / "none.csv"))
+    assert "Is a directory" in refusal(tmp_path / "cards")
+
+
+def test_a_name_of_nothing_but_signs_asks_for_one(place: Place) -> None:
+    assert "--name" in refusal(place(PLAIN, "数据.csv"))
+
+
+@pytest.mark.parametrize("target", ["own", "cards"])
+def test_a_failure_to_write_leaves_neither_copy_nor_card(
+    place: Place, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """The disk is full, or the folder read-only, when the copy or, last, the card is put in its place."""
+    replace = Path.replace
+
+    def refuse(self: Path, to: Path) -> Path:
+        if to.parent.name == target:
+            raise OSError(28, "No space left on device", str(to))
+        return replace(self, to)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    assert "No space left on device" in refusal(place(PLAIN))
+
+
+def test_a_copy_that_was_there_before_stays_when_the_card_cannot_be_written(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = place(PLAIN)
+    added(file)
+    (suite.CARDS / "My_load.toml").unlink()
+    suite.cards.cache_clear()
+    monkeypatch.setattr(Path, "replace", lambda self, to: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+    assert "Read-only file system" in refusal(file)
+    assert (file.parent / "data" / "own" / "My_load.csv").is_file()
+
+
+def test_the_card_is_put_in_place_last(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = []
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: moved.append(to.suffix) or replace(self, to))
+    added(place(PLAIN))
+    assert moved == [".csv", ".toml"]
+
+
+hostile = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12) | st.sampled_from(
+    [
+        '"',
+        '""',
+        "a\\",
+        "'",
+        "\x7f",
+        "a\nb",
+        "a\rb",
+        "\u2028",
+        "[source]",
+        "x = 1",
+        "#",
+        "{}",
+        "%s",
+        "NA",
+        "1",
+        "=1+1",
+        "é",
+    ]
+)
+FUZZ = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+def fresh(folder: Path) -> None:
+    """Whatever the last example left is gone."""
+    for path in (*folder.glob("cards/*"), *folder.glob("data/own/*")):
+        path.unlink()
+    suite.cards.cache_clear()
+
+
+@FUZZ
+@given(names=st.lists(hostile, min_size=1, max_size=4))
+def test_hostile_names_of_channels_reach_the_card_as_they_are(place: Place, tmp_path: Path, names: list[str]) -> None:
+    fresh(tmp_path)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+    writer.writerow(["date", *names])
+    writer.writerows([stamp, *[row % 5] * len(names)] for row, stamp in enumerate(hours(250)))
+    file = place(text.getvalue())
+    kept = [name.replace("\r\n", "\n").replace("\r", "\n").strip() for name in names]
+    if len({"date", "unique_id", "", *kept}) < len(kept) + 3 or any(name.startswith("Unnamed") for name in kept):
+        refusal(file)
+        return
+    _, card = added(file)
+    assert list(card.channels) == kept
+    assert parse(DatasetCard, tomllib.loads((suite.CARDS / "My_load.toml").read_bytes().decode()), "card") == card
+    assert load_series(card).values.shape == (250, len(names))
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Bytes of any kind, or a good file with pieces cut out, repeated or put in."""
+    if draw(st.integers(0, 3)) == 0:
+        return draw(st.binary(max_size=200))
+    short = table(hours(60, timedelta(hours=draw(st.sampled_from([1, 24])))), delimiter=draw(st.sampled_from(",;\t|")))
+    content = short.encode(draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"])))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(content)))
+        cut = draw(st.sampled_from([0, 1, 2, 20]))
+        piece = draw(
+            st.sampled_from(
+                [b"", b"0", b"-", b",", b";", b'"', b"\n", b"\r", b"\t", b"e", b"+01:00", b"Z", b"\xff", b"9" * 30]
+            )
+            | st.binary(max_size=6)
+        )
+        content = content[:at] + piece + content[at + cut :]
+    return content
+
+
+@FUZZ
+@given(content=damaged(), horizons=st.sampled_from([None, (4,)]))
+def test_whatever_a_file_holds_it_becomes_a_card_that_loads_or_one_line(
+    place: Place, tmp_path: Path, content: bytes, horizons: tuple[int, ...] | None
+) -> None:
+    fresh(tmp_path)
+    file = place(content)
+    try:
+        add_dataset(file, Given(horizons=horizons))
+    except BenchError as error:
+        assert str(error).isprintable()
+        assert str(error).startswith(f"{file}: ")
+        assert not [*tmp_path.glob("cards/*"), *tmp_path.glob("data/own/*")]
+    else:
+        (card,) = suite.cards().values()
+        assert len(load_series(card).values) == card.rows

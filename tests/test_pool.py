@@ -1,0 +1,252 @@
+"""The driver of a grid, with an engine that only pretends to train: what it starts, records, claims and gives up."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench import pool
+from bench.jobs import Event, Job, Lost, Progress, Saved
+from bench.pool import Orders, Tally, in_shard, run_grid
+from bench.spec import BenchError, DatasetCard, Evaluation, RunResult, RunSpec, Where
+from bench.store import WORK, Store
+from bench.suite import Entry
+from tests.conftest import make_spec, waves
+
+HERE = Where(
+    date="2026-01-01", git=None, dirty=None, versions={}, device="a machine", threads=1, data_sha256={},
+    backbone_sha256=None,
+)  # fmt: skip
+
+
+def done(spec: RunSpec, card: DatasetCard) -> RunResult:
+    where = HERE.model_copy(update={"data_sha256": {card.name: card.sha256[0]}})
+    errors = (Evaluation(dataset=card.name, mse=1.0, mae=1.0, windows=1),)
+    return RunResult(spec=spec, status="done", evaluations=errors, where=where)
+
+
+class Pretence:
+    """An engine that answers each job with what `answer` makes of it: an event, or nothing for ever."""
+
+    def __init__(self, answer: Callable[[Job], object], slots: int = 1) -> None:
+        self.answer, self.slots, self.where = answer, slots, HERE
+        self.jobs: list[Job] = []
+        self.pending: dict[str, Job] = {}
+        self.stopped: list[str] = []
+        self.most = 0
+        self.closed = False
+
+    def check(self, specs: Sequence[RunSpec]) -> None:
+        self.checked = list(specs)
+
+    def start(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.pending[job.spec.key] = job
+        self.most = max(self.most, len(self.pending))
+
+    def events(self, timeout: float) -> list[Event]:
+        for key, job in list(self.pending.items()):
+            what = self.answer(job)
+            if isinstance(what, BaseException):
+                raise what
+            if what is not None:
+                if not isinstance(what, Progress):
+                    del self.pending[key]
+                return [Event(key, what)]  # type: ignore[arg-type]
+        time.sleep(0.005)
+        return []
+
+    def stop(self, key: str) -> None:
+        self.stopped.append(key)
+        del self.pending[key]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def card(make_card: Callable[..., DatasetCard]) -> DatasetCard:
+    return make_card(waves(120, 3))
+
+
+@pytest.fixture
+def entries(card: DatasetCard) -> list[Entry]:
+    return [Entry(make_spec(card, model, seed)) for model in ("dlinear", "patchtst") for seed in (1, 2, 3)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def run(entries: list[Entry], store: Store, engine: Pretence, orders: Orders = Orders()) -> tuple[Tally, str]:  # noqa: B008  (frozen)
+    said = io.StringIO()
+    tally = run_grid(entries, store, orders, lambda: engine, Console(file=said, width=200))
+    assert engine.closed or not engine.jobs
+    return tally, said.getvalue()
+
+
+def test_every_run_is_done_once_and_one_seed_of_everything_before_the_second_of_anything(
+    entries: list[Entry], store: Store, card: DatasetCard
+) -> None:
+    engine = Pretence(lambda job: done(job.spec, card), slots=4)
+    tally, said = run([*entries, *entries], store, engine)
+    assert tally == Tally(done=6)
+    assert [job.spec.seed for job in engine.jobs] == [1, 1, 2, 2, 3, 3]
+    assert engine.most == 4
+    assert engine.checked == [job.spec for job in engine.jobs]
+    assert "6 runs on a machine, 4 at once" in said
+    assert "[6/6] patchtst Waves h8 s3" in said
+    assert sorted(each.name for each in (store.root / WORK).iterdir()) == ["claims"]
+    assert run(entries, store, Pretence(lambda job: done(job.spec, card)))[0] == Tally(kept=6)
+
+
+def test_shards_cover_the_grid_without_overlap_and_mix_its_models(entries: list[Entry]) -> None:
+    planned = {entry.spec.key: entry for entry in entries}
+    parts = [in_shard(planned, (number, 4)) for number in (1, 2, 3, 4)]
+    assert sorted(key for part in parts for key in part) == sorted(planned)
+    assert {len(part) for part in parts} <= {1, 2}
+    assert in_shard(planned, (1, 1)).keys() == planned.keys()
+
+
+def test_a_run_that_is_lost_is_a_failure_with_its_reason_and_the_grid_goes_on(
+    entries: list[Entry], store: Store, card: DatasetCard
+) -> None:
+    engine = Pretence(lambda job: Lost("killed") if job.spec.seed == 2 else done(job.spec, card))
+    tally, said = run(entries, store, engine)
+    assert tally == Tally(done=4, failed=2)
+    failed = store.get(entries[1].spec)
+    assert failed is not None
+    assert (failed.status, failed.error, failed.where.device) == ("failed", "killed", "a machine")
+    assert "failed: killed" in said
+    again = Pretence(lambda job: done(job.spec, card))
+    assert run(entries, store, again, Orders(rerun="failed"))[0] == Tally(done=2, kept=4)
+
+
+def test_a_run_that_hangs_is_ended_and_recorded(entries: list[Entry], store: Store, card: DatasetCard) -> None:
+    hangs = entries[0].spec
+    engine = Pretence(lambda job: None if job.spec == hangs else done(job.spec, card), slots=2)
+    assert run(entries, store, engine, Orders(run_timeout=0.2))[0] == Tally(done=5, failed=1)
+    assert engine.stopped == [hangs.key]
+    failed = store.get(hangs)
+    assert failed is not None
+    assert failed.error == "took longer than --run-timeout < 1 s"
+
+
+def test_what_concerns_all_runs_stops_the_grid_and_keeps_what_was_done(
+    entries: list[Entry], store: Store, card: DatasetCard
+) -> None:
+    engine = Pretence(lambda job: BenchError("no such file") if job.spec.seed == 2 else done(job.spec, card))
+    with pytest.raises(BenchError, match="no such file"):
+        run(entries, store, engine)
+    assert engine.closed
+    assert [store.status(entry.spec) for entry in entries] == ["done", "missing", "missing"] * 2
+
+
+def test_leftovers_of_a_process_that_died_after_its_record_are_removed(
+    entries: list[Entry], store: Store, card: DatasetCard
+) -> None:
+    run(entries, store, Pretence(lambda job: done(job.spec, card)))
+    rubbish = store.work(entries[0].spec)
+    rubbish.mkdir()
+    (rubbish / "checkpoint.safetensors").touch()
+    foreign = store.root / WORK / ("0" * 64)
+    foreign.mkdir()
+    assert run(entries, store, Pretence(lambda job: None))[0] == Tally(kept=6)
+    assert not rubbish.exists()
+    assert foreign.exists(), "it may be of another suite's run"
+
+
+def test_what_another_process_did_meanwhile_is_not_done_again(
+    entries: list[Entry], store: Store, card: DatasetCard
+) -> None:
+    """The other process records seed 3, one of them as failed, while this one trains seed 1."""
+
+    def answer(job: Job) -> RunResult:
+        if job.spec == entries[0].spec:
+            store.put(done(entries[2].spec, card))
+            store.put(RunResult(spec=entries[5].spec, status="failed", where=HERE, error="there"))
+        return done(job.spec, card)
+
+    engine = Pretence(answer)
+    tally, said = run(entries, store, engine)
+    assert tally == Tally(done=4, failed=1, kept=1)
+    assert len(engine.jobs) == 4
+    assert "done, by another process" in said
+    assert "failed, by another process" in said
+
+
+class Hours:
+    """Estimates as a table by model, and a clock that engines advance."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, hours: dict[str, float]) -> None:
+        self.now = 1e9
+        monkeypatch.setattr(pool.time, "time", lambda: self.now)
+        outer = self
+
+        class Table:
+            def __init__(self, device: str, records: object) -> None:
+                assert device == "a machine"
+
+            def learn(self, result: RunResult) -> None:
+                outer.learnt = result
+
+            def of(self, spec: RunSpec) -> object:
+                return type("Estimate", (), {"seconds": 3600 * hours[spec.model]})
+
+        monkeypatch.setattr(pool, "Estimates", Table)
+
+    def take(self, hours: float) -> None:
+        self.now += 3600 * hours
+
+
+def test_within_a_budget_nothing_is_started_that_will_not_fit(
+    entries: list[Entry], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five hours four go into seed 1 (1 + 3); then the one-hour run of seed 2 fits, the next of three hours not."""
+    hours = {"dlinear": 1.0, "patchtst": 3.0}
+    clock = Hours(monkeypatch, hours)
+
+    def answer(job: Job) -> RunResult:
+        clock.take(hours[job.spec.model])
+        return done(job.spec, card)
+
+    engine = Pretence(answer)
+    tally, _ = run(entries, store, engine, Orders(budget=5 * 3600))
+    assert tally == Tally(done=3, left=3)
+    assert [(job.spec.model, job.spec.seed) for job in engine.jobs] == [("dlinear", 1), ("patchtst", 1), ("dlinear", 2)]
+    assert clock.learnt.spec == engine.jobs[-1].spec
+
+
+def test_a_run_longer_than_any_budget_is_done_in_slices(
+    entries: list[Entry], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Hours(monkeypatch, {"dlinear": 9.0, "patchtst": 9.0})
+
+    def answer(job: Job) -> Saved | None:
+        assert job.deadline == 1e9 + 3600
+        assert job.checkpoint == store.work(job.spec) / "checkpoint.safetensors"
+        clock.take(0.6)
+        return Saved() if clock.now > job.deadline else None
+
+    engine = Pretence(answer)
+    tally, said = run(entries, store, engine, Orders(budget=3600))
+    assert tally == Tally(left=6)
+    assert len(engine.jobs) == 1
+    assert "out of time: saved, and goes on with the next command" in said
+
+
+def test_a_run_that_does_not_stop_in_time_is_ended_without_a_record(
+    entries: list[Entry], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Hours(monkeypatch, {"dlinear": 0.5, "patchtst": 0.5})
+    engine = Pretence(lambda job: clock.take(0.3), slots=1)
+    assert run(entries, store, engine, Orders(budget=3600))[0] == Tally(left=6)
+    assert engine.stopped == [engine.jobs[0].spec.key]
+    assert clock.now > 1e9 + 3600 + pool.GRACE
+    assert store.status(engine.jobs[0].spec) == "missing"
