@@ -55,8 +55,8 @@ def standardized(series: Series, device: torch.device) -> Float[Tensor, "row cha
     """
     first, last = series.card.bounds()["train"]
     train = series.values[first:last]
-    spread = train.std(axis=0)
-    scaled = (series.values - train.mean(axis=0)) / np.where(spread == 0, 1.0, spread)
+    spread = np.where(np.ptp(train, axis=0) == 0, 1.0, train.std(axis=0))  # that of a constant is not always 0 exactly
+    scaled = (series.values - train.mean(axis=0)) / spread
     return torch.from_numpy(scaled.astype(np.float32)).to(device)
 
 

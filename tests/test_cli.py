@@ -19,6 +19,8 @@ import pytest
 from bench import __main__ as verbs
 from bench import report
 from bench.spec import ROOT
+from bench.store import Store
+from bench.suite import Filters, load_suite, plan
 
 Refused = Callable[..., str]
 
@@ -313,6 +315,15 @@ BAD_WORDS = {
         ["run", "--suite", "quick", "--models", "dlinear", "--device", "meta"],
         ["--device meta", "cpu"],
     ),
+    "jobs": (["run", "--suite", "quick", "--jobs", "0"], ["--jobs", "'0'"]),
+    "engine": (["run", "--suite", "quick", "--engine", "slurm"], ["--engine", "'slurm'", "ray"]),
+    "shard beyond the last": (["run", "--suite", "quick", "--shard", "3/2"], ["--shard", "'3/2'"]),
+    "shard before the first": (["run", "--suite", "quick", "--shard", "0/2"], ["--shard", "'0/2'"]),
+    "shard of no number": (["run", "--suite", "quick", "--shard", "first"], ["--shard", "'first'"]),
+    "time budget": (["run", "--suite", "quick", "--time-budget", "soon"], ["--time-budget", "'soon'"]),
+    "run timeout": (["run", "--suite", "quick", "--run-timeout", "-3m"], ["--run-timeout"]),
+    "bundle that is none": (["run", "--suite", "quick", "--offline", "nowhere"], ["nowhere", "not a complete bundle"]),
+    "bundle into a full folder": (["fetch", "--suite", "quick", "--into", str(ROOT / "docs")], ["docs", "not empty"]),
     "module": (["plan", "--suite", "quick", "--models", "nowhere:Mine"], ["nowhere:Mine", "PYTHONPATH"]),
     "module below none": (["plan", "--suite", "quick", "--models", "nowhere.at:Mine"], ["nowhere.at:Mine"]),
     "module without a file": (["plan", "--suite", "quick", "--models", "sys:Mine"], ["sys:Mine"]),
@@ -339,6 +350,27 @@ def test_an_unusable_word_is_one_line_with_the_thing_and_what_there_is(
     for word in expected:
         assert word in said
     assert not (tmp_path / "results").exists() or not records(tmp_path / "results")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x89PNG\r\n\x00", b"a,b\n1,2\n"])
+def test_a_file_that_is_no_series_is_refused_in_one_line(
+    refused: Refused, tmp_path: Path, content: bytes | None
+) -> None:
+    path = tmp_path / "mine.csv"
+    if content is not None:
+        path.write_bytes(content)
+    assert "mine.csv" in refused("add-dataset", path)
+
+
+def test_a_damaged_checkpoint_stops_the_command_with_the_remedy(refused: Refused, tmp_path: Path) -> None:
+    suite = suite_file(tmp_path, SUITE + THREE_STEPS)
+    (spec,) = plan(load_suite(str(suite)), Filters(models=("dlinear",)))
+    checkpoint = Store(tmp_path / "results").work(spec) / "checkpoint.safetensors"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"\x08\x00\x00\x00\x00\x00\x00\x00{not it}")
+    said = refused("run", "--suite", suite, "--models", "dlinear", "--results", tmp_path / "results")
+    assert f"checkpoint {checkpoint}: damaged" in said
+    assert "delete it: its run starts over" in said
 
 
 def test_a_gpu_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) -> None:
