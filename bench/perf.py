@@ -17,8 +17,9 @@ from tabulate import tabulate
 
 from bench.machine import pick_device, provenance
 from bench.spec import ROOT, BenchError, Cost, Evaluation, RunResult, RunSpec, Where
-from bench.suite import Filters, load_suite, plan
+from bench.suite import Filters, cards, load_suite, plan
 from bench.timing import Job, Loop, Loops, Reading
+from models.pretrained import BACKBONES
 
 FLOORS = ("repeat_last", "seasonal_naive")
 """They train nothing."""
@@ -136,6 +137,7 @@ def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int, conso
     with console.status("report and --help"):
         commands = {
             f"report over {REPORTED:,} results, s": report_seconds(),
+            "a run in a grid besides its model, ms": 1000 * overhead_seconds(),
             "--help, s": _seconds("bench", "--help"),
         }
     return {
@@ -208,13 +210,32 @@ def report_seconds() -> float:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for number, spec in enumerate(plan(suite, Filters(seeds=seeds))[:REPORTED]):
+            backbone = BACKBONES.get(str(spec.options.get("backbone")))
+            where = nowhere.model_copy(
+                update={
+                    "data_sha256": {spec.task.dataset: cards()[spec.task.dataset].sha256[0]},
+                    "backbone_sha256": backbone and backbone.sha256,
+                }
+            )
             evaluation = Evaluation(dataset=spec.task.dataset, mse=number % 7 + 1, mae=number % 5 + 1, windows=1)
-            result = RunResult(spec=spec, status="done", evaluations=(evaluation,), cost=cost, where=nowhere)
+            result = RunResult(spec=spec, status="done", evaluations=(evaluation,), cost=cost, where=where)
             path = Path(folder, spec.path)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(result.model_dump_json())
         names = [str(seed) for seed in seeds]
         return _seconds("bench.report", "--table", "main", "--suite", "paper", "--results", folder, "--seeds", *names)
+
+
+def overhead_seconds(runs: int = 100) -> float:
+    """What a run costs besides data and model: the longer of two grids over the shorter, from the command line."""
+    words = ["run", "--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--device", "cpu"]
+    taken = []
+    for count in (1, 1 + runs):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds = _seconds("bench", *words, "--results", folder, "--seeds", *map(str, range(count)))
+            records = [RunResult.model_validate_json(path.read_text()) for path in Path(folder).rglob("s*.json")]
+            taken.append(seconds - sum(record.cost.total_s for record in records if record.cost))
+    return (taken[1] - taken[0]) / runs
 
 
 def _seconds(module: str, *words: str) -> float:

@@ -110,12 +110,10 @@ def load(name: str) -> type:
         imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:
         raise BenchError(f"model {name}: importing {module} failed: {type(error).__name__}: {error}") from error
-    from torch.nn import Module
-
     loaded = getattr(imported, attribute, None)
     if not isinstance(loaded, type):
         raise BenchError(f"model {name}: module {module} has no class {attribute}")
-    if not issubclass(loaded, Module):
+    if not issubclass(loaded, importlib.import_module("torch.nn").Module):
         raise BenchError(f"model {name}: {attribute} is no torch.nn.Module; derive it from that")
     return loaded
 
