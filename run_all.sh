@@ -62,7 +62,8 @@ run_tests() {
   "$bin/mypy"
   "$bin/lint-imports"
   say "Tests"
-  "$bin/python" -m pytest
+  # One thread each: two torch processes that use all cores slow each other down many times over.
+  OMP_NUM_THREADS=1 "$bin/python" -m pytest -n auto --maxprocesses 4 --dist loadfile
 }
 
 run_suite() {

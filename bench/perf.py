@@ -26,6 +26,7 @@ FLOORS = ("repeat_last", "seasonal_naive")
 SECONDS = 2.0
 """About how long one measurement of one loop may take."""
 REPORTED = 10_000
+GRID_OF = 100
 
 
 @dataclass(frozen=True)
@@ -226,16 +227,16 @@ def report_seconds() -> float:
         return _seconds("bench.report", "--table", "main", "--suite", "paper", "--results", folder, "--seeds", *names)
 
 
-def overhead_seconds(runs: int = 100) -> float:
+def overhead_seconds() -> float:
     """What a run costs besides data and model: the longer of two grids over the shorter, from the command line."""
     words = ["run", "--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--device", "cpu"]
     taken = []
-    for count in (1, 1 + runs):
+    for count in (1, 1 + GRID_OF):
         with tempfile.TemporaryDirectory() as folder:
             seconds = _seconds("bench", *words, "--results", folder, "--seeds", *map(str, range(count)))
             records = [RunResult.model_validate_json(path.read_text()) for path in Path(folder).rglob("s*.json")]
             taken.append(seconds - sum(record.cost.total_s for record in records if record.cost))
-    return (taken[1] - taken[0]) / runs
+    return (taken[1] - taken[0]) / GRID_OF
 
 
 def _seconds(module: str, *words: str) -> float:

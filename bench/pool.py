@@ -70,6 +70,7 @@ def run_grid(
     first. Several processes may do this on one directory at the same time: each run is done by one of them, and none
     returns before the last is done. Raises BenchError or BackboneError.
     """
+    deadline = time.time() + orders.budget
     mine = in_shard({entry.spec.key: entry for entry in entries}, orders.shard)
     stamps = {key: store.stamp(entry.spec) for key, entry in mine.items()}  # before the records are read
     todo = {key: entry for key, entry in mine.items() if store.status(entry.spec) in RERUN[orders.rerun]}
@@ -90,9 +91,8 @@ def run_grid(
                 engine.check([entry.spec for entry in todo.values()])
             at_once = f", {engine.slots} at once" if engine.slots > 1 else ""
             console.print(f"{len(todo)} runs on {engine.where.device}{at_once}", markup=False, highlight=False)
-            grid = _Grid(store, engine, orders, tally)
             with display(console, len(todo)) as shown:
-                grid.run(todo, stamps, shown)
+                _Grid(store, engine, orders, deadline, shown).run(todo, stamps, tally)
     return tally
 
 
@@ -108,13 +108,13 @@ def in_shard(planned: dict[str, Entry], shard: tuple[int, int]) -> dict[str, Ent
 class _Grid:
     """The runs of one command: those that wait, and those in flight with the time they began."""
 
-    def __init__(self, store: Store, engine: Engine, orders: Orders, tally: Tally) -> None:
-        self.store, self.engine, self.orders, self.tally = store, engine, orders, tally
-        self.deadline = time.time() + orders.budget
+    def __init__(self, store: Store, engine: Engine, orders: Orders, deadline: float, shown: Display) -> None:
+        self.store, self.engine, self.orders, self.deadline, self.shown = store, engine, orders, deadline, shown
         self.running: dict[str, tuple[Entry, float]] = {}
 
-    def run(self, todo: dict[str, Entry], stamps: dict[str, tuple[int, int] | None], shown: Display) -> None:
-        self.waiting, self.stamps, self.shown = dict(todo), stamps, shown
+    def run(self, todo: dict[str, Entry], stamps: dict[str, tuple[int, int] | None], tally: Tally) -> None:
+        """Until nothing waits or runs, or the time is over. `stamps` are those of the records when they were read."""
+        self.waiting, self.stamps, self.tally = dict(todo), stamps, tally
         if self.deadline < math.inf:
             models = dict.fromkeys(entry.spec.model for entry in todo.values())
             self.estimates = Estimates(self.engine.where.device, records_of(self.store.root, models))

@@ -16,6 +16,14 @@ from bench.spec import DatasetCard, RunSpec, Source, Task, TrainConfig
 from models import MODELS, options
 from models.options import Shape
 
+LONGEST = ("test_grid", "test_cluster", "test_cli")
+"""Files that begin first, so that no process is left alone with one of them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
+
+
 SHAPE = Shape(context=32, horizon=8, channels=3, season=8, about="Three waves")
 SMALL_LLM = {"backbone": "gpt2-random", "blocks": 2}
 SMALL = {

@@ -73,14 +73,18 @@ def _run(spec: RunSpec, watch: Watch) -> RunResult:
 def test_a_resumed_run_equals_one_that_was_never_interrupted(
     model: str, make_card: MakeCard, cpu: torch.device, tmp_path: Path
 ) -> None:
-    """Cut in the middle of an epoch, after its last step (before validation), and in the next one."""
+    """Cut in the middle of an epoch, after its last step (before validation), and in the next one.
+
+    Language models take seconds to build: once, in the next one.
+    """
     precision = "bf16" if MODELS[model].uses_backbone else "float32"
     card = make_card(waves(120, 3))
     spec = make_spec(card, model, epochs=2, batch=8, patience=2, clip=1.0, precision=precision)
     whole = run_one(spec, cpu)
     assert whole.cost is not None
     steps = whole.cost.steps // 2
-    pieces = run_in_pieces(spec, tmp_path / "c.safetensors", [2, steps, steps + 1])
+    cuts = [steps + 1] if MODELS[model].uses_backbone else [2, steps, steps + 1]
+    pieces = run_in_pieces(spec, tmp_path / "c.safetensors", cuts)
     assert pieces.where.resumed == (whole.where.device,)
     assert numbers(pieces) == numbers(whole)
 

@@ -311,7 +311,7 @@ def test_without_nvidia_smi_the_device_is_the_cpu(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(subprocess, "run", absent)
     monkeypatch.setattr("importlib.metadata.version", lambda name: "2.13.0")
-    assert this_device() == this_device("cuda") == "this CPU"
+    assert this_device() == this_device("cuda") == cpu_name()
 
 
 @pytest.mark.parametrize(

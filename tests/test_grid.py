@@ -173,7 +173,7 @@ def test_eight_processes_share_a_grid_and_train_each_run_once(folder: Path) -> N
 
 def test_models_that_crash_hang_or_ask_for_too_much_are_recorded_and_the_grid_goes_on(folder: Path) -> None:
     names = ["Crashes", "IsKilled", "Hangs", "NeedsTooMuch", "Tired"]
-    words = ["--models", *(f"tired:{name}" for name in names), "--seeds", "1", "--jobs", "2", "--run-timeout", "20s"]
+    words = ["--models", *(f"tired:{name}" for name in names), "--seeds", "1", "--jobs", "2", "--run-timeout", "10s"]
     code, said, complained = end(start(folder, *words))
     assert code == 1, complained
     assert "1 runs done, 4 failed, 0 kept" in said
@@ -182,7 +182,7 @@ def test_models_that_crash_hang_or_ask_for_too_much_are_recorded_and_the_grid_go
     assert errors == {
         "tired.Crashes": "its process ended by itself (exit code 3)",
         "tired.IsKilled": "its process was killed (SIGKILL: out of memory, most likely)",
-        "tired.Hangs": "took longer than --run-timeout 20 s",
+        "tired.Hangs": "took longer than --run-timeout 10 s",
         "tired.NeedsTooMuch": errors["tired.NeedsTooMuch"],
         "tired.Tired": None,
     }
@@ -190,9 +190,9 @@ def test_models_that_crash_hang_or_ask_for_too_much_are_recorded_and_the_grid_go
 
 
 def test_a_run_stopped_by_the_budget_is_finished_by_the_next_command_with_the_same_numbers(folder: Path) -> None:
-    """Sixty steps of 0.2 s need twelve seconds; three are given, counted from when the workers are ready."""
+    """Sixty steps of a second each, and eleven for them and for the workers' start."""
     words = ["--seeds", "1"]
-    code, said, _ = end(start(folder, *words, "--time-budget", "3s", tired=0.2))
+    code, said, _ = end(start(folder, *words, "--time-budget", "11s", tired=1.0))
     assert code == 1
     assert "0 runs done, 0 failed, 0 kept, 1 left for want of time" in said
     assert content(folder / "results") == {}

@@ -13,11 +13,14 @@ from bench.suite import Filters
 
 NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
 
+COMMANDS = {"report over 500 results, s", "a run in a grid besides its model, ms", "--help, s"}
+
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perf, "SECONDS", 0.05)
     monkeypatch.setattr(perf, "REPORTED", 500)
+    monkeypatch.setattr(perf, "GRID_OF", 5)
 
 
 def test_every_model_that_trains_is_measured_once_and_needs_no_downloads() -> None:
@@ -58,7 +61,7 @@ def test_the_command_prints_a_table_and_writes_json(capsys: pytest.CaptureFixtur
     assert row["model"] == "dlinear" and row["speedup"] > 0 and 0 < row["ceiling_share"] < 1
     operations = 2 * 2 * (2 * 8 * 7 * 96 * 96)  # two layers, forward and the gradients of their weights
     assert row["tflops"] * 1e12 * row["ms_step"] / 1e3 == pytest.approx(operations)
-    assert measured["where"]["threads"] and set(measured["commands"]) == {"report over 500 results, s", "--help, s"}
+    assert measured["where"]["threads"] and set(measured["commands"]) == COMMANDS
     assert all(word in text for word in ("dlinear", "speed-up", "ceiling", "outside", "report over 500 results"))
 
 
