@@ -19,6 +19,8 @@ from bench.spec import BenchError
 
 EVERY = 30.0
 """Seconds of work that may be lost: a shorter run is never saved."""
+WORTH = 30
+"""So many times what saving took must be trained before the next: a slow disk costs three percent, not all."""
 
 
 class CheckpointError(BenchError):
@@ -58,6 +60,7 @@ class Checkpoint:
 
     def save(self, state: State) -> None:
         """Raises CheckpointError where the file cannot be written."""
+        began = time.monotonic()
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
         metadata = {
             "identity": self.identity,
@@ -81,6 +84,7 @@ class Checkpoint:
                 f"checkpoint {self.file}: cannot be written: {error}; free the disk and run again"
             ) from None
         self.last = time.monotonic()
+        self.every = max(EVERY, WORTH * (self.last - began))
 
     def load(self) -> State | None:
         """What was saved; None if nothing was, or under another identity: the run then starts over.

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench import checkpoint as checkpoints
-from bench.checkpoint import Checkpoint, CheckpointError, OutOfTime
+from bench.checkpoint import Checkpoint, CheckpointError, OutOfTime, State
 from bench.execute import identity, run_one
 from bench.jobs import Progress
 from bench.spec import DatasetCard, RunResult, RunSpec
@@ -44,10 +44,13 @@ def never_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 def kill_after(cut: int, checkpoint: Checkpoint) -> Watch:
     """Saved after this step (or its validation), killed after the next, whose work is lost."""
 
+    saved: list[int] = []
+
     def report(progress: Progress) -> None:
-        if checkpoint.every == 0:
+        if saved:
             raise Killed
         if progress.step == cut:
+            saved.append(cut)
             checkpoint.every = 0
 
     return Watch(report, checkpoint)
@@ -139,6 +142,18 @@ def test_a_run_is_saved_only_as_often_as_it_is_worth(
         checkpoint.keep(lambda: None)  # type: ignore[arg-type, return-value]
     assert 8 <= len(saves) <= 10
     assert math.isinf(checkpoint.deadline)
+
+
+def test_where_saving_is_slow_it_is_rarer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 102.0])
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(clock))
+    checkpoint = Checkpoint(tmp_path / "c", "a run")
+    checkpoint.save(State("{}", {"weight": torch.zeros(2)}))
+    assert checkpoint.every == math.inf, "as the other tests here have it"
+    monkeypatch.setattr(checkpoints, "EVERY", 30.0)
+    clock = iter([200.0, 202.0])
+    checkpoint.save(State("{}", {"weight": torch.zeros(2)}))
+    assert checkpoint.every == 60.0
 
 
 def test_a_checkpoint_of_another_code_or_device_is_left_alone_and_the_run_starts_over(
