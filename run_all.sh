@@ -84,7 +84,7 @@ run_suite() {
   return $code
 }
 
-suites() { (cd bench/suites && ls -- *.toml | sed 's/\.toml$//' | grep -vx settings); }
+suites() { (cd bench/suites && ls -- *.toml | sed 's/\.toml$//' | grep -vxE 'settings|claims'); }
 
 run_every_suite() {
   local code=0 suite

@@ -34,6 +34,10 @@ def _plain(cell: Cell) -> str:
     return f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}"
 
 
+def _spread(cell: Cell, form: str) -> str:
+    return "" if cell.spread is None else form.format(f"{cell.spread:.{cell.digits}f}")
+
+
 def _dash(cell: Cell, dash: str, note: str) -> str:
     """What stands where there is no number, with its footnote if it has one."""
     return dash if cell.note is None else dash + note.format(cell.note)
@@ -44,7 +48,9 @@ def _as_text(table: Table) -> str:
     marks = {"best": "*", "second": "+", "": " "}
 
     def show(cell: Cell) -> str:
-        return _dash(cell, "-", "[{}]") if cell.value is None else _plain(cell) + marks[cell.mark]
+        if cell.value is None:
+            return _dash(cell, "-", "[{}]")
+        return _plain(cell) + _spread(cell, " ± {}") + marks[cell.mark]
 
     body = [(label, [show(cell) for cell in cells]) for label, cells in _lines(table)]
     first = max(len(label) for label, _ in [*body, ("First places", [])])
@@ -69,7 +75,9 @@ def _as_markdown(table: Table) -> str:
     wrap = {"best": "**{}**", "second": "<u>{}</u>", "": "{}"}
 
     def show(cell: Cell) -> str:
-        return _dash(cell, "–", " [{}]") if cell.value is None else wrap[cell.mark].format(_plain(cell))
+        if cell.value is None:
+            return _dash(cell, "–", " [{}]")
+        return wrap[cell.mark].format(_plain(cell)) + _spread(cell, " ± {}")
 
     headers = ["", *(f"{group.title} {column}".strip() for group in table.groups for column in group.columns)]
     body = [[label, *map(show, cells)] for label, cells in _lines(table)]
@@ -84,9 +92,9 @@ def _as_latex(table: Table) -> str:
     wrap = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "": "{}"}
 
     def show(cell: Cell) -> str:
-        return (
-            _dash(cell, "--", r"\textsuperscript{{{}}}") if cell.value is None else wrap[cell.mark].format(_plain(cell))
-        )
+        if cell.value is None:
+            return _dash(cell, "--", r"\textsuperscript{{{}}}")
+        return wrap[cell.mark].format(_plain(cell)) + _spread(cell, r" {{\tiny$\pm${}}}")
 
     titles, rules, column = [], [], 2
     for group in table.groups:
@@ -127,13 +135,27 @@ def _as_latex(table: Table) -> str:
 
 def latex(text: str) -> str:
     """The text with what LaTeX would take for a command escaped."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$"}
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "→": r"$\to$",
+        "±": r"$\pm$",
+    }
     special |= {character: f"\\{character}" for character in "&%$#_{}"}
     return "".join(special.get(character, character) for character in text)
 
 
 def _keys(table: Table) -> list[list[str]]:
-    return [[group.key, column.lower().replace(" ", "_")] for group in table.groups for column in group.columns]
+    """Group and name of each column of numbers."""
+    ends = ("", "_std") if table.spreads else ("",)
+    columns = [(group.key, column.lower().replace(" ", "_")) for group in table.groups for column in group.columns]
+    return [[key, name + end] for key, name in columns for end in ends]
+
+
+def _numbers(table: Table, cells: list[Cell]) -> list[float | None]:
+    """A row's numbers, in the order of `_keys`."""
+    return [number for cell in cells for number in ([cell.value, cell.spread] if table.spreads else [cell.value])]
 
 
 def _as_csv(table: Table) -> str:
@@ -141,7 +163,7 @@ def _as_csv(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["row", *("_".join(filter(None, key)) for key in _keys(table))])
     for label, cells in _lines(table):
-        writer.writerow([label, *("" if cell.value is None else repr(cell.value) for cell in cells)])
+        writer.writerow([label, *("" if number is None else repr(number) for number in _numbers(table, cells))])
     return out.getvalue()
 
 
@@ -153,8 +175,8 @@ def _as_json(table: Table) -> str:
                 "title": table.title,
                 "caption": table.caption,
                 "columns": _keys(table),
-                "rows": {label: [cell.value for cell in cells] for label, cells in table.rows},
-                "summary": {label: [cell.value for cell in cells] for label, cells in table.summary},
+                "rows": {label: _numbers(table, cells) for label, cells in table.rows},
+                "summary": {label: _numbers(table, cells) for label, cells in table.summary},
                 "notes": table.notes,
             },
             indent=1,

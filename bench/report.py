@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from bench import suite as suites
+from bench.claims import Verdict
 from bench.cli import Parser, add_filters, add_results, filters_of, guarded
 from bench.published import published_table
 from bench.render import SUFFIX, render
@@ -19,6 +20,7 @@ from bench.store import Store
 from bench.suite import Entry, Filters, Suite
 from bench.tables import TABLES as OWN_TABLES
 from bench.tables import Builder, Planned, Table
+from bench.verdicts import judged, load_claims, tell
 from models.pretrained import BACKBONES
 
 REPORTS = ROOT / "reports"
@@ -31,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("python -m bench.report", description="Tables from the records alone; no torch.")
-    parser.add_argument("--table", choices=list(TABLES), help="print this table; without it, write a whole report")
+    parser.add_argument(
+        "--table", choices=[*TABLES, "claims"], help="print this table; without it, write a whole report"
+    )
     parser.add_argument("--suite", help="default: the one named as the table; else paper if it has results, else quick")
     parser.add_argument("--format", choices=list(SUFFIX), default="text")
     parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
@@ -44,6 +48,8 @@ def _report(arguments: argparse.Namespace) -> int:
     """Print or write; 1 if planned cells are missing, unless --partial."""
     store = Store(arguments.results)
     filters = filters_of(arguments)
+    if arguments.table == "claims":
+        return _claims(arguments, filters, store)
     suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
     wanted = (arguments.table,) if arguments.table else suite.tables
     for name in wanted:
@@ -61,6 +67,24 @@ def _report(arguments: argparse.Namespace) -> int:
     if not complete:
         print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
     return 0 if complete or arguments.partial else 1
+
+
+def _claims(arguments: argparse.Namespace, filters: Filters, store: Store) -> int:
+    """Print the verdict on each claim of the paper, or on those that stand on one suite; 1 if any is not tested."""
+    paper, claims = load_claims()
+    if arguments.suite:
+        claims = [claim for claim in claims if claim.suite == arguments.suite]
+    if not claims:
+        raise BenchError(f"no claim stands on suite {arguments.suite}; leave --suite out for all of them")
+    rows = judged(claims, paper, filters, lambda suite, filters: _planned(suite, filters, store))
+    print(f"results from {arguments.results}", file=sys.stderr)
+    print(tell(rows, paper, arguments.format), end="")
+    untested = sum(row.verdict is Verdict.UNTESTED for row in rows)
+    if untested:
+        print(
+            f"{untested} of {len(rows)} claims are not tested; 'python -m bench plan' lists the runs", file=sys.stderr
+        )
+    return 0 if not untested or arguments.partial else 1
 
 
 def _joined(texts: list[str], form: str) -> str:

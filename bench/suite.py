@@ -37,7 +37,10 @@ from models.pretrained import BACKBONES
 CARDS = ROOT / "datasets"
 SUITES = ROOT / "bench" / "suites"
 SETTINGS = SUITES / "settings.toml"
-TableName = Literal["main", "full", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency", "published"]
+CLAIMS = SUITES / "claims.toml"
+TableName = Literal[
+    "main", "full", "seeds", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency", "published"
+]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -149,7 +152,7 @@ class Filters(Frozen):
 
 
 def suite_names() -> list[str]:
-    return sorted(path.stem for path in SUITES.glob("*.toml") if path != SETTINGS)
+    return sorted(path.stem for path in SUITES.glob("*.toml") if path not in (SETTINGS, CLAIMS))
 
 
 def load_suite(name: str) -> Suite:

@@ -14,6 +14,7 @@ import pandas as pd
 from bench import registry
 from bench.captions import caption
 from bench.spec import BenchError, RunResult, RunSpec
+from bench.stats import spread
 from bench.suite import Entry
 
 METRICS = ("mse", "mae")
@@ -31,6 +32,8 @@ class Cell:
     """`best`, `second` or nothing."""
     note: int | None = None
     """Number of the footnote that explains a hole."""
+    spread: float | None = None
+    """Standard deviation over seeds, printed after the value."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Table:
     """Numbers of the rows that a rule stands before."""
     marked: bool = True
     """Best and second values are marked."""
+    spreads: bool = False
+    """Values come with their spread, which files of numbers hold in columns of their own."""
 
     @property
     def columns(self) -> list[str]:
@@ -146,6 +151,19 @@ def full_table(planned: Planned, about: str) -> list[Table]:
     return [table]
 
 
+def seeds_table(planned: Planned, about: str) -> list[Table]:
+    """Every horizon of every data set as a row, each error with its standard deviation over seeds."""
+    frame = planned.own()
+    rows = [
+        (f"{_shared(dataset, share)} {horizon}", runs)
+        for (dataset, share, horizon), runs in grouped(frame, ["dataset", "fraction", "horizon"])
+    ]
+    seeds = frame.seed.nunique()
+    said = f"±: standard deviation (n - 1) over the {seeds} seeds." if seeds > 1 else "One seed tells no spread."
+    title = "Forecasting errors and how far they spread over seeds"
+    return [_table("seeds", title, f"{planned.caption(about)} {said}", rows, ["model", "variant"], seeds > 1)]
+
+
 def few_shot_table(planned: Planned, about: str) -> list[Table]:
     """A table as the main one for each share of the training windows."""
     tables = []
@@ -229,6 +247,7 @@ Builder = Callable[[Planned, str], list[Table]]
 TABLES: dict[str, Builder] = {
     "main": main_table,
     "full": full_table,
+    "seeds": seeds_table,
     "few_shot": few_shot_table,
     "zero_shot": zero_shot_table,
     "ablation": ablation_table,
@@ -251,13 +270,15 @@ def _title(model: str, variant: str) -> str:
     return f"{registry.title(model)}, {variant}" if variant else registry.title(model)
 
 
-def _table(name: str, title: str, caption: str, rows: list[tuple[str, pd.DataFrame]], by: list[str]) -> Table:
+def _table(
+    name: str, title: str, caption: str, rows: list[tuple[str, pd.DataFrame]], by: list[str], spreads: bool = False
+) -> Table:
     """Rows by label, columns by model (and variant), MSE and MAE of each."""
     keys = [key for key, _ in grouped(pd.concat(runs for _, runs in rows), by)]
     groups = [
         Group("_".join(filter(None, key)).replace(" ", "-"), _title(*key, *[""] * (2 - len(key)))) for key in keys
     ]
-    table = Table(name, title, caption, groups)
+    table = Table(name, title, caption, groups, spreads=spreads)
     for label, runs in rows:
         by_key = dict(grouped(runs, by))
         for key in keys:
@@ -397,7 +418,10 @@ def _costs(results: list[RunResult]) -> list[float]:
 
 def _cell(runs: pd.DataFrame, metric: str, table: Table) -> Cell:
     """Mean over seeds, then over horizons; a hole with a footnote unless every run is there."""
-    return Cell(mean_error(runs, metric)) if runs[metric].notna().all() else hole(runs, table)
+    if runs[metric].isna().any():
+        return hole(runs, table)
+    over_seeds = spread(runs[metric])
+    return Cell(mean_error(runs, metric), spread=over_seeds.std if table.spreads and over_seeds.n > 1 else None)
 
 
 def mean_error(runs: pd.DataFrame, metric: str) -> float:

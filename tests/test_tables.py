@@ -7,7 +7,9 @@ import io
 import itertools
 import json
 import re
+import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -107,7 +109,7 @@ def make(name: str, *, holes: bool = False) -> Table:
 
 
 @pytest.mark.parametrize("form", SUFFIX)
-@pytest.mark.parametrize(("name", "holes"), [("main", False), ("main", True), ("full", True)])
+@pytest.mark.parametrize(("name", "holes"), [("main", False), ("main", True), ("full", True), ("seeds", True)])
 def test_tables_equal_their_golden_files(name: str, holes: bool, form: str) -> None:
     """To change them knowingly: delete tests/golden/ and run this test, which then writes them anew and fails."""
     equals_golden(f"{name}{'-holes' if holes else ''}.{SUFFIX[form]}", render(make(name, holes=holes), form))
@@ -145,6 +147,62 @@ def test_ranks_and_first_places_agree_with_scipy_and_ties_share_them() -> None:
 
 def test_the_full_table_ranks_horizons_and_not_their_averages_again() -> None:
     assert cells(make("full"))["First places"][::2] == [8, 0, 8, 0]
+
+
+def test_a_cell_of_the_seeds_table_is_the_mean_and_the_sample_deviation_over_seeds() -> None:
+    drawn = with_random_numbers("few_shot")
+    (table,) = TABLES["seeds"](drawn, "")
+    errors: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for (spec, _), result in drawn.runs:
+        assert result is not None
+        label = f"{spec.task.dataset} {100 * spec.task.train_fraction:g} % {spec.task.horizon}"
+        error = (result.evaluations[0].mse, result.evaluations[0].mae)
+        errors.setdefault(label, {}).setdefault(spec.model, []).append(error)
+    assert [label for label, _ in table.rows] == list(errors)
+    assert len(errors) == 8
+    for label, line in table.rows:
+        over_seeds = [values for pairs in errors[label].values() for values in zip(*pairs, strict=True)]
+        assert {len(values) for values in over_seeds} == {len(SEEDS)}
+        assert [cell.value for cell in line] == pytest.approx([statistics.mean(values) for values in over_seeds])
+        assert [cell.spread for cell in line] == pytest.approx([statistics.stdev(values) for values in over_seeds])
+
+
+def test_the_seeds_table_has_the_full_tables_rows_without_averages() -> None:
+    full, seeds = make("full", holes=True), make("seeds", holes=True)
+    assert [row for row in full.rows if "avg" not in row[0]] == [
+        (label, [replace(cell, spread=None) for cell in line]) for label, line in seeds.rows
+    ]
+    assert seeds.summary == []
+    assert "standard deviation (n - 1) over the 2 seeds" in seeds.caption
+
+
+def test_a_spread_is_printed_beside_its_mean_and_is_a_number_of_its_own_in_files_of_numbers() -> None:
+    table = make("seeds")
+    head, first, *_ = csv.reader(io.StringIO(render(table, "csv")))
+    assert head[:5] == ["row", "logo_llm_mse", "logo_llm_mse_std", "logo_llm_mae", "logo_llm_mae_std"]
+    kept = json.loads(render(table, "json"))
+    assert kept["columns"][:2] == [["logo_llm", "mse"], ["logo_llm", "mse_std"]]
+    values = [0.396, 0.406]  # ETTh1 at 96 under two seeds
+    numbers = [statistics.mean(values), statistics.stdev(values)]
+    assert [float(text) for text in first[1:3]] == pytest.approx(numbers)
+    assert kept["rows"]["ETTh1 96"][:2] == pytest.approx(numbers)
+    for form, printed in (
+        ("text", "0.401 ± 0.007*"),
+        ("md", "**0.401** ± 0.007"),
+        ("latex", r"\textbf{0.401} {\tiny$\pm$0.007}"),
+    ):
+        assert printed in render(table, form)
+
+
+def test_one_seed_has_a_mean_without_a_spread_and_the_caption_says_so() -> None:
+    alone = Planned([(entry, result) for entry, result in planned(holes=False).runs if entry.spec.seed == 2021])
+    (table,) = TABLES["seeds"](alone, "")
+    assert "one seed (2021)" in table.caption
+    assert table.caption.endswith("One seed tells no spread.")
+    for form in SUFFIX:
+        text = render(table, form)
+        assert not any(sign in text for sign in ("±", r"\pm", "_std", "nan"))
+    assert cells(table)["ETTh1 96"][0] == pytest.approx(0.396)
 
 
 def test_a_cell_with_a_missing_or_failed_run_is_a_hole_with_its_reason_and_never_an_average() -> None:

@@ -1,0 +1,374 @@
+"""suites/claims.toml + records -> a verdict on each claim, as text, Markdown, LaTeX, CSV or JSON. Pure; no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import textwrap
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+from tabulate import tabulate
+
+from bench import registry
+from bench import suite as suites
+from bench.claims import KINDS, Claim, Evidence, Finding, Verdict
+from bench.render import latex
+from bench.spec import BenchError, Frozen, Positive, RunResult, UnknownName, parse
+from bench.suite import CLAIMS, Entry, Filters, Suite
+from bench.tables import Planned
+from models.pretrained import BACKBONES
+
+Reader = Callable[[Suite, Filters], Planned]
+"""The planned runs of a suite with their records."""
+Sided = list[tuple[str, Entry, RunResult | None]]
+"""Planned runs, each with its side of a comparison and its record."""
+NAMED = 3
+"""So many of the runs that are not there, and of the data sets that are, are named."""
+
+
+class Paper(Frozen):
+    """What all claims have in common."""
+
+    title: str
+    backbone: str
+    context: Positive
+    """Look-back."""
+    about: str
+    """What a caption must say of how our runs differ."""
+
+
+class ClaimsFile(Frozen):
+    paper: Paper
+    claim: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
+
+
+def load_claims(path: Path = CLAIMS) -> tuple[Paper, list[Claim]]:
+    """Every claim of the file. Raises BenchError for what is misspelt, missing or not in the suite it names."""
+    try:
+        file = parse(ClaimsFile, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BenchError(f"{path}: cannot be read: {error}") from None
+    if file.paper.backbone not in BACKBONES:
+        raise UnknownName("backbone", file.paper.backbone, list(BACKBONES), f"{path}: paper")
+    claims: dict[str, Claim] = {}
+    for number, values in enumerate(file.claim, 1):
+        place = f"{path}: claim {values.get('id', number)}"
+        kind = values.get("kind")
+        if kind not in KINDS:
+            raise UnknownName("kind of claim", str(kind), list(KINDS), place)
+        claim = parse(KINDS[kind], values, place)
+        _check(claim, place)
+        if claim.id in claims:
+            raise BenchError(f"{place}: there are two of this id")
+        claims[claim.id] = claim
+    return file.paper, list(claims.values())
+
+
+def _check(claim: Claim, place: str) -> None:
+    """What a claim names must be in its suite."""
+    if claim.suite not in suites.suite_names():
+        raise UnknownName("suite", claim.suite, suites.suite_names(), place)
+    suite = suites.load_suite(claim.suite)
+    titles = [variant.title for variant in suite.variant if not variant.models or claim.model in variant.models]
+    named = {
+        "model": ((claim.model, *claim.others), suite.models),
+        "data set": (claim.datasets or (), suite.datasets),
+        "variant": (claim.variants, titles),
+        "share of the windows": ([claim.fraction] if claim.fraction else [], suite.fractions),
+    }
+    for what, (names, known) in named.items():
+        for name in names:
+            if name not in known:
+                raise UnknownName(what, str(name), list(map(str, known)), f"{place}: suite {suite.name}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A claim and what came out, in words."""
+
+    id: str
+    claim: str
+    source: str
+    suite: str
+    kind: str
+    verdict: Verdict
+    scope: str
+    """Over which part of what is claimed; empty: over all of it."""
+    instead: str
+    """Language model and look-back where they are not the paper's."""
+    ours: str
+    paper: str
+    interval: str
+    evidence: str
+    missing: str
+    """Why it is not tested, or which runs are not there."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a suite plans and what the filters leave of it, with the records."""
+
+    suite: Suite
+    full: list[Entry]
+    """For one seed."""
+    left: Planned
+    refusal: str = ""
+    """Why the suite cannot be planned so."""
+
+
+def judged(claims: list[Claim], paper: Paper, filters: Filters, read: Reader) -> list[Row]:
+    """Every claim on its own suite. Raises BenchError for filters that would not fit the suite `paper` either."""
+    main = suites.load_suite("paper")
+    of_one_seed = filters.model_copy(update={"seeds": main.seeds[:1]})
+    known = [entry.spec for entry in suites.entries(main, of_one_seed)]
+    named = {
+        "models": filters.models and _unique(spec.model for spec in known),
+        "datasets": filters.datasets and _unique(spec.task.dataset for spec in known),
+    }
+    filters = filters.model_copy(update=named)
+    names = _unique(claim.suite for claim in claims)
+    readings = {name: _reading(suites.load_suite(name), filters, read) for name in names}
+    return [_row(claim, paper, filters, readings[claim.suite]) for claim in claims]
+
+
+def _reading(suite: Suite, filters: Filters, read: Reader) -> Reading:
+    """The filters are cut to what the suite has, as it would refuse the rest."""
+    try:
+        full = suites.entries(suite, Filters(seeds=suite.seeds[:1], backbone=filters.backbone))
+    except BenchError as error:
+        return Reading(suite, [], Planned([]), str(error))
+    left = [entry.spec for entry in full if _passes(entry, filters)]
+    if not left:
+        return Reading(suite, full, Planned([]))
+    cut = {
+        "models": _unique(spec.model for spec in left),
+        "datasets": _unique(spec.task.dataset for spec in left),
+        "horizons": _unique(spec.task.horizon for spec in left),
+    }
+    return Reading(suite, full, read(suite, filters.model_copy(update=cut)))
+
+
+def _passes(entry: Entry, filters: Filters) -> bool:
+    task = entry.spec.task
+    return (
+        (not filters.models or entry.spec.model in filters.models)
+        and (not filters.datasets or task.dataset in filters.datasets)
+        and (not filters.horizons or task.horizon in filters.horizons)
+    )
+
+
+def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
+    full = _sided(claim, [(entry, None) for entry in reading.full])
+    left = _sided(claim, reading.left.runs)
+    whole = _whole(left)
+    counted = [(side, result) for side, entry, result in left if result and entry.spec.task.dataset in whole]
+    scope = _scope(claim, full, left, filters, reading.suite)
+    missing = _missing(left)
+    sides = {side for side, _, _ in left}
+    if reading.refusal:
+        finding = Finding(Verdict.UNTESTED, remark=reading.refusal)
+    elif not {claim.model, *claim.variants} <= sides or (claim.others and not sides & set(claim.others)):
+        finding = Finding(Verdict.UNTESTED, remark="the filters leave out what it is about")
+    elif not whole:
+        finding = Finding(Verdict.UNTESTED, remark=f"no data set is complete: {missing}")
+    else:
+        every = _horizons(full, whole) == _horizons(left, whole)
+        finding = claim.judge(Evidence(counted, every))
+    tested = finding.verdict is not Verdict.UNTESTED
+    results = [result for _, result in counted]
+    basis = [f"{len(counted)} runs", *_made_with(results), finding.remark, missing]
+    return Row(
+        id=claim.id,
+        claim=claim.text,
+        source=claim.source,
+        suite=claim.suite,
+        kind=claim.kind,
+        verdict=Verdict.PART if finding.verdict is Verdict.HOLDS and scope else finding.verdict,
+        scope=scope if tested else "",
+        instead=_instead(paper, results) if tested else "",
+        ours=finding.ours,
+        paper=claim.paper,
+        interval=finding.interval,
+        evidence="; ".join(filter(None, basis)) if tested else "",
+        missing=missing if tested else finding.remark,
+    )
+
+
+def _sided(claim: Claim, runs: list[tuple[Entry, RunResult | None]]) -> Sided:
+    """The runs that the claim compares. A side is a model, or the variant beside the claimed model's first one."""
+    first: dict[str, str] = {}
+    for entry, _ in runs:
+        first.setdefault(entry.spec.model, entry.variant)
+    chosen = []
+    for entry, result in runs:
+        spec, usual = entry.spec, entry.variant == first[entry.spec.model]
+        own = spec.model == claim.model and (usual or entry.variant in claim.variants)
+        if (
+            (own or (usual and spec.model in claim.others))
+            and (claim.datasets is None or spec.task.dataset in claim.datasets)
+            and claim.fraction in (None, spec.task.train_fraction)
+        ):
+            chosen.append((spec.model if usual else entry.variant, entry, result))
+    return chosen
+
+
+def _datasets(runs: Sided) -> tuple[str, ...]:
+    return _unique(entry.spec.task.dataset for _, entry, _ in runs)
+
+
+def _horizons(runs: Sided, datasets: Collection[str]) -> list[int]:
+    return sorted({entry.spec.task.horizon for _, entry, _ in runs if entry.spec.task.dataset in datasets})
+
+
+def _absent(runs: Sided) -> list[tuple[Entry, str]]:
+    """The runs that are not done, with the why."""
+    return [
+        (entry, f"failed ({textwrap.shorten(result.error or '', 70, placeholder=' ...')})" if result else "not run")
+        for _, entry, result in runs
+        if result is None or result.status != "done"
+    ]
+
+
+def _whole(left: Sided) -> list[str]:
+    """The data sets of which every run is done."""
+    gaps = {entry.spec.task.dataset for entry, _ in _absent(left)}
+    return [name for name in _datasets(left) if name not in gaps]
+
+
+def _missing(left: Sided) -> str:
+    absent = [f"{entry.label} {why}" for entry, why in _absent(left)]
+    more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
+    return f"{len(absent)} of {len(left)} runs are not there: {'; '.join(absent[:NAMED])}{more}" if absent else ""
+
+
+def _scope(claim: Claim, full: Sided, left: Sided, filters: Filters, suite: Suite) -> str:
+    """To what the verdict is narrower than the claim, by missing runs or by filters."""
+    asked, whole, parts = _datasets(full), _whole(left), []
+    if len(whole) < len(asked):
+        more = f" and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
+        parts.append(f"over {', '.join(whole[:NAMED])}{more} only ({len(whole)} of {len(asked)} data sets)")
+    if _horizons(left, whole) != _horizons(full, whole):
+        parts.append(f"horizon {', '.join(map(str, _horizons(left, whole)))} only")
+    if filters.seeds and len(set(filters.seeds)) < len(set(suite.seeds)):
+        parts.append(f"seed {', '.join(map(str, filters.seeds))} only")
+    if gone := set(claim.others) - {side for side, _, _ in left}:
+        parts.append(f"without {', '.join(registry.title(name) for name in claim.others if name in gone)}")
+    return ", ".join(parts)
+
+
+def _made_with(results: list[RunResult]) -> list[str]:
+    """Language models and look-backs of the runs."""
+    names = _unique(str(result.spec.options["backbone"]) for result in results if "backbone" in result.spec.options)
+    models = [f"{_short(name)}, {'' if BACKBONES[name].pretrained else 'NOT '}pretrained" for name in names]
+    contexts = sorted({result.spec.task.context for result in results})
+    return [*models, f"look-back {', '.join(map(str, contexts))}"]
+
+
+def _instead(paper: Paper, results: list[RunResult]) -> str:
+    """What of that is not the paper's."""
+    names = _unique(str(result.spec.options["backbone"]) for result in results if "backbone" in result.spec.options)
+    parts = [f"with {_short(names[0])} for {_short(paper.backbone)}"] if names and paper.backbone not in names else []
+    tasks = [result.spec.task for result in results if result.spec.task.context != paper.context]
+    for context in _unique(task.context for task in tasks):
+        where = ", ".join(_unique(task.dataset for task in tasks if task.context == context))
+        parts.append(f"look-back {context} on {where}")
+    return ", ".join(parts)
+
+
+def _short(backbone: str) -> str:
+    return BACKBONES[backbone].title.partition(" (")[0]
+
+
+def _unique(items: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+COLUMNS = ("claim", "verdict", "ours", "paper", "interval", "evidence")
+WIDTHS = (34, 22, 18, 12, 16, 36)
+"""Of the columns as text, in characters; in LaTeX their shares of the line."""
+
+
+def tell(rows: list[Row], paper: Paper, form: str) -> str:
+    """All verdicts as one of bench.render.SUFFIX."""
+    forms = {"text": _as_text, "md": _as_markdown, "latex": _as_latex, "csv": _as_csv, "json": _as_json}
+    return forms[form](rows, paper)
+
+
+def _title(paper: Paper) -> str:
+    return f"What {paper.title} claims, and what came out"
+
+
+def _caption(rows: list[Row], paper: Paper) -> str:
+    counts = Counter(row.verdict for row in rows)
+    tally = ", ".join(f"{verdict}: {counts[verdict]}" for verdict in Verdict)
+    return f"{tally[:1].upper()}{tally[1:]}. {paper.about}"
+
+
+def _cells(row: Row) -> list[str]:
+    """One for each of COLUMNS."""
+    verdict = ", ".join(filter(None, [row.verdict, row.scope, row.instead]))
+    own = [row.ours, row.paper, row.interval, row.evidence]
+    return [f"{row.claim} ({row.source})", verdict, *(cell or "-" for cell in own)]
+
+
+def _untested(rows: list[Row]) -> list[str]:
+    return [f"{row.id} (suite {row.suite}): {row.missing}." for row in rows if row.verdict is Verdict.UNTESTED]
+
+
+def _as_text(rows: list[Row], paper: Paper) -> str:
+    grid = tabulate(map(_cells, rows), COLUMNS, "grid", disable_numparse=True, maxcolwidths=list(WIDTHS))
+    said = [_caption(rows, paper), *(["\nNot tested:"] if _untested(rows) else []), *_untested(rows)]
+    words = [textwrap.fill(text, 118, replace_whitespace=False) for text in said]
+    return "\n".join([_title(paper), "", grid, "", *words, ""])
+
+
+def _as_markdown(rows: list[Row], paper: Paper) -> str:
+    body = [[cell.replace("|", "\\|") for cell in _cells(row)] for row in rows]
+    grid = tabulate(body, COLUMNS, "pipe", disable_numparse=True)
+    said = [f"### {_title(paper)}", grid, _caption(rows, paper)]
+    untested = "\n".join(f"- {text}" for text in _untested(rows))
+    return "\n\n".join([*said, *(["Not tested:", untested] if untested else [])]) + "\n"
+
+
+def _as_latex(rows: list[Row], paper: Paper) -> str:
+    shares = "".join(f"p{{{0.9 * width / sum(WIDTHS):.2f}\\linewidth}}" for width in WIDTHS)
+    body = [" & ".join(map(latex, _cells(row))) + r" \\" for row in rows]
+    untested = " ".join(["Not tested:", *_untested(rows)]) if _untested(rows) else ""
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table*}[t]",
+            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
+            f"\\caption{{{latex(f'{_title(paper)}. {_caption(rows, paper)} {untested}'.rstrip())}}}",
+            r"\label{tab:claims}",
+            f"\\begin{{tabular}}{{{shares}}}",
+            r"\toprule",
+            " & ".join(COLUMNS) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table*}",
+            "",
+        ]
+    )
+
+
+def _as_csv(rows: list[Row], paper: Paper) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(Row.__dataclass_fields__), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, rows))
+    return out.getvalue()
+
+
+def _as_json(rows: list[Row], paper: Paper) -> str:
+    said = {"table": "claims", "title": _title(paper), "caption": _caption(rows, paper)}
+    return json.dumps(said | {"claims": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False) + "\n"

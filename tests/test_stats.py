@@ -1,0 +1,311 @@
+"""Statistics against computations that share no code with them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import statistics
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import stats
+
+MODELS = ["Logo-LLM", "Time-LLM-lite", "CALF-lite", "PatchTST", "iTransformer", "DLinear"]
+
+
+def drawn(datasets: int, models: int = 5, seed: int = 0) -> pd.DataFrame:
+    """Errors of data sets of different difficulty and of models that hardly differ; no two alike."""
+    draws = np.random.default_rng(seed)
+    errors = draws.uniform(0.2, 2.0, (datasets, 1)) * draws.uniform(0.7, 1.3, (datasets, models))
+    return pd.DataFrame(errors, [f"set {i}" for i in range(datasets)], MODELS[:models])
+
+
+def in_order(datasets: int, models: int = 5) -> pd.DataFrame:
+    """Errors by which every data set ranks the models as they stand; no two differences are alike."""
+    rows = [[(1 + model) * (1 + 0.1 * data) for model in range(models)] for data in range(datasets)]
+    return pd.DataFrame(rows, columns=MODELS[:models])
+
+
+# Spread
+
+
+def test_a_spread_is_the_sample_mean_and_the_sample_standard_deviation() -> None:
+    values = [0.386, 0.391, 0.383, 0.402]
+    found = stats.spread(values)
+    assert found.mean == pytest.approx(statistics.mean(values))
+    assert found.std == pytest.approx(statistics.stdev(values))
+    assert found.n == 4
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("values", "mean"), [([0.5], 0.5), ([0.5, math.nan], math.nan), ([], math.nan)])
+def test_one_value_or_a_missing_one_has_no_spread(values: list[float], mean: float) -> None:
+    found = stats.spread(values)
+    assert found.mean == pytest.approx(mean, nan_ok=True)
+    assert math.isnan(found.std)
+    assert found.n == len(values)
+
+
+# Intervals
+
+
+def test_an_interval_is_the_one_scipy_has_of_the_same_draws() -> None:
+    values = drawn(9).to_numpy()[:, 0]
+    draws = np.random.default_rng(7)
+    for level in (0.95, 0.8):
+        expected = scipy.stats.bootstrap(
+            (values,), np.mean, n_resamples=4000, method="percentile", confidence_level=level, rng=draws
+        ).confidence_interval
+        assert stats.bootstrap(values, np.mean, level, draws=4000) == pytest.approx(tuple(expected), rel=0.03)
+
+
+def test_an_interval_agrees_with_resampling_in_a_plain_loop() -> None:
+    """Of a ratio of sums, so that errors which do not stay paired would show: this ratio is 2 in every draw or none."""
+    pairs = [(2 * value, value) for value in drawn(6).iloc[:, 0]]
+    uneven = [(first * (1 + i / 10), second) for i, (first, second) in enumerate(pairs)]
+
+    def ratio(rows: list[tuple[float, float]]) -> float:
+        return sum(first for first, _ in rows) / sum(second for _, second in rows)
+
+    chance = random.Random(1)
+    plain = sorted(ratio(chance.choices(uneven, k=6)) for _ in range(4000))
+    found = stats.bootstrap(np.array(uneven), lambda rows: ratio([tuple(row) for row in rows]), draws=4000)
+    assert found == pytest.approx((plain[100], plain[3900]), rel=0.02)
+    assert stats.bootstrap(np.array(pairs), lambda rows: ratio(list(rows))) == pytest.approx((2, 2))
+
+
+def test_an_interval_is_the_same_again_and_another_with_another_seed() -> None:
+    values = drawn(9).to_numpy()[:, 0]
+    assert (
+        stats.bootstrap(values, np.mean) == stats.bootstrap(values, np.mean) != stats.bootstrap(values, np.mean, seed=1)
+    )
+
+
+@pytest.mark.parametrize("datasets", [0, 1])
+def test_one_data_set_has_no_interval_however_many_horizons_it_has(datasets: int) -> None:
+    assert all(map(math.isnan, stats.bootstrap(np.ones((datasets, 4)), np.mean)))
+
+
+def test_an_interval_of_what_is_missing_is_missing() -> None:
+    low, high = stats.bootstrap(np.array([0.1, math.nan]), np.mean)
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+# Ranks and tests
+
+
+def test_mean_ranks_are_scipys_and_equal_errors_share_theirs() -> None:
+    errors = drawn(7)
+    errors.iloc[2] = [0.3, 0.1, 0.3, 0.2, 0.3]
+    expected = np.mean([scipy.stats.rankdata(row) for row in errors.to_numpy()], axis=0)
+    assert stats.mean_ranks(errors).to_dict() == pytest.approx(dict(zip(errors.columns, expected, strict=True)))
+
+
+def test_a_data_set_that_one_model_lacks_is_left_out_for_all_and_the_sentence_says_so() -> None:
+    errors = drawn(12)
+    errors.iloc[3, 2] = math.nan
+    found, expected = stats.compare(errors), stats.compare(errors.drop(errors.index[3]))
+    assert found.datasets == 11
+    assert found.ranks.equals(expected.ranks)
+    assert stats.mean_ranks(errors).equals(expected.ranks)
+    assert (found.friedman, found.critical_difference) == (expected.friedman, expected.critical_difference)
+    assert found.pairwise.equals(expected.pairwise)
+    assert found.sentence == f"11 of 12 data sets are complete for every model. {expected.sentence}"
+
+
+def test_friedmans_test_is_its_formula() -> None:
+    """12 n / (k (k + 1)) (sum of squared mean ranks - k (k + 1)^2 / 4); for three models p = exp(-chi square / 2)."""
+    errors = drawn(8, models=3)
+    rows = errors.to_numpy().tolist()
+    ranks = [sum(sorted(row).index(row[model]) + 1 for row in rows) / 8 for model in range(3)]
+    chi_square = 12 * 8 / (3 * 4) * (sum(rank**2 for rank in ranks) - 3 * 4**2 / 4)
+    assert stats.compare(errors).friedman == pytest.approx((chi_square, math.exp(-chi_square / 2)))
+
+
+def signed_rank_p(differences: np.ndarray) -> float:
+    """Two-sided and exact, by trying every sign."""
+    ranks = scipy.stats.rankdata(np.abs(differences))
+    middle = ranks.sum() / 2
+    signs = np.array(list(itertools.product((0, 1), repeat=len(ranks))))
+    apart = np.abs(signs @ ranks - middle)
+    return float(np.mean(apart >= abs(ranks[differences > 0].sum() - middle) - 1e-9))
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """The i-th smallest of m times m - i + 1, never below a smaller one's, at most 1."""
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for i, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - i) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+@pytest.mark.parametrize(("datasets", "models"), [(9, 5), (12, 4), (4, 3), (1, 2)])
+def test_pairs_have_the_p_of_every_sign_tried_and_holms_steps(datasets: int, models: int) -> None:
+    errors = drawn(datasets, models, seed=datasets) * np.linspace(1, 1.6, models)
+    pairs = list(itertools.combinations(errors.columns, 2))
+    expected = holm([signed_rank_p((errors[one] - errors[other]).to_numpy()) for one, other in pairs])
+    assert datasets < 9 or len({p for p in expected if p < 0.5}) > 2, "nothing that steps could change"
+    found = stats.compare(errors).pairwise
+    assert list(found.columns) == list(found.index) == list(errors.columns)
+    assert [found.loc[pair] for pair in pairs] == pytest.approx(expected)
+    assert [found.loc[pair[::-1]] for pair in pairs] == pytest.approx(expected)
+    assert (np.diag(found) == 1).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("datasets", [5, 14])
+def test_models_with_equal_errors_everywhere_are_not_told_apart(datasets: int) -> None:
+    """As two naive forecasts are where no season fits the look-back. The others' p is as if theirs were 1."""
+    errors = drawn(datasets, 4).assign(PatchTST=lambda frame: frame["Logo-LLM"])
+    found = stats.compare(errors).pairwise
+    assert found.loc["Logo-LLM", "PatchTST"] == 1
+    pairs = list(itertools.combinations(errors.columns, 2))
+    alone = [
+        1.0 if {*pair} == {"Logo-LLM", "PatchTST"} else signed_rank_p(np.subtract(*errors[[*pair]].to_numpy().T))
+        for pair in pairs
+    ]
+    assert [found.loc[pair] for pair in pairs] == pytest.approx(holm(alone))
+
+
+@pytest.mark.parametrize(
+    ("models", "quantile"),
+    [(2, 1.960), (3, 2.343), (4, 2.569), (5, 2.728), (6, 2.850), (7, 2.949), (8, 3.031), (9, 3.102), (10, 3.164)],
+)
+def test_the_critical_difference_has_the_quantiles_that_demsar_prints(models: int, quantile: float) -> None:
+    """Demsar, JMLR 7 (2006), table 5a."""
+    assert stats.critical_difference(models, 9) == pytest.approx(
+        quantile * math.sqrt(models * (models + 1) / 54), rel=5e-4
+    )
+
+
+@pytest.mark.parametrize("datasets", range(1, 13))
+def test_the_least_p_is_that_of_a_model_that_is_better_everywhere(datasets: int) -> None:
+    differences = np.arange(1.0, datasets + 1)
+    assert stats.least_p(datasets) == pytest.approx(signed_rank_p(differences))
+    assert stats.least_p(datasets) == pytest.approx(scipy.stats.wilcoxon(differences).pvalue)
+
+
+# What is said
+
+
+def test_too_few_data_sets_are_said_in_place_of_a_star() -> None:
+    found = stats.compare(in_order(4))
+    assert found.sentence == (
+        "With 4 data sets the smallest p that a Wilcoxon test can give is 0.125; after Holm over 10 pairs none can "
+        "reach 0.05 (that takes 9 data sets): no significance is claimed."
+    )
+    assert found.pairwise.to_numpy().min() == 1
+
+
+@pytest.mark.parametrize(("models", "needed"), [(2, 6), (3, 7), (5, 9), (6, 10)])
+def test_models_in_the_same_order_everywhere_are_told_apart_from_the_data_sets_on_that_are_named(
+    models: int, needed: int
+) -> None:
+    fewer, enough = stats.compare(in_order(needed - 1, models)), stats.compare(in_order(needed, models))
+    assert f"(that takes {needed} data sets): no significance" in fewer.sentence
+    assert (fewer.pairwise.to_numpy() >= 0.05).all()
+    off_diagonal = ~np.eye(models, dtype=bool)
+    assert (enough.pairwise.to_numpy()[off_diagonal] < 0.05).all()
+    assert enough.sentence.count(" and ") == models * (models - 1) / 2
+
+
+def test_the_sentence_names_who_is_told_apart_the_better_first_and_friedmans_p() -> None:
+    errors = drawn(9, 3)
+    errors["Logo-LLM"] = errors.max(axis=1) * 2
+    found = stats.compare(errors)
+    first, second = found.ranks.drop("Logo-LLM").sort_values().index
+    p = found.pairwise.loc["Logo-LLM", first]
+    assert p == pytest.approx(3 * 2 / 2**9)
+    assert found.sentence == (
+        f"Over 9 data sets Friedman's test gives p = {found.friedman[1]:.2g}; Wilcoxon's, after Holm over 3 pairs, "
+        f"tells these apart at 0.05, better mean rank first: {first} and Logo-LLM (p = 0.012), {second} and Logo-LLM "
+        "(p = 0.012)."
+    )
+
+
+def test_where_nothing_is_told_apart_the_sentence_says_that() -> None:
+    assert stats.compare(drawn(9)).sentence.endswith(", after Holm over 10 pairs, tells no two apart at 0.05.")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("errors", "datasets"),
+    [(drawn(5, 1), 5), (drawn(0), 0), (drawn(4).assign(PatchTST=math.nan), 0)],
+    ids=["one model", "no data set", "a model without results"],
+)
+def test_nothing_is_compared_where_there_is_nothing_to_compare(errors: pd.DataFrame, datasets: int) -> None:
+    found = stats.compare(errors)
+    assert found.datasets == datasets
+    assert (found.friedman, found.pairwise, found.critical_difference) == (None, None, None)
+    assert found.sentence.endswith("Nothing to compare: no significance is claimed.")
+
+
+@pytest.mark.parametrize(("datasets", "models"), [(2, 5), (9, 2)])
+def test_friedmans_test_takes_three_models_and_three_data_sets(datasets: int, models: int) -> None:
+    found = stats.compare(drawn(datasets, models))
+    assert (found.friedman, found.critical_difference) == (None, None)
+    assert found.pairwise is not None
+    assert "Friedman" not in found.sentence
+
+
+# Against a reference
+
+
+def test_wins_are_counted_and_ties_half() -> None:
+    ours, theirs = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.2, 0.2, 0.2, 0.5])
+    assert stats.win_probability(ours, theirs) == (1 + 0.5 + 0 + 1) / 4
+
+
+positive = st.floats(0.01, 10)
+
+
+@given(st.lists(st.tuples(positive, positive), min_size=1, max_size=9))
+def test_what_one_wins_the_other_loses(pairs: list[tuple[float, float]]) -> None:
+    ours, theirs = np.array(pairs).T
+    counted = sum(one < other for one, other in pairs) + sum(one == other for one, other in pairs) / 2
+    assert stats.win_probability(ours, theirs) == pytest.approx(counted / len(pairs))
+    assert stats.win_probability(ours, theirs) + stats.win_probability(theirs, ours) == pytest.approx(1)
+
+
+@given(st.lists(st.tuples(positive, positive), min_size=1, max_size=9))
+def test_skill_is_one_less_the_geometric_mean_of_the_ratios(pairs: list[tuple[float, float]]) -> None:
+    ours, theirs = np.array(pairs).T
+    product = math.prod(one / other for one, other in pairs)
+    assert stats.skill(ours, theirs) == pytest.approx(1 - product ** (1 / len(pairs)))
+    assert stats.skill(ours, theirs) == pytest.approx(1 - scipy.stats.gmean(ours / theirs))
+    assert stats.skill(0.8 * theirs, theirs) == pytest.approx(0.2)
+
+
+def test_a_missing_error_is_neither_a_win_nor_a_skill() -> None:
+    ours, theirs = np.array([0.1, math.nan]), np.array([0.2, 0.2])
+    assert math.isnan(stats.win_probability(ours, theirs))
+    assert math.isnan(stats.skill(ours, theirs))
+
+
+def test_skill_has_an_interval_by_resampled_pairs() -> None:
+    errors = drawn(9)[["Logo-LLM", "PatchTST"]].to_numpy()
+    low, high = stats.bootstrap(errors, lambda rows: stats.skill(*rows.T))
+    assert low < stats.skill(*errors.T) < high
+    ratios = scipy.stats.bootstrap(
+        (np.log(errors[:, 0] / errors[:, 1]),),
+        np.mean,
+        n_resamples=2000,
+        method="percentile",
+        rng=np.random.default_rng(3),
+    ).confidence_interval
+    assert (low, high) == pytest.approx((1 - math.exp(ratios.high), 1 - math.exp(ratios.low)), abs=0.02)
+
+
+def test_importing_the_statistics_imports_neither_scipy_nor_torch() -> None:
+    check = "import sys, bench.stats; assert not {'scipy', 'scikit_posthocs', 'torch'} & sys.modules.keys()"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
