@@ -142,6 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from bench.pool import Orders, run_grid
+    from bench.spec import BenchError
     from bench.store import Store
     from bench.suite import entries, load_suite
 
@@ -150,9 +151,11 @@ def _run(arguments: argparse.Namespace) -> int:
         from bench.bundle import use_bundle
 
         use_bundle(arguments.offline, [entry.spec for entry in planned])
+    if arguments.address and arguments.engine != "ray":
+        raise BenchError("--address: of a Ray cluster; say --engine ray too")
     orders = Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget)
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), Console())
-    left = f", {tally.left} left for want of time" if tally.left else ""
+    left = f", {tally.left} left" if tally.left else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
     return INCOMPLETE if tally.failed or tally.left else DONE
 

@@ -61,7 +61,7 @@ class Checkpoint:
     def save(self, state: State) -> None:
         """Raises CheckpointError where the file cannot be written."""
         began = time.monotonic()
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.tensors.items()}
+        tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.tensors.items()}
         metadata = {
             "identity": self.identity,
             "facts": state.facts,
@@ -69,7 +69,7 @@ class Checkpoint:
         }
         temporary = self.file.with_name(f"{self.file.name}.{os.getpid()}.tmp")
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.parent.mkdir(exist_ok=True)  # not those above: they may have been on a mount that is gone
             try:
                 with temporary.open("wb") as out:
                     out.write(save(tensors, metadata))

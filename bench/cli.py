@@ -50,7 +50,7 @@ def duration(text: str) -> float:
     match = re.fullmatch("".join(f"(?:{number}{unit})?" for unit in UNITS), text)
     seconds = sum(float(n or 0) * unit for n, unit in zip(match.groups(), UNITS.values(), strict=True)) if match else 0
     if not seconds:
-        raise ValueError(f"{text!r} is no length of time; write 90s, 9m, 2h, 1d or 1h30m")
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 90s, 9m, 2h, 1d or 1h30m")
     return seconds
 
 

@@ -23,7 +23,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench import registry
 from bench.jobs import Event, Job, Lost
 from bench.series import data_dir, file_of
 from bench.spec import ROOT, BenchError, RunResult, RunSpec
@@ -273,9 +272,6 @@ def _prepare(specs: Sequence[RunSpec]) -> None:
         for name in dict.fromkeys(str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options):
             fetch_backbone(find(name))
             prepare(name)
-    for model, code in {(spec.model, spec.code) for spec in specs}:
-        if registry.code_digest(model) != code:
-            raise BenchError(f"model {model}: its file has changed since the run was planned; plan again")
     check(specs)
 
 

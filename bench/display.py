@@ -63,8 +63,8 @@ class _Live(Display):
     def __init__(self, console: Console, runs: int) -> None:
         super().__init__(console, runs)
         self.bars = Bars(
-            TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console,
+            TextColumn("{task.description:<34}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False), console=console,
         )  # fmt: skip
         self.grid = self.bars.add_task("all runs", total=runs, note="")
         self.running: dict[str, TaskID] = {}

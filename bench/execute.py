@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import torch
@@ -19,7 +20,7 @@ from bench.randomness import seed_everything
 from bench.series import DataError, Series, load_series
 from bench.spec import Cost, DatasetCard, Evaluation, RunResult, RunSpec, Where
 from bench.suite import cards
-from bench.train import Fit, Watch, fit
+from bench.train import Fit, TrainingDiverged, Watch, fit
 from models.options import Shape
 from models.pretrained import BackboneError, find
 
@@ -41,7 +42,7 @@ def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunR
     except (BackboneError, DataError, CheckpointError, OutOfTime):
         raise
     except Exception as error:  # whatever a model raises ends its own run, not the grid
-        text = " ".join(str(error).split()) or "no message"
+        text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode() or "no message"
         return RunResult(spec=spec, status="failed", where=where, error=f"{type(error).__name__}: {text}"[:2000])
 
 
@@ -69,6 +70,8 @@ def _run(
     for name, tested_series in series.items():
         test = parts["test"] if name == task.dataset else _windows(spec, tested_series, device)["test"]
         errors = evaluate(model, test, spec.train.precision)
+        if not math.isfinite(errors.mse):
+            raise TrainingDiverged(f"the test error on {name} is {errors.mse}")
         evaluations.append(Evaluation(dataset=name, mse=errors.mse, mae=errors.mae, windows=errors.windows))
     finished = time.perf_counter()
     return RunResult(

@@ -10,7 +10,7 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,7 @@ from bench.cli import duration_text
 from bench.display import Display, display
 from bench.estimate import Estimates, records_of
 from bench.jobs import Engine, Event, Job, Lost, Progress, Saved
-from bench.spec import RunResult
+from bench.spec import BenchError, RunResult
 from bench.store import Store
 from bench.suite import Entry
 
@@ -58,7 +58,7 @@ class Tally:
     kept: int = 0
     """Found done already, or done meanwhile by another process."""
     left: int = 0
-    """Not begun, or broken off, for want of time."""
+    """Not asked for, or not begun or broken off for want of time."""
 
 
 def run_grid(
@@ -68,22 +68,25 @@ def run_grid(
 
     Everything that concerns more than one run (data, backbones, models, the results directory) is checked before the
     first. Several processes may do this on one directory at the same time: each run is done by one of them, and none
-    returns before the last is done. Raises BenchError or BackboneError.
+    returns before the last is done, but for want of time. Raises BenchError or BackboneError.
     """
     deadline = time.time() + orders.budget
     mine = in_shard({entry.spec.key: entry for entry in entries}, orders.shard)
     stamps = {key: store.stamp(entry.spec) for key, entry in mine.items()}  # before the records are read
-    todo = {key: entry for key, entry in mine.items() if store.status(entry.spec) in RERUN[orders.rerun]}
-    tally = Tally(kept=len(mine) - len(todo))
-    finished = store.leftovers() & (mine.keys() - todo.keys())
+    states = {key: store.status(entry.spec) for key, entry in mine.items()}
+    todo = {key: entry for key, entry in mine.items() if states[key] in RERUN[orders.rerun]}
+    done = {key for key, state in states.items() if state == "done" and key not in todo}
+    tally = Tally(kept=len(done), left=len(mine) - len(todo) - len(done))
+    finished = store.leftovers() & done
     if not todo and not finished:
         return tally
     with closing(store):
-        store.open()
-        for key in finished:  # a process died between writing this record and tidying up
-            if store.claim(mine[key].spec):
-                store.clear(mine[key].spec)
-                store.release(mine[key].spec)
+        with suppress(*([] if todo else [BenchError])):  # tidying up alone is worth no complaint
+            store.open()
+            for key in finished:  # a process died between writing this record and tidying up
+                if store.claim(mine[key].spec):
+                    store.clear(mine[key].spec)
+                    store.release(mine[key].spec)
         if not todo:
             return tally
         with closing(make_engine()) as engine:
@@ -122,8 +125,7 @@ class _Grid:
         while self.waiting or self.running:
             self._fill()
             if self.running:
-                for event in self.engine.events(timeout=1.0):
-                    self._take(event)
+                self._take_all(self.engine.events(timeout=1.0))
                 self._end_overdue()
             elif any(self._may_start(entry) for entry in self.waiting.values()):
                 if not told:
@@ -138,7 +140,7 @@ class _Grid:
         """Start what can be started."""
         while len(self.running) < self.engine.slots and (entry := self._next()):
             key = entry.spec.key
-            checkpoint = self.store.work(entry.spec) / "checkpoint.safetensors"
+            checkpoint = self.store.work(entry.spec).absolute() / "checkpoint.safetensors"
             self.running[key] = entry, time.monotonic()
             self.shown.start(entry)
             self.engine.start(Job(entry.spec, checkpoint, self.deadline))
@@ -149,7 +151,7 @@ class _Grid:
             if not self._may_start(entry) or not self.store.claim(entry.spec):
                 continue
             del self.waiting[key]
-            if self.store.stamp(entry.spec) == self.stamps[key]:
+            if self.store.stamp(entry.spec) == self.stamps[key] or self.store.status(entry.spec) == "missing":
                 return entry
             self._done_elsewhere(entry)
         return None
@@ -169,6 +171,17 @@ class _Grid:
         self.tally.kept += status == "done"
         self.shown.leave(entry, f"{status}, by another process", counts=True)
 
+    def _take_all(self, events: list[Event]) -> None:
+        """Where one cannot be recorded the others still are; then the first error is raised."""
+        problem = None
+        for event in events:
+            try:
+                self._take(event)
+            except BenchError as error:
+                problem = problem or error
+        if problem:
+            raise problem
+
     def _take(self, event: Event) -> None:
         entry, _ = self.running[event.key]
         match event.what:
@@ -186,6 +199,10 @@ class _Grid:
                 self._fail(entry, why)
 
     def _record(self, entry: Entry, result: RunResult) -> None:
+        if result.status == "failed" and self.store.status(entry.spec) == "done":
+            self.tally.failed += 1
+            self.shown.leave(entry, f"failed: {result.error}; its earlier record stays", counts=True)
+            return
         self.store.put(result)
         self.tally.done += result.status == "done"
         self.tally.failed += result.status == "failed"

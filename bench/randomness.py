@@ -1,4 +1,4 @@
-"""Every source of randomness that a model may draw from: seeded, read and set as one."""
+"""The global random generators of Python, numpy and torch: seeded, read and set as one."""
 
 from __future__ import annotations
 

@@ -183,6 +183,10 @@ class _Training:
         self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
         self.epoch_began = time.perf_counter()
 
+    def _here(self) -> str:
+        name = device_name(self.device)
+        return name if self.device.type == "cuda" else f"{name}, {torch.get_num_threads()} threads"
+
     def _tell(self, watch: Watch) -> None:
         watch.report(Progress(self.step, self.plan.total, self.curve[-1] if self.curve else None))
         if watch.checkpoint:
@@ -197,7 +201,7 @@ class _Training:
             curve=tuple(self.curve),
             best_epoch=self.best_epoch,
             micro_batch=self.take_step.micro_batch,
-            devices=tuple(dict.fromkeys((*self.devices, device_name(self.device)))),
+            devices=tuple(dict.fromkeys((*self.devices, self._here()))),
             drawn=drawn,
         )
         tensors |= {"order": self.order_at_start, "loss": self.loss}

@@ -14,7 +14,7 @@ from bench.execute import identity, run_one
 from bench.jobs import Job, Progress, Saved
 from bench.machine import keep_freed_memory, pick_device, provenance
 from bench.series import load_series
-from bench.spec import RunResult, RunSpec, Where
+from bench.spec import BenchError, RunResult, RunSpec, Where
 from bench.suite import cards
 from bench.train import Watch
 from models.backbone import prepare
@@ -46,8 +46,9 @@ def check(specs: Iterable[RunSpec]) -> None:
     backbones = sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options})
     for backbone in backbones:
         locate(find(backbone))
-    for model in dict.fromkeys(spec.model for spec in specs):
-        registry.load(model)
+    for spec in {spec.model: spec for spec in specs}.values():
+        _require_planned_code(spec)
+        registry.load(spec.model)
     for backbone in backbones:
         prepare(backbone)
 
@@ -55,6 +56,8 @@ def check(specs: Iterable[RunSpec]) -> None:
 def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult | Saved:
     """Do a job on the device of this name. Raises BenchError or BackboneError for what concerns all runs."""
     keep_freed_memory()
+    as_new()
+    _require_planned_code(job.spec)
     device = pick_device(name)
     told = 0.0
 
@@ -70,3 +73,17 @@ def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult 
         return run_one(job.spec, device, Watch(tell, checkpoint))
     except OutOfTime:
         return Saved()
+
+
+def as_new() -> None:
+    """Undo what a model may have set for the whole process, so that no run changes the numbers of another."""
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+
+
+def _require_planned_code(spec: RunSpec) -> None:
+    """A user's own model that was edited since is another run."""
+    if registry.code_digest(spec.model) != spec.code:
+        raise BenchError(f"model {spec.model}: its file has changed since the run was planned; start the command again")

@@ -13,7 +13,7 @@ from typing import Any
 
 from bench.host import cores
 from bench.jobs import Event, Job, Lost, Progress
-from bench.spec import BenchError, RunSpec, Where
+from bench.spec import BenchError, RunResult, RunSpec, Where
 from models.pretrained import BackboneError
 
 
@@ -32,6 +32,10 @@ class Workers:
         try:
             self.devices, self.where = self._ask("hello")
             self.slots = jobs or len(self.devices)
+            if self.slots > 1 and not self.threads:  # known only now
+                self.threads = max(1, cores() // self.slots)
+                self.workers[0].kill()
+                self.workers[0] = self._new(0)
             self.workers += [self._new(number) for number in range(1, self.slots)]
         except BaseException:
             self.close()
@@ -50,13 +54,15 @@ class Workers:
         """Errors that concern all runs are raised once nothing else is left to be told."""
         busy = {worker.pipe: worker for worker in self.workers if worker.job is not None}
         found = []
-        for pipe in wait(list(busy), 0 if self.problem else timeout):
-            worker = busy[pipe]  # type: ignore[index]
-            assert worker.job is not None
+        told = wait(list(busy), 0 if self.problem else timeout)
+        for pipe, worker in busy.items():
+            if worker.job is None or not (pipe in told or worker.dead):
+                continue
             key, what = worker.job.spec.key, worker.receive()
             if not isinstance(what, Progress):
                 worker.job = None
-            if isinstance(what, Lost):
+            lame = isinstance(what, RunResult) and what.status == "failed" and worker.device != "cpu"
+            if isinstance(what, Lost) or lame:  # a failed kernel leaves a GPU unusable for its process
                 self._replace(worker)
             if isinstance(what, Exception):
                 self.problem = what
@@ -99,11 +105,19 @@ class _Worker:
 
     def __init__(self, device: str, threads: int | None) -> None:
         context = multiprocessing.get_context("spawn")
+        self.device = device
         self.job: Job | None = None
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, device, threads))
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the driver's affair
         self.process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
+
+    @property
+    def dead(self) -> bool:
+        """Its children may hold its end of the pipe open."""
+        return self.process.exitcode is not None
 
     def send(self, what: str, about: Any = None) -> None:
         with contextlib.suppress(OSError):  # that it is dead shows when its answer is read
@@ -112,14 +126,20 @@ class _Worker:
     def receive(self) -> Any:
         """Its next message; Lost if it is dead."""
         try:
-            return self.pipe.recv()
+            if not self.dead or self.pipe.poll():
+                return self.pipe.recv()
         except (EOFError, OSError):
-            self.process.join()
-            return Lost(_end(self.process.exitcode or 0))
+            self.process.join(timeout=2)
+        ended = self.process.exitcode
+        return Lost("its process has closed its connection" if ended is None else _end(ended))
 
     def kill(self) -> None:
+        """With the processes that its models have started."""
+        assert self.process.pid
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not have its group yet
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
-        self.process.join()
+        self.process.join(timeout=5)
         self.pipe.close()
 
 
@@ -133,7 +153,7 @@ def _end(code: int) -> str:
 
 def _work(pipe: Connection, device: str, threads: int | None) -> None:
     """A worker's life: answer until the driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver is told, and ends its workers
+    os.setsid()  # a group of its own, which ends with it
     threading.Thread(target=_die_with_the_driver, daemon=True).start()
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -163,4 +183,4 @@ def _die_with_the_driver() -> None:
     driver = multiprocessing.parent_process()
     assert driver is not None
     driver.join()
-    os._exit(1)
+    os.killpg(os.getpid(), signal.SIGKILL)

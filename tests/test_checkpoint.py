@@ -88,7 +88,7 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
     steps = whole.cost.steps // 2
     cuts = [steps + 1] if MODELS[model].uses_backbone else [2, steps, steps + 1]
     pieces = run_in_pieces(spec, tmp_path / "c.safetensors", cuts)
-    assert pieces.where.resumed == (whole.where.device,)
+    assert pieces.where.resumed == (f"{whole.where.device}, {torch.get_num_threads()} threads",)
     assert numbers(pieces) == numbers(whole)
 
 
@@ -142,6 +142,15 @@ def test_a_run_is_saved_only_as_often_as_it_is_worth(
         checkpoint.keep(lambda: None)  # type: ignore[arg-type, return-value]
     assert 8 <= len(saves) <= 10
     assert math.isinf(checkpoint.deadline)
+
+
+def test_tensors_that_share_memory_are_saved(tmp_path: Path) -> None:
+    whole = torch.arange(6.0)
+    checkpoint = Checkpoint(tmp_path / "c", "a run")
+    checkpoint.save(State("{}", {"whole": whole, "part": whole[2:], "again": whole}))
+    saved = checkpoint.load()
+    assert saved is not None
+    assert torch.equal(saved.tensors["part"], whole[2:])
 
 
 def test_where_saving_is_slow_it_is_rarer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

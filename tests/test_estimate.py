@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import math
 import os
@@ -324,7 +325,7 @@ def test_lengths_of_time_are_read(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "m", "9 m", "9x", "-3m", "30m1h", "0", "0s", "nan", "inf", "1e3", "h9"])
 def test_what_is_no_length_of_time_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no length of time"):
+    with pytest.raises(argparse.ArgumentTypeError, match="no length of time"):
         duration(text)
 
 

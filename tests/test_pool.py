@@ -250,3 +250,60 @@ def test_a_run_that_does_not_stop_in_time_is_ended_without_a_record(
     assert engine.stopped == [engine.jobs[0].spec.key]
     assert clock.now > 1e9 + 3600 + pool.GRACE
     assert store.status(engine.jobs[0].spec) == "missing"
+
+
+def test_asking_for_failed_runs_leaves_the_checkpoints_of_missing_ones_alone(
+    entries: list[Entry], store: Store, card: DatasetCard
+) -> None:
+    store.put(done(entries[0].spec, card))
+    saved = store.work(entries[1].spec) / "checkpoint.safetensors"
+    saved.parent.mkdir(parents=True)
+    saved.touch()
+    assert run(entries, store, Pretence(lambda job: None), Orders(rerun="failed"))[0] == Tally(kept=1, left=5)
+    assert saved.exists()
+
+
+def test_a_failure_does_not_take_the_place_of_a_result(entries: list[Entry], store: Store, card: DatasetCard) -> None:
+    store.put(done(entries[0].spec, card))
+    tally, said = run(entries[:1], store, Pretence(lambda job: Lost("killed")), Orders(rerun="all"))
+    assert tally == Tally(failed=1)
+    assert "failed: killed; its earlier record stays" in said
+    assert store.status(entries[0].spec) == "done"
+
+
+def test_one_record_that_cannot_be_written_costs_no_other(
+    entries: list[Entry], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs end at once, and the record of the first finds no room."""
+
+    class Both(Pretence):
+        def events(self, timeout: float) -> list[Event]:
+            ended = [Event(key, done(job.spec, card)) for key, job in self.pending.items()]
+            self.pending.clear()
+            return ended
+
+    put = Store.put
+
+    def full(self: Store, result: RunResult) -> Path:
+        if result.spec == entries[0].spec:
+            raise BenchError("no room")
+        return put(self, result)
+
+    monkeypatch.setattr(Store, "put", full)
+    pair = [entries[0], entries[3]]
+    with pytest.raises(BenchError, match="no room"):
+        run(pair, store, Both(lambda job: None, slots=2))
+    assert [store.status(entry.spec) for entry in pair] == ["missing", "done"]
+
+
+def test_a_record_that_is_moved_away_while_its_run_waits_is_made_again(
+    entries: list[Entry], store: Store, card: DatasetCard
+) -> None:
+    path = store.put(RunResult(spec=entries[1].spec, status="failed", where=HERE, error="once"))
+
+    def answer(job: Job) -> RunResult:
+        if job.spec == entries[0].spec:
+            path.unlink()
+        return done(job.spec, card)
+
+    assert run(entries[:2], store, Pretence(answer))[0] == Tally(done=2)

@@ -44,6 +44,7 @@ def test_a_write_that_breaks_off_leaves_the_old_record_and_no_rubbish(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(BenchError, match=r"cannot be written: .*No space left on device; free the disk"):
         store.put(failed)
     assert path.read_bytes() == before

@@ -1,0 +1,66 @@
+"""What a worker does before and around a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from bench import execute, registry
+from bench.execute import run_one
+from bench.jobs import Job
+from bench.spec import BenchError, DatasetCard, RunResult
+from bench.work import check, train
+from tests.conftest import make_spec, waves
+
+MakeCard = Callable[..., DatasetCard]
+
+
+def test_what_a_model_sets_for_its_process_changes_no_other_run(make_card: MakeCard, cpu: torch.device) -> None:
+    spec = make_spec(make_card(waves(120, 3)), "dlinear")
+    alone = run_one(spec, cpu)
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("medium")
+    after = train(Job(spec), "cpu", lambda progress: None)
+    assert isinstance(after, RunResult)
+    assert after.evaluations == alone.evaluations
+
+
+def test_a_model_of_ones_own_that_was_edited_since_the_plan_is_not_trained_under_its_old_name(
+    make_card: MakeCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "edited_model.py").write_text("from torch import nn\nclass Mine(nn.Linear):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = make_spec(make_card(waves(120, 3)), "dlinear").model_copy(
+        update={"model": "edited_model:Mine", "options": {}, "code": registry.code_digest("edited_model:Mine")}
+    )
+    (tmp_path / "edited_model.py").write_text("from torch import nn\nclass Mine(nn.Bilinear):\n    pass\n")
+    for action in (lambda: check([spec]), lambda: train(Job(spec), "cpu", lambda progress: None)):
+        with pytest.raises(BenchError, match="has changed since the run was planned"):
+            action()
+
+
+class Fails(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise ValueError("bad \udc80 name")
+
+
+class Unbounded(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(x), 8, 3), float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [(Fails(), r"bad \udc80 name"), (Unbounded(), "the test error on Waves is nan")]
+)
+def test_an_error_of_whatever_text_can_be_recorded(
+    model: nn.Module, said: str, make_card: MakeCard, cpu: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execute, "build", lambda spec, series: model)
+    result = run_one(make_spec(make_card(waves(120, 3)), "dlinear"), cpu)
+    assert result.status == "failed"
+    assert said in (result.error or "")
+    assert RunResult.model_validate_json(result.model_dump_json()) == result
