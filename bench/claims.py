@@ -16,6 +16,7 @@ models are compared. The verdicts:
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,7 +98,7 @@ class Evidence:
         return pd.DataFrame(rows, columns=[*keys, "cost"]).groupby(keys).cost.mean().unstack()
 
 
-class Claim(Frozen):
+class Claim(Frozen, ABC):
     """What the paper says, of which cells of which suite; its kind adds what is compared and how it is judged."""
 
     id: str
@@ -125,8 +126,9 @@ class Claim(Frozen):
         """The paper's number."""
         return ""
 
+    @abstractmethod
     def judge(self, evidence: Evidence) -> Finding:
-        raise NotImplementedError
+        """What these runs say of it."""
 
 
 class Versus(Claim):

@@ -111,3 +111,7 @@ def guarded(
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INCOMPLETE
+    except OSError as error:  # of nothing that has a message of its own: a full disk under the output, too many files
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNUSABLE

@@ -487,6 +487,15 @@ def test_a_data_file_with_another_hash_is_refused_with_both_hashes_and_the_remed
         assert "delete it" in said
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_under_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, *program("plan", "--suite", "quick")]
+        ended = subprocess.run(command, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "python -m bench: [Errno 28] No space left on device\n"
+
+
 def test_debug_shows_the_traceback() -> None:
     ended = bench("plan", "--suite", "quik", "--debug")
     assert ended.returncode != 0
