@@ -14,7 +14,7 @@ from bench import registry
 from bench.checkpoint import CheckpointError, OutOfTime
 from bench.data import Windows, calendar, split_windows, standardized
 from bench.machine import build_digest, peak_mb, provenance, reset_peak
-from bench.metrics import autocast, evaluate, predict
+from bench.metrics import autocast, evaluate, predict, sample
 from bench.probes import probe
 from bench.randomness import seed_everything
 from bench.series import DataError, Series, load_series
@@ -74,11 +74,13 @@ def _run(
             raise TrainingDiverged(f"the test error on {name} is {errors.mse}")
         evaluations.append(Evaluation(dataset=name, mse=errors.mse, mae=errors.mae, windows=errors.windows))
     finished = time.perf_counter()
+    shown = sample(model, parts["test"], spec.train.precision)
     return RunResult(
         spec=spec,
         status="done",
         evaluations=tuple(evaluations),
         layers=measured,
+        sample=shown,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
         cost=Cost(

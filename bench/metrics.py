@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.data import Windows
 from bench.machine import out_of_memory
-from bench.spec import BenchError
+from bench.spec import BenchError, Sample
 
 Forecast = Float[Tensor, "b h c"]
 SERIES_PER_BATCH = {"cpu": 512, "cuda": 4096}
@@ -57,6 +57,20 @@ def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
         first += len(index)
     values = len(windows) * windows.horizon * channels
     return Errors(squared.item() / values, absolute.item() / values, len(windows))
+
+
+@torch.inference_mode()
+def sample(model: nn.Module, windows: Windows, precision: str) -> Sample:
+    """The forecast of the last channel in the window in the middle of a part."""
+    device, window = windows.series.device, len(windows) // 2
+    index = torch.tensor([window], device=device)
+    model.eval()
+    with autocast(device, precision):
+        forecast, truth = predict(model, windows, index)
+    past, _ = windows.gather(index)
+    last = [tuple(round(value, 4) for value in each[0, :, -1].tolist()) for each in (past, truth, forecast.float())]
+    channel = windows.series.shape[1] - 1
+    return Sample(window=window, channel=channel, past=last[0], truth=last[1], forecast=last[2])
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -6,14 +6,16 @@ source. A cell that sources print differently is shown once for each value.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
 from bench import registry
+from bench.planned import Planned
 from bench.suite import SUITES, cards
-from bench.tables import Cell, Group, Planned, Table, grouped, hole, mean_error
+from bench.tables import Cell, Group, Table, behind, grouped, hole, mean_error
 
 TITLES = {
     "Logo-LLM": "logo_llm",
@@ -69,12 +71,15 @@ def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFra
 
 def _row(runs: pd.DataFrame, printed: tuple[float, float], table: Table) -> list[Cell]:
     """Ours, theirs, and the difference in percent; a dash without a footnote where the source prints nothing."""
-    ours = [hole(runs, table) if runs.why.any() else Cell(mean_error(runs, metric)) for metric in ("mse", "mae")]
+    keys = tuple(runs.key)
+    ours = [
+        hole(runs, table) if runs.why.any() else Cell(mean_error(runs, metric), runs=keys) for metric in ("mse", "mae")
+    ]
     theirs = [None if pd.isna(value) else float(value) for value in printed]
     apart = []
     for cell, value in zip(ours, theirs, strict=True):
         change = None if cell.value is None or value is None else 100 * (cell.value / value - 1)
-        apart.append(Cell(change, digits=1, signed=True, note=None if value is None else cell.note))
+        apart.append(replace(cell, value=change, digits=1, signed=True, note=None if value is None else cell.note))
     return [*ours, *map(Cell, theirs), *apart]
 
 
@@ -93,10 +98,14 @@ def _source(printed: Any, context: int, table: Table) -> int:
 
 def _close(table: Table, model: str, rows: list[list[Cell]]) -> None:
     """The model's mean over its horizons printed at our look-back, if any is complete; a rule before the next model."""
-    whole = [[cell.value for cell in row] for row in rows if all(cell.value is not None for cell in row)]
+    complete = [row for row in rows if all(cell.value is not None for cell in row)]
+    whole = [[cell.value for cell in row] for row in complete]
     if whole:
         means = pd.DataFrame(whole, dtype=float).mean()
-        cells = [Cell(float(value), digits=1 if i > 3 else 3, signed=i > 3) for i, value in enumerate(means)]
+        runs = [behind(column) for column in zip(*complete, strict=True)]
+        cells = [
+            Cell(float(value), digits=1 if i > 3 else 3, signed=i > 3, runs=runs[i]) for i, value in enumerate(means)
+        ]
         table.summary.append((f"{registry.title(model)}, mean of {len(whole)}", cells))
     if table.rows and len(table.rows) not in table.rules:
         table.rules.append(len(table.rows))

@@ -13,13 +13,14 @@ from pathlib import Path
 from bench import suite as suites
 from bench.claims import Verdict
 from bench.cli import Parser, add_filters, add_results, filters_of, guarded
+from bench.planned import Planned
 from bench.published import published_table
 from bench.render import SUFFIX, render
 from bench.spec import ROOT, BenchError
 from bench.store import Store
 from bench.suite import Entry, Filters, Suite
 from bench.tables import TABLES as OWN_TABLES
-from bench.tables import Builder, Planned, Table
+from bench.tables import Builder, Table
 from bench.verdicts import judged, load_claims, tell
 from models.pretrained import BACKBONES
 

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import re
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -227,7 +228,7 @@ class RunSpec(Frozen):
     """SHA-256 of the file of a user's own model; None for the registry's models, which PROTOCOL covers."""
     protocol: int = PROTOCOL
 
-    @property
+    @cached_property
     def key(self) -> str:
         return digest(self.model_dump(mode="json"))
 
@@ -306,6 +307,19 @@ class Layer(Frozen):
     slow_power: float
 
 
+class Sample(Frozen):
+    """One forecast, chosen by rule so that nobody picked it: the window in the middle of the run's own test part, the
+    last channel; on the scale of the standardised channels, to four decimals."""
+
+    window: int
+    """Its position among the test windows."""
+    channel: int
+    past: tuple[float, ...]
+    """The look-back."""
+    truth: tuple[float, ...]
+    forecast: tuple[float, ...]
+
+
 class RunResult(Frozen):
     """The record of one run, as written to disk."""
 
@@ -314,6 +328,8 @@ class RunResult(Frozen):
     evaluations: tuple[Evaluation, ...] = ()
     layers: tuple[Layer, ...] = ()
     """Where the task asks for probes."""
+    sample: Sample | None = None
+    """None where the run failed, or was recorded before samples were."""
     best_epoch: int | None = None
     curve: tuple[Epoch, ...] = ()
     cost: Cost | None = None

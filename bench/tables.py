@@ -6,18 +6,16 @@ A cell is computed only when every run behind it is there. What is missing is a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
 from bench import registry
-from bench.captions import caption
-from bench.spec import BenchError, RunResult, RunSpec
+from bench.planned import METRICS, Planned
+from bench.spec import BenchError, RunResult
 from bench.stats import spread
-from bench.suite import Entry
 
-METRICS = ("mse", "mae")
 ERRORS = ("MSE", "MAE")
 
 
@@ -34,6 +32,8 @@ class Cell:
     """Number of the footnote that explains a hole."""
     spread: float | None = None
     """Standard deviation over seeds, printed after the value."""
+    runs: tuple[str, ...] = ()
+    """Keys of the runs it stands on, also of those that are not there."""
 
 
 @dataclass(frozen=True)
@@ -72,58 +72,6 @@ class Table:
     @property
     def complete(self) -> bool:
         return all(cell.note is None for _, cells in self.rows for cell in cells)
-
-
-@dataclass(frozen=True)
-class Planned:
-    """The runs a table stands on, each with its record if there is one."""
-
-    runs: list[tuple[Entry, RunResult | None]]
-
-    @property
-    def reference(self) -> list[RunSpec]:
-        """The runs of each model's first variant."""
-        first: dict[str, str] = {}
-        for (spec, variant), _ in self.runs:
-            first.setdefault(spec.model, variant)
-        return [spec for (spec, variant), _ in self.runs if variant == first[spec.model]]
-
-    @property
-    def done(self) -> list[RunResult]:
-        return [result for _, result in self.runs if result is not None and result.status == "done"]
-
-    @property
-    def contexts(self) -> dict[str, int]:
-        """Look-back of each data set."""
-        return {entry.spec.task.dataset: entry.spec.task.context for entry, _ in self.runs}
-
-    def caption(self, about: str, lead: str = "Test errors on standardised channels, every window scored") -> str:
-        """What is shown, over what, with which language model, on which device."""
-        return caption(lead, about, self.reference, self.done)
-
-    def frame(self) -> pd.DataFrame:
-        """One row per planned run and data set it is tested on; errors are NaN where it is not done, with the why.
-
-        Columns: dataset, fraction, horizon, model, variant, seed, tested, mse, mae, why.
-        """
-        rows = []
-        for (spec, variant), result in self.runs:
-            done = result is not None and result.status == "done"
-            why = "" if done else f"failed ({result.error})" if result else "not run"
-            task = spec.task
-            run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed]
-            errors = {each.dataset: each for each in result.evaluations} if result is not None and done else {}
-            for tested in (task.dataset, *task.test_on):
-                found = errors.get(tested)
-                scores = [found.mse, found.mae] if found else [math.nan, math.nan]
-                rows.append([*run, tested, *scores, why])
-        names = ["dataset", "fraction", "horizon", "model", "variant", "seed", "tested", *METRICS, "why"]
-        return pd.DataFrame(rows, columns=names)
-
-    def own(self) -> pd.DataFrame:
-        """The rows of `frame` that are tested on the data set they were trained on."""
-        frame = self.frame()
-        return frame[frame.tested == frame.dataset]
 
 
 def main_table(planned: Planned, about: str) -> list[Table]:
@@ -230,7 +178,8 @@ def efficiency_table(planned: Planned, about: str) -> list[Table]:
             cells = [hole(runs, table)] * len(columns)
         else:
             values = zip(_costs(list(runs.result)), columns.values(), strict=True)
-            cells = [Cell(None if math.isnan(value) else value, digits) for value, digits in values]
+            stands = tuple(runs.key)
+            cells = [Cell(None if math.isnan(value) else value, digits, runs=stands) for value, digits in values]
         table.rows.append((task + _title(model, variant), cells))
     where = ", ".join(f"{dataset} {horizon}" for (dataset, horizon), _ in grouped(tasks, ["dataset", "horizon"]))
     lead = (
@@ -325,10 +274,16 @@ def _mark_and_compare(rows: list[tuple[str, list[Cell]]], first: int) -> None:
 def _change(cells: list[Cell], usual: list[Cell]) -> Cell:
     """Mean change in percent; a hole if any cell of either is one."""
     holes = [cell.note for cell in (*cells, *usual) if cell.value is None]
+    runs = behind([*cells, *usual])
     if holes:
-        return Cell(None, note=holes[0])
+        return Cell(None, note=holes[0], runs=runs)
     values, references = (pd.Series([cell.value for cell in row], dtype=float) for row in (cells, usual))
-    return Cell(float(100 * (values / references - 1).mean()), digits=1, signed=True)
+    return Cell(float(100 * (values / references - 1).mean()), digits=1, signed=True, runs=runs)
+
+
+def behind(cells: Iterable[Cell]) -> tuple[str, ...]:
+    """The runs that these cells stand on, each once."""
+    return tuple(dict.fromkeys(key for cell in cells for key in cell.runs))
 
 
 def _spread_sentence(frame: pd.DataFrame) -> str:
@@ -389,11 +344,13 @@ def _add_blocks(table: Table, runs: Planned, measures: dict[str, str], unit: Cel
     table.rows = [("input", []), *((f"block {block}{names.get(block, '')}", []) for block in blocks)]
     for (variant,), frame in grouped(runs.own(), ["variant"]):
         gap = hole(frame, table) if frame.why.any() else None
+        keys = tuple(frame.key)
         for stage, when in stages.items():
             table.groups.append(Group(f"{variant}_{stage}".replace(" ", "-"), f"{variant}, {when}", tuple(measures)))
             for block, (_, cells) in enumerate(table.rows):
                 for name in measures.values():
-                    cells.append(gap or replace(unit, value=float(means.loc[(variant, stage, block), name])))
+                    value = float(means.loc[(variant, stage, block), name]) if gap is None else math.nan
+                    cells.append(gap or replace(unit, value=value, runs=keys))
 
 
 def _costs(results: list[RunResult]) -> list[float]:
@@ -421,7 +378,8 @@ def _cell(runs: pd.DataFrame, metric: str, table: Table) -> Cell:
     if runs[metric].isna().any():
         return hole(runs, table)
     over_seeds = spread(runs[metric])
-    return Cell(mean_error(runs, metric), spread=over_seeds.std if table.spreads and over_seeds.n > 1 else None)
+    std = over_seeds.std if table.spreads and over_seeds.n > 1 else None
+    return Cell(mean_error(runs, metric), spread=std, runs=tuple(runs.key))
 
 
 def mean_error(runs: pd.DataFrame, metric: str) -> float:
@@ -441,7 +399,7 @@ def hole(runs: pd.DataFrame, table: Table) -> Cell:
     note = f"{who}: {len(missing)} of {len(runs)} runs are not there: {'; '.join(names)}{more}"
     if note not in table.notes:
         table.notes.append(note)
-    return Cell(None, note=table.notes.index(note) + 1)
+    return Cell(None, note=table.notes.index(note) + 1, runs=tuple(runs.key))
 
 
 def _marked(cells: list[Cell]) -> list[Cell]:
@@ -465,7 +423,8 @@ def _marked_column(cells: list[Cell]) -> list[Cell]:
 def _summary(table: Table, counted: Sequence[int] | None = None, of: str = "") -> list[tuple[str, list[Cell]]]:
     """Average, mean rank and first places over the rows (those `counted`) that are complete for every model."""
     rows = [cells for number, (_, cells) in enumerate(table.rows) if counted is None or number in counted]
-    whole = [[cell.value for cell in cells] for cells in rows if all(cell.value is not None for cell in cells)]
+    complete = [cells for cells in rows if all(cell.value is not None for cell in cells)]
+    whole = [[cell.value for cell in cells] for cells in complete]
     if len(whole) < len(rows):
         which = f" ({of})" if of else ""
         table.notes.append(
@@ -479,8 +438,13 @@ def _summary(table: Table, counted: Sequence[int] | None = None, of: str = "") -
     averages = values.mean()
     ranks = pd.concat([part.rank(axis=1, method="average").mean() for part in per_metric]).sort_index()
     firsts = pd.concat([part.eq(part.min(axis=1), axis=0).sum() for part in per_metric]).sort_index()
+    runs = [behind(column) for column in zip(*complete, strict=True)]
+
+    def line(values: pd.Series, digits: int) -> list[Cell]:
+        return [Cell(float(value), digits, runs=keys) for value, keys in zip(values, runs, strict=True)]
+
     return [
-        ("Average", _marked([Cell(float(value)) for value in averages])),
-        ("Mean rank", [Cell(float(value), digits=2) for value in ranks]),
-        ("First places", [Cell(float(value), digits=0) for value in firsts]),
+        ("Average", _marked(line(averages, 3))),
+        ("Mean rank", line(ranks, 2)),
+        ("First places", line(firsts, 0)),
     ]

@@ -19,10 +19,10 @@ from tabulate import tabulate
 from bench import registry
 from bench import suite as suites
 from bench.claims import KINDS, Claim, Evidence, Finding, Verdict
+from bench.planned import Planned
 from bench.render import latex
 from bench.spec import BenchError, Frozen, Positive, RunResult, UnknownName, parse
 from bench.suite import CLAIMS, Entry, Filters, Suite
-from bench.tables import Planned
 from models.pretrained import BACKBONES
 
 Reader = Callable[[Suite, Filters], Planned]

@@ -12,12 +12,12 @@ import pytest
 
 from bench import report
 from bench.claims import KINDS, Verdict
+from bench.planned import Planned
 from bench.published import published
 from bench.render import SUFFIX
 from bench.spec import BenchError, Layer, RunResult
 from bench.store import Store
 from bench.suite import Entry, Filters, Suite, entries, load_suite, suite_names
-from bench.tables import Planned
 from bench.verdicts import Row, judged, load_claims, tell
 from tests.test_tables import equals_golden, record
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from bench.planned import Planned
 from bench.published import published, published_table
 from bench.render import SUFFIX, render
 from bench.suite import Filters, cards, entries, load_suite
-from bench.tables import Cell, Planned, Table
+from bench.tables import Cell, Table
 from models import MODELS
 from tests.test_tables import record
 

@@ -18,10 +18,11 @@ import pytest
 from scipy.stats import rankdata
 
 from bench import report
+from bench.planned import Planned
 from bench.render import SUFFIX, render
 from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Where
 from bench.suite import Entry, Filters, cards, entries, load_suite, suite_names
-from bench.tables import TABLES, Planned, Table
+from bench.tables import TABLES, Table
 from models.pretrained import BACKBONES
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -1,0 +1,74 @@
+"""The runs that a report stands on, each with its record, and what they say as a frame. Pure; no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from bench.captions import caption
+from bench.spec import RunResult, RunSpec
+from bench.suite import Entry
+
+METRICS = ("mse", "mae")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The runs a table stands on, each with its record if there is one."""
+
+    runs: list[tuple[Entry, RunResult | None]]
+    refused: dict[str, str] = field(default_factory=dict)
+    """By key, why a record that is there cannot be used: damaged, of other data, of another protocol."""
+
+    @property
+    def reference(self) -> list[RunSpec]:
+        """The runs of each model's first variant."""
+        first: dict[str, str] = {}
+        for (spec, variant), _ in self.runs:
+            first.setdefault(spec.model, variant)
+        return [spec for (spec, variant), _ in self.runs if variant == first[spec.model]]
+
+    @property
+    def done(self) -> list[RunResult]:
+        return [result for _, result in self.runs if result is not None and result.status == "done"]
+
+    @property
+    def contexts(self) -> dict[str, int]:
+        """Look-back of each data set."""
+        return {entry.spec.task.dataset: entry.spec.task.context for entry, _ in self.runs}
+
+    def absent(self, entry: Entry, result: RunResult | None) -> str:
+        """Why there is no number of this run; empty if there is one."""
+        if result is not None:
+            return "" if result.status == "done" else f"failed ({result.error})"
+        refusal = self.refused.get(entry.spec.key)
+        return f"refused ({refusal})" if refusal else "not run"
+
+    def caption(self, about: str, lead: str = "Test errors on standardised channels, every window scored") -> str:
+        """What is shown, over what, with which language model, on which device."""
+        return caption(lead, about, self.reference, self.done)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per planned run and data set it is tested on; errors are NaN where it is not done, with the why.
+
+        Columns: dataset, fraction, horizon, model, variant, seed, key, tested, mse, mae, why.
+        """
+        rows = []
+        for entry, result in self.runs:
+            (spec, variant), why = entry, self.absent(entry, result)
+            task = spec.task
+            run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed, spec.key]
+            errors = {each.dataset: each for each in result.evaluations} if result is not None and not why else {}
+            for tested in (task.dataset, *task.test_on):
+                found = errors.get(tested)
+                scores = [found.mse, found.mae] if found else [math.nan, math.nan]
+                rows.append([*run, tested, *scores, why])
+        names = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "tested", *METRICS, "why"]
+        return pd.DataFrame(rows, columns=names)
+
+    def own(self) -> pd.DataFrame:
+        """The rows of `frame` that are tested on the data set they were trained on."""
+        frame = self.frame()
+        return frame[frame.tested == frame.dataset]
