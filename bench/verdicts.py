@@ -9,7 +9,7 @@ import textwrap
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -109,6 +109,12 @@ class Row:
     evidence: str
     missing: str
     """Why it is not tested, or which runs are not there."""
+    runs: tuple[tuple[Entry, RunResult], ...] = ()
+    """What the verdict stands on."""
+
+    def words(self) -> dict[str, str]:
+        """All but the runs."""
+        return {name: value for name, value in vars(self).items() if name != "runs"}
 
 
 @dataclass(frozen=True)
@@ -183,6 +189,7 @@ def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
         finding = claim.judge(Evidence(counted, every))
     tested = finding.verdict is not Verdict.UNTESTED
     results = [result for _, result in counted]
+    keys = {result.spec.key for result in results}
     basis = [f"{len(counted)} runs", *_made_with(results), finding.remark, missing]
     return Row(
         id=claim.id,
@@ -198,6 +205,7 @@ def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
         interval=finding.interval,
         evidence="; ".join(filter(None, basis)) if tested else "",
         missing=missing if tested else finding.remark,
+        runs=tuple((entry, result) for _, entry, result in left if result and entry.spec.key in keys) if tested else (),
     )
 
 
@@ -363,12 +371,13 @@ def _as_latex(rows: list[Row], paper: Paper) -> str:
 
 def _as_csv(rows: list[Row], paper: Paper) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(Row.__dataclass_fields__), lineterminator="\n")
+    writer = csv.DictWriter(out, list(rows[0].words()), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(asdict, rows))
+    writer.writerows(row.words() for row in rows)
     return out.getvalue()
 
 
 def _as_json(rows: list[Row], paper: Paper) -> str:
     said = {"table": "claims", "title": _title(paper), "caption": _caption(rows, paper)}
-    return json.dumps(said | {"claims": [asdict(row) for row in rows]}, indent=1, ensure_ascii=False) + "\n"
+    claims = [row.words() | {"runs": [str(entry.spec.path) for entry, _ in row.runs]} for row in rows]
+    return json.dumps(said | {"claims": claims}, indent=1, ensure_ascii=False) + "\n"
