@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from bench.files import write_whole
 from bench.series import data_dir, file_of
 from bench.spec import BenchError, DatasetCard, Frozen, RunSpec, parse_json
 from bench.suite import cards
@@ -227,17 +228,8 @@ def _put(folder: Path, path: str, content: bytes) -> File:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Under a temporary name, flushed to the disk, then renamed into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.part")
-    try:
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 def _data_path(card: DatasetCard) -> str:

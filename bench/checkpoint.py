@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from bench.files import write_whole
 from bench.spec import BenchError
 
 EVERY = 30.0
@@ -67,18 +67,9 @@ class Checkpoint:
             "facts": state.facts,
             "sha256": _sha256(self.identity, state.facts, tensors),
         }
-        temporary = self.file.with_name(f"{self.file.name}.{os.getpid()}.tmp")
         try:
             self.file.parent.mkdir(exist_ok=True)  # not those above: they may have been on a mount that is gone
-            try:
-                with temporary.open("wb") as out:
-                    out.write(save(tensors, metadata))
-                    out.flush()
-                    os.fsync(out.fileno())
-                temporary.replace(self.file)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            write_whole(self.file, save(tensors, metadata))
         except OSError as error:
             raise CheckpointError(
                 f"checkpoint {self.file}: cannot be written: {error}; free the disk and run again"

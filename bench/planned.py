@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
 from bench.captions import caption
 from bench.spec import RunResult, RunSpec
+from bench.store import Store, UnusableRecord
 from bench.suite import Entry
 
 METRICS = ("mse", "mae")
@@ -20,7 +23,20 @@ class Planned:
 
     runs: list[tuple[Entry, RunResult | None]]
     refused: dict[str, str] = field(default_factory=dict)
-    """By key, why a record that is there cannot be used: damaged, of other data, of another protocol."""
+    """By key, why a record that is there cannot be used: damaged, of other data or protocol; with the remedy."""
+
+    @classmethod
+    def read(cls, entries: Sequence[Entry], store: Store) -> Planned:
+        """With what the store has of them."""
+        runs: list[tuple[Entry, RunResult | None]] = []
+        refused = {}
+        for entry in entries:
+            try:
+                runs.append((entry, store.get(entry.spec)))
+            except UnusableRecord as error:
+                runs.append((entry, None))
+                refused[entry.spec.key] = str(error)
+        return cls(runs, refused)
 
     @property
     def reference(self) -> list[RunSpec]:
@@ -43,8 +59,9 @@ class Planned:
         """Why there is no number of this run; empty if there is one."""
         if result is not None:
             return "" if result.status == "done" else f"failed ({result.error})"
-        refusal = self.refused.get(entry.spec.key)
-        return f"refused ({refusal})" if refusal else "not run"
+        refusal = self.refused.get(entry.spec.key, "")
+        why = refusal.rpartition(f"{entry.spec.path.name}: ")[2].rpartition("; ")[0] or refusal
+        return f"refused ({why})" if refusal else "not run"
 
     def caption(self, about: str, lead: str = "Test errors on standardised channels, every window scored") -> str:
         """What is shown, over what, with which language model, on which device."""
@@ -53,8 +70,12 @@ class Planned:
     def frame(self) -> pd.DataFrame:
         """One row per planned run and data set it is tested on; errors are NaN where it is not done, with the why.
 
-        Columns: dataset, fraction, horizon, model, variant, seed, key, tested, mse, mae, why.
+        Columns: dataset, fraction, horizon, model, variant, seed, key, tested, mse, mae, why. Do not write into it.
         """
+        return self._frame
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
         rows = []
         for entry, result in self.runs:
             (spec, variant), why = entry, self.absent(entry, result)

@@ -2,9 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+
+from bench.panels import Drawn
+from bench.planned import Planned
+from bench.plot_cost import cost
+from bench.plot_heatmap import heatmap
+from bench.plot_layers import layers
+from bench.plot_lines import few_shot, horizons
+from bench.plot_ranks import ranks
+from bench.plot_runs import curves, forecasts, spread
+from bench.plot_variants import variants
+from bench.style import styled
+from bench.suite import Suite
+
+Builder = Callable[[Planned, str], Drawn | None]
+"""From planned runs and what the suite says of itself; None where such a figure would show nothing."""
+COORDINATES = re.compile(rb'(?<= [dxy]=")[^"]*')
+LONG = re.compile(rb"\d+\.\d{2,}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,3 +52,62 @@ class Picture:
     caption: str
     files: dict[str, bytes]
     """By suffix: svg, pdf, png."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A figure that suites with any of these tables have."""
+
+    title: str
+    tables: frozenset[str]
+    build: Builder
+
+
+PLOTS = {
+    "ranks": Kind("Mean ranks of the models", frozenset({"main", "ranks"}), ranks),
+    "heatmap": Kind("Errors relative to the best model", frozenset({"main", "zero_shot"}), heatmap),
+    "horizons": Kind("Errors by horizon", frozenset({"full"}), horizons),
+    "few_shot": Kind("Errors by share of the training windows", frozenset({"few_shot"}), few_shot),
+    "variants": Kind("What a change to the models does", frozenset({"ablation", "losses"}), variants),
+    "layers": Kind("What each block holds, and errors by tap", frozenset({"layers"}), layers),
+    "cost": Kind("Accuracy against cost", frozenset({"main", "efficiency"}), cost),
+    "spread": Kind("Spread over seeds", frozenset({"seeds"}), spread),
+    "forecasts": Kind("Sample forecasts", frozenset({"main"}), forecasts),
+    "curves": Kind("Learning curves", frozenset({"main", "few_shot"}), curves),
+}
+
+
+def plots(planned: Planned, suite: Suite) -> list[Plot]:
+    """The figures that the suite's tables ask for and that its planned runs can fill."""
+    with styled():
+        drawn = {
+            name: kind.build(planned, suite.about) for name, kind in PLOTS.items() if kind.tables & set(suite.tables)
+        }
+    return [Plot(name, PLOTS[name].title, each.caption, each.figure) for name, each in drawn.items() if each]
+
+
+def pictures(plots: list[Plot]) -> list[Picture]:
+    """As files, the same bytes for the same figure; the figures are emptied."""
+    return [_picture(plot) for plot in plots]
+
+
+def _picture(plot: Plot) -> Picture:
+    """Drawn by each format's own canvas: `savefig` would go over everything twice."""
+    files = {suffix: io.BytesIO() for suffix in ("svg", "pdf", "png")}
+    with styled(), matplotlib.rc_context({"svg.hashsalt": plot.name}):
+        FigureCanvasAgg(plot.figure).print_png(files["png"], metadata={"Software": None})
+        FigureCanvasSVG(plot.figure).print_svg(files["svg"], metadata={"Date": None, "Creator": None})
+        FigureCanvasPdf(plot.figure).print_pdf(
+            files["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None}
+        )
+    plot.figure.clear()
+    found = {suffix: file.getvalue() for suffix, file in files.items()}
+    found["svg"] = COORDINATES.sub(_shorter, found["svg"])
+    return Picture(plot.name, plot.title, plot.caption, found)
+
+
+def _shorter(found: re.Match[bytes]) -> bytes:
+    """Coordinates to a tenth of a point, to a hundredth where there are curves (letters, small circles)."""
+    text, digits = found[0], 2 if b"C" in found[0] or b"Q" in found[0] else 1
+    text = LONG.sub(lambda number: f"{float(number[0]):.{digits}f}".encode(), text)
+    return text if digits == 2 else text.replace(b" \nL ", b" ")  # a line goes on until another command

@@ -18,13 +18,25 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def device_random_state(device: torch.device) -> Tensor:
+    """Where the generator stands that a model on this device draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def set_device_random_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
 def random_state(device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Where all of them stand: Python's and numpy's fit into JSON, torch's are tensors."""
     name, key, *rest = np.random.get_state()
     plain = {"python": random.getstate(), "numpy": [name, np.asarray(key).tolist(), *rest]}
     tensors = {"random": torch.get_rng_state()}
     if device.type == "cuda":
-        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+        tensors["random.cuda"] = device_random_state(device)
     return plain, tensors
 
 
@@ -35,4 +47,4 @@ def set_random_state(plain: Mapping[str, Any], tensors: Mapping[str, Tensor], de
     np.random.set_state(tuple(plain["numpy"]))
     torch.set_rng_state(tensors["random"])
     if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+        set_device_random_state(device, tensors["random.cuda"])

@@ -9,10 +9,12 @@ import textwrap
 
 from tabulate import tabulate
 
-from bench.tables import Cell, Table
+from bench.tables import Cell, Group, Table
 
 SUFFIX = {"text": "txt", "md": "md", "latex": "tex", "csv": "csv", "json": "json"}
 """What a table can be written as, and how such files end."""
+TALLEST = 50
+"""Lines of a table on one printed page."""
 
 
 def render(table: Table, form: str) -> str:
@@ -89,6 +91,7 @@ def _as_markdown(table: Table) -> str:
 
 
 def _as_latex(table: Table) -> str:
+    """Floats over both columns of a page, no wider than it and at most TALLEST lines each; footnotes follow as text."""
     wrap = {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}", "": "{}"}
 
     def show(cell: Cell) -> str:
@@ -96,41 +99,51 @@ def _as_latex(table: Table) -> str:
             return _dash(cell, "--", r"\textsuperscript{{{}}}")
         return wrap[cell.mark].format(_plain(cell)) + _spread(cell, r" {{\tiny$\pm${}}}")
 
-    titles, rules, column = [], [], 2
-    for group in table.groups:
+    lines = [" & ".join([latex(label), *map(show, cells)]) + r" \\" for label, cells in _lines(table)]
+    floats = []
+    for first in range(0, len(lines), TALLEST):
+        body = []
+        for number, line in enumerate(lines[first : first + TALLEST], first):
+            body += [r"\midrule", line] if number in _rules(table) and number > first else [line]
+        floats += _latex_float(table, body, continued=first > 0)
+    notes = " ".join(
+        f"\\textsuperscript{{{number}}}~{latex(note.rstrip('.'))}." for number, note in enumerate(table.notes, 1)
+    )
+    said = [f"{{\\footnotesize\\noindent Notes to Table~\\ref{{tab:{table.name}}}: {notes}\\par}}"] if notes else []
+    return "\n".join(["% needs \\usepackage{booktabs,graphicx}", *floats, *said, ""])
+
+
+def _latex_float(table: Table, body: list[str], continued: bool) -> list[str]:
+    legend = " Best in bold, second underlined." if table.marked else ""
+    caption = f"{latex(table.title)}. {latex(table.caption)}{legend}"
+    fits = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
+    return [
+        r"\begin{table*}[t]",
+        r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
+        f"\\caption{{{latex(table.title)}, continued.}}" if continued else f"\\caption{{{caption}}}",
+        *([] if continued else [f"\\label{{tab:{table.name}}}"]),
+        fits,
+        f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
+        r"\toprule",
+        *_latex_titles(table.groups),
+        " & ".join(["", *map(latex, table.columns)]) + r" \\",
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}}",
+        r"\end{table*}",
+    ]
+
+
+def _latex_titles(groups: list[Group]) -> list[str]:
+    """Each group's title over its columns, with a rule under it."""
+    titles, rules, column = [""], [], 2
+    for group in groups:
         last = column + len(group.columns) - 1
         titles.append(f"\\multicolumn{{{len(group.columns)}}}{{c}}{{{latex(group.title)}}}")
         rules.append(f"\\cmidrule(lr){{{column}-{last}}}")
         column = last + 1
-    titled = [group.title for group in table.groups]
-    body = []
-    for number, (label, cells) in enumerate(_lines(table)):
-        body += [r"\midrule"] if number in _rules(table) else []
-        body.append(" & ".join([latex(label), *map(show, cells)]) + r" \\")
-    notes = " ".join(
-        f"\\textsuperscript{{{number}}} {latex(note.rstrip('.'))}." for number, note in enumerate(table.notes, 1)
-    )
-    legend = " Best in bold, second underlined." if table.marked else ""
-    caption = f"{latex(table.title)}. {latex(table.caption)}{legend} {notes}".rstrip()
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs}",
-            r"\begin{table*}[t]",
-            r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-            f"\\caption{{{caption}}}",
-            f"\\label{{tab:{table.name}}}",
-            f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
-            r"\toprule",
-            *([" & ".join(["", *titles]) + r" \\", " ".join(rules)] if any(titled) else []),
-            " & ".join(["", *map(latex, table.columns)]) + r" \\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table*}",
-            "",
-        ]
-    )
+    return [" & ".join(titles) + r" \\", " ".join(rules)] if any(group.title for group in groups) else []
 
 
 def latex(text: str) -> str:

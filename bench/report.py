@@ -1,31 +1,35 @@
-"""`python -m bench.report`: tables from the records alone. No torch.
+"""`python -m bench.report`: tables and whole reports from the records alone. No torch.
 
 python -m bench.report --table main                  print one table
-python -m bench.report --suite quick                 write every table and report.md into reports/quick/
+python -m bench.report --suite quick                 every table and figure, and index.html, into reports/quick/
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 from pathlib import Path
+
+from tabulate import tabulate
 
 from bench import suite as suites
 from bench.claims import Verdict
 from bench.cli import Parser, add_filters, add_results, filters_of, guarded
+from bench.methods import Section
+from bench.page import page
 from bench.planned import Planned
-from bench.published import published_table
 from bench.render import SUFFIX, render
+from bench.review import TABLES, Review, read, review, verdicts
 from bench.spec import ROOT, BenchError
 from bench.store import Store
-from bench.suite import Entry, Filters, Suite
-from bench.tables import TABLES as OWN_TABLES
-from bench.tables import Builder, Table
-from bench.verdicts import judged, load_claims, tell
+from bench.suite import Filters, Suite
+from bench.tables import Table
+from bench.verdicts import load_claims, tally, tell
 from models.pretrained import BACKBONES
 
 REPORTS = ROOT / "reports"
-TABLES: dict[str, Builder] = {**OWN_TABLES, "published": published_table}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser("python -m bench.report", description="Tables from the records alone; no torch.")
+    parser = Parser("python -m bench.report", description="Tables and reports from the records alone; no torch.")
     parser.add_argument(
         "--table", choices=[*TABLES, "claims"], help="print this table; without it, write a whole report"
     )
@@ -50,47 +54,67 @@ def _report(arguments: argparse.Namespace) -> int:
     store = Store(arguments.results)
     filters = filters_of(arguments)
     if arguments.table == "claims":
-        return _claims(arguments, filters, store)
-    suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
-    wanted = (arguments.table,) if arguments.table else suite.tables
-    for name in wanted:
-        if name not in suite.tables:
-            raise BenchError(f"suite {suite.name} has no table {name}; it has {', '.join(suite.tables)}")
-    planned = _planned(suite, filters, store)
-    made = {name: TABLES[name](planned, suite.about) for name in wanted}
-    tables = [table for part in made.values() for table in part]
-    if arguments.table:
-        print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
+        complete = _print_claims(arguments, filters, store)
     else:
-        print(f"wrote {_write(suite, tables)}\n")
-    print(_joined([render(table, arguments.format) for table in made[wanted[0]]], arguments.format), end="")
-    complete = all(table.complete for table in tables)
-    if not complete:
-        print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
+        suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
+        if arguments.table:
+            planned, tables = _print_table(arguments, suite, filters, store)
+        else:
+            planned, tables = _write_report(arguments, suite, filters, store)
+        complete = all(table.complete for table in tables)
+        _say_what_is_missing(planned, complete)
     return 0 if complete or arguments.partial else 1
 
 
-def _claims(arguments: argparse.Namespace, filters: Filters, store: Store) -> int:
-    """Print the verdict on each claim of the paper, or on those that stand on one suite; 1 if any is not tested."""
-    paper, claims = load_claims()
-    if arguments.suite:
-        claims = [claim for claim in claims if claim.suite == arguments.suite]
-    if not claims:
+def _print_table(
+    arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store
+) -> tuple[Planned, list[Table]]:
+    if arguments.table not in suite.tables:
+        raise BenchError(f"suite {suite.name} has no table {arguments.table}; it has {', '.join(suite.tables)}")
+    planned = read(suite, filters, store)
+    tables = TABLES[arguments.table](planned, suite.about)
+    print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
+    texts = [render(table, arguments.format) for table in tables]
+    several = arguments.format == "json" and len(texts) > 1
+    print(f"[{','.join(texts)}]\n" if several else "\n".join(texts), end="")
+    return planned, tables
+
+
+def _write_report(
+    arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store
+) -> tuple[Planned, list[Table]]:
+    made = review(suite, filters, store)
+    pages = _write(made, arguments.results, REPORTS / suite.name)
+    print(render(made.tables[0], arguments.format))
+    if made.claims:
+        print(f"Claims of the paper: {tally(made.claims)}\n")
+    print("\n".join(f"wrote {page}" for page in pages))
+    return made.planned, made.tables
+
+
+def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store) -> bool:
+    """Print the verdict on each claim of the paper, or on those that stand on one suite; whether all are tested."""
+    rows = verdicts(arguments.suite, filters, store)
+    if not rows:
         raise BenchError(f"no claim stands on suite {arguments.suite}; leave --suite out for all of them")
-    rows = judged(claims, paper, filters, lambda suite, filters: _planned(suite, filters, store))
     print(f"results from {arguments.results}", file=sys.stderr)
-    print(tell(rows, paper, arguments.format), end="")
+    print(tell(rows, load_claims()[0], arguments.format), end="")
     untested = sum(row.verdict is Verdict.UNTESTED for row in rows)
     if untested:
         print(
             f"{untested} of {len(rows)} claims are not tested; 'python -m bench plan' lists the runs", file=sys.stderr
         )
-    return 0 if not untested or arguments.partial else 1
+    return not untested
 
 
-def _joined(texts: list[str], form: str) -> str:
-    """One text; several tables in JSON become a list."""
-    return f"[{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "\n".join(texts)
+def _say_what_is_missing(planned: Planned, complete: bool) -> None:
+    if planned.refused:
+        count = len(planned.refused)
+        print(
+            f"{count} recorded runs cannot be used; the first: {next(iter(planned.refused.values()))}", file=sys.stderr
+        )
+    if not complete:
+        print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
 
 
 def _default_suite(store: Store, table: str | None) -> Suite:
@@ -104,46 +128,48 @@ def _default_suite(store: Store, table: str | None) -> Suite:
     return suites.load_suite("quick")
 
 
-def _planned(suite: Suite, filters: Filters, store: Store) -> Planned:
-    """The suite's runs with their records.
+def _write(made: Review, results: Path, folder: Path) -> list[Path]:
+    """index.html, report.md, tables/ in every format and figures/; the pages a reader opens are returned.
 
-    Where no --backbone is given and none of the suite's own backbone is recorded, that of the most records is taken;
-    the caption names it.
+    What an earlier report left in tables/ and figures/ is removed.
     """
-    if filters.backbone:
-        candidates = [filters.backbone]
-    else:
-        others = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
-        candidates = list(dict.fromkeys([suite.backbone, *others]))
-    best, most = None, -1
-    for name in candidates:
-        plan = suites.entries(suite, filters.model_copy(update={"backbone": name}))
-        count = sum(_reads_backbone_and_exists(entry, store) for entry in plan)
-        if count > most:
-            best, most = plan, count
-        if count and name == candidates[0]:
-            break
-    return Planned([(entry, store.get(entry.spec)) for entry in best or []])
-
-
-def _reads_backbone_and_exists(entry: Entry, store: Store) -> bool:
-    return "backbone" in entry.spec.options and (store.root / entry.spec.path).exists()
-
-
-def _write(suite: Suite, tables: list[Table]) -> Path:
-    """reports/<suite>/: report.md and every table in every format."""
-    folder = REPORTS / suite.name
     try:
-        (folder / "tables").mkdir(parents=True, exist_ok=True)
-        for table in tables:
-            for form, suffix in SUFFIX.items():
+        for name in ("tables", "figures"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).mkdir(parents=True)
+        for form, suffix in SUFFIX.items():
+            for table in made.tables:
                 (folder / "tables" / f"{table.name}.{suffix}").write_text(render(table, form), encoding="utf-8")
-        page = folder / "report.md"
-        body = "\n".join(render(table, "md") for table in tables)
-        page.write_text(f"# {suite.title}\n\n{body}", encoding="utf-8")
+            if made.claims:
+                told = tell(made.claims, made.paper, form)
+                (folder / "tables" / f"claims.{suffix}").write_text(told, encoding="utf-8")
+        for picture in made.pictures:
+            for suffix, content in picture.files.items():
+                (folder / "figures" / f"{picture.name}.{suffix}").write_bytes(content)
+        (folder / "report.md").write_text(_markdown(made), encoding="utf-8")
+        (folder / "index.html").write_text(page(made, os.path.relpath(results, folder)), encoding="utf-8")
     except OSError as error:
         raise BenchError(f"{folder}: cannot be written: {error}") from None
-    return page
+    return [folder / "index.html", folder / "report.md"]
+
+
+def _markdown(made: Review) -> str:
+    """The report as a repository shows it; figures are linked."""
+    parts = [f"# {made.suite.title}", made.suite.about]
+    if made.claims:
+        parts.append(tell(made.claims, made.paper, "md"))
+    parts += [render(table, "md") for table in made.tables]
+    parts += [
+        f"### {picture.title}\n\n![{picture.title}](figures/{picture.name}.png)\n\n{picture.caption}"
+        for picture in made.pictures
+    ]
+    return "\n\n".join(part.strip() for part in [*parts, *map(_section, made.methods)]) + "\n"
+
+
+def _section(section: Section) -> str:
+    body = [[cell.replace("|", "\\|") for cell in row] for row in section.rows]
+    grid = tabulate(body, section.headers, "pipe", disable_numparse=True) if body else ""
+    return "\n\n".join(filter(None, [f"### {section.title}", *section.text, grid]))
 
 
 if __name__ == "__main__":

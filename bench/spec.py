@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import json
 import re
-from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -228,7 +227,7 @@ class RunSpec(Frozen):
     """SHA-256 of the file of a user's own model; None for the registry's models, which PROTOCOL covers."""
     protocol: int = PROTOCOL
 
-    @cached_property
+    @property
     def key(self) -> str:
         return digest(self.model_dump(mode="json"))
 

@@ -139,6 +139,8 @@ def _friedman(errors: pd.DataFrame) -> tuple[float, float]:
 
 def _pairwise(errors: pd.DataFrame) -> pd.DataFrame:
     """Exact p up to 50 data sets (up to 13 with ties), else by the normal approximation."""
+    if len(errors) == 1:  # p is 1 whatever the errors; scipy refuses if they are tied
+        return pd.DataFrame(1.0, errors.columns, errors.columns)
     from scikit_posthocs import posthoc_wilcoxon
 
     long = errors.melt(var_name="model", value_name="error")

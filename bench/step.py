@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.data import Windows
 from bench.machine import out_of_memory
 from bench.metrics import autocast, predict
+from bench.randomness import device_random_state, set_device_random_state
 from bench.spec import TrainConfig
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -71,7 +72,7 @@ class Stepper:
         """Gradients of the batch's mean loss, in micro-batches that fit."""
         if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             return self._in_micro_batches(index)
-        random_state = _random_state(self.device)
+        random_state = device_random_state(self.device)
         while True:
             try:
                 return self._in_micro_batches(index)
@@ -79,7 +80,7 @@ class Stepper:
                 if not out_of_memory(error) or not self.divisible or self.micro_batch == 1:
                     raise
             self.micro_batch = (self.micro_batch + 1) // 2
-            _set_random_state(self.device, random_state)
+            set_device_random_state(self.device, random_state)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -148,14 +149,3 @@ class _Graph:
             return False
         self.graph = graph
         return True
-
-
-def _random_state(device: torch.device) -> Tensor:
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _set_random_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from bench.files import write_whole
 from bench.spec import BenchError, RunResult, RunSpec, parse_json
 from bench.suite import cards
 from models.pretrained import BACKBONES
@@ -18,6 +19,10 @@ Status = str
 """done, failed or missing."""
 WORK = ".work"
 """Folder of the results directory for what is not finished: one folder per run in flight, and the file of claims."""
+
+
+class UnusableRecord(BenchError):
+    """A record that is there but is damaged, or of another run, protocol, data or weights."""
 
 
 class Store:
@@ -35,14 +40,16 @@ class Store:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise BenchError(f"{path}: cannot be read: {error}; move it away and run again") from None
+        except UnicodeDecodeError as error:
+            raise UnusableRecord(f"{path}: is no text: {error}; move it away and run again") from None
         try:
             result = parse_json(RunResult, text, str(path))
         except BenchError as error:
-            raise BenchError(f"{error}; move it away and run again") from None
+            raise UnusableRecord(f"{error}; move it away and run again") from None
         if foreign := _foreign(result, spec):
-            raise BenchError(f"{path}: {foreign}; move it away and run again")
+            raise UnusableRecord(f"{path}: {foreign}; move it away and run again")
         return result
 
     def status(self, spec: RunSpec) -> Status:
@@ -125,16 +132,10 @@ class Store:
                 raise OSError("it is not the directory any more that the command began with")
             work = self.work(result.spec)
             work.mkdir(parents=True, exist_ok=True)
-            temporary = work / f"record-{os.getpid()}.json"
             try:
-                with temporary.open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
                 path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.replace(path)
+                write_whole(path, text.encode(), work / f"record-{os.getpid()}.json")
             finally:
-                temporary.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # a checkpoint lies there too
                     work.rmdir()
         except OSError as error:

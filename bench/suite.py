@@ -39,7 +39,7 @@ SUITES = ROOT / "bench" / "suites"
 SETTINGS = SUITES / "settings.toml"
 CLAIMS = SUITES / "claims.toml"
 TableName = Literal[
-    "main", "full", "seeds", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency", "published"
+    "main", "full", "seeds", "ranks", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency", "published"
 ]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 

@@ -77,7 +77,7 @@ class Table:
 def main_table(planned: Planned, about: str) -> list[Table]:
     """Data sets as rows, each the average over its horizons; then average, mean rank and first places."""
     frame = planned.own()
-    rows = [(_shared(dataset, share), runs) for (dataset, share), runs in grouped(frame, ["dataset", "fraction"])]
+    rows = [(shared(dataset, share), runs) for (dataset, share), runs in grouped(frame, ["dataset", "fraction"])]
     title = "Forecasting errors, averaged over horizons"
     table = _table("main", title, planned.caption(about), rows, ["model", "variant"])
     table.summary = _summary(table)
@@ -89,7 +89,7 @@ def full_table(planned: Planned, about: str) -> list[Table]:
     rows: list[tuple[str, pd.DataFrame]] = []
     averages = []
     for (dataset, share), runs in grouped(planned.own(), ["dataset", "fraction"]):
-        name = _shared(dataset, share)
+        name = shared(dataset, share)
         rows += [(f"{name} {horizon}", own) for (horizon,), own in grouped(runs, ["horizon"])]
         averages.append(f"{name} avg")
         rows.append((averages[-1], runs))
@@ -103,7 +103,7 @@ def seeds_table(planned: Planned, about: str) -> list[Table]:
     """Every horizon of every data set as a row, each error with its standard deviation over seeds."""
     frame = planned.own()
     rows = [
-        (f"{_shared(dataset, share)} {horizon}", runs)
+        (f"{shared(dataset, share)} {horizon}", runs)
         for (dataset, share, horizon), runs in grouped(frame, ["dataset", "fraction", "horizon"])
     ]
     seeds = frame.seed.nunique()
@@ -129,7 +129,7 @@ def zero_shot_table(planned: Planned, about: str) -> list[Table]:
     """Trained on one data set, tested on another: a row for each pair."""
     frame = planned.frame()
     pairs = grouped(frame[frame.tested != frame.dataset], ["dataset", "fraction", "tested"])
-    rows = [(f"{_shared(dataset, share)} → {tested}", runs) for (dataset, share, tested), runs in pairs]
+    rows = [(f"{shared(dataset, share)} → {tested}", runs) for (dataset, share, tested), runs in pairs]
     title = "Errors on a data set that was not trained on, averaged over horizons"
     table = _table("zero_shot", title, planned.caption(about), rows, ["model", "variant"])
     table.summary = _summary(table)
@@ -139,7 +139,7 @@ def zero_shot_table(planned: Planned, about: str) -> list[Table]:
 def losses_table(planned: Planned, about: str) -> list[Table]:
     """Every model under every loss: a row for each loss and data set, and a summary for each loss."""
     by_loss = [
-        (loss, [(f"{_shared(*key)}, {loss}", runs) for key, runs in grouped(of_loss, ["dataset", "fraction"])])
+        (loss, [(f"{shared(*key)}, {loss}", runs) for key, runs in grouped(of_loss, ["dataset", "fraction"])])
         for (loss,), of_loss in grouped(planned.own(), ["variant"])
     ]
     title = "Forecasting errors by training loss, averaged over horizons"
@@ -173,14 +173,14 @@ def efficiency_table(planned: Planned, about: str) -> list[Table]:
     keys = ["dataset", "fraction", "horizon", "model", "variant"]
     tasks = frame.drop_duplicates(["dataset", "fraction", "horizon"])
     for (dataset, share, horizon, model, variant), runs in grouped(frame, keys):
-        task = f"{_shared(dataset, share)} {horizon} " if len(tasks) > 1 else ""
+        task = f"{shared(dataset, share)} {horizon} " if len(tasks) > 1 else ""
         if runs.why.any():
             cells = [hole(runs, table)] * len(columns)
         else:
             values = zip(_costs(list(runs.result)), columns.values(), strict=True)
             stands = tuple(runs.key)
             cells = [Cell(None if math.isnan(value) else value, digits, runs=stands) for value, digits in values]
-        table.rows.append((task + _title(model, variant), cells))
+        table.rows.append((task + run_title(model, variant), cells))
     where = ", ".join(f"{dataset} {horizon}" for (dataset, horizon), _ in grouped(tasks, ["dataset", "horizon"]))
     lead = (
         f"On {where}: parameters and those that train, in millions, word embeddings left out; floating-point "
@@ -211,11 +211,13 @@ def grouped(frame: pd.DataFrame, keys: list[str]) -> list[tuple[tuple, pd.DataFr
     return [(tuple(key), rows) for key, rows in frame.groupby(keys, sort=False, dropna=False)]
 
 
-def _shared(dataset: str, share: float) -> str:
+def shared(dataset: str, share: float) -> str:
+    """What tables call a data set of which that share of the training windows is used."""
     return dataset if share == 1 else f"{dataset} {100 * share:g} %"
 
 
-def _title(model: str, variant: str) -> str:
+def run_title(model: str, variant: str = "") -> str:
+    """What tables call a model, or one of its variants."""
     return f"{registry.title(model)}, {variant}" if variant else registry.title(model)
 
 
@@ -225,7 +227,7 @@ def _table(
     """Rows by label, columns by model (and variant), MSE and MAE of each."""
     keys = [key for key, _ in grouped(pd.concat(runs for _, runs in rows), by)]
     groups = [
-        Group("_".join(filter(None, key)).replace(" ", "-"), _title(*key, *[""] * (2 - len(key)))) for key in keys
+        Group("_".join(filter(None, key)).replace(" ", "-"), run_title(*key, *[""] * (2 - len(key)))) for key in keys
     ]
     table = Table(name, title, caption, groups, spreads=spreads)
     for label, runs in rows:
@@ -241,16 +243,16 @@ def _table(
 def _variants_table(name: str, title: str, planned: Planned, about: str) -> Table:
     """Rows by model and variant; columns by data set, and the mean change against the model's first variant."""
     frame = planned.own()
-    datasets = [(_shared(*key), runs) for key, runs in grouped(frame, ["dataset", "fraction"])]
+    datasets = [(shared(*key), runs) for key, runs in grouped(frame, ["dataset", "fraction"])]
     groups = [Group(dataset.replace(" ", ""), dataset) for dataset, _ in datasets]
     table = Table(name, title, planned.caption(about), [*groups, Group("change", "Change, %")])
     for (model,), of_model in grouped(frame, ["model"]):
         first = len(table.rows)
         table.rules += [first] if first else []
         for (variant,), runs in grouped(of_model, ["variant"]):
-            by_dataset = {_shared(*key): own for key, own in grouped(runs, ["dataset", "fraction"])}
+            by_dataset = {shared(*key): own for key, own in grouped(runs, ["dataset", "fraction"])}
             cells = [_cell(by_dataset[dataset], metric, table) for dataset, _ in datasets for metric in METRICS]
-            table.rows.append((_title(model, variant), cells))
+            table.rows.append((run_title(model, variant), cells))
         _mark_and_compare(table.rows, first)
     table.caption += (
         " Marks are by column and model. Change: of the error against the first row of each model, averaged over data "
@@ -388,15 +390,18 @@ def mean_error(runs: pd.DataFrame, metric: str) -> float:
 
 
 def hole(runs: pd.DataFrame, table: Table) -> Cell:
-    """A dash with the footnote that names the runs that are not there."""
+    """A dash with the footnote that names the runs that are not there; one footnote for all cells without any run."""
     missing = runs[runs.why != ""]
-    names = [
-        f"{_shared(row.dataset, row.fraction)} h{row.horizon} s{row.seed} {row.why}"
-        for row in missing.head(3).itertuples()
-    ]
-    more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-    who = _title(runs.model.iloc[0], runs.variant.iloc[0])
-    note = f"{who}: {len(missing)} of {len(runs)} runs are not there: {'; '.join(names)}{more}"
+    if len(missing) == len(runs) and runs.why.eq("not run").all():
+        note = "None of its runs has been done."
+    else:
+        names = [
+            f"{shared(row.dataset, row.fraction)} h{row.horizon} s{row.seed} {row.why}"
+            for row in missing.head(3).itertuples()
+        ]
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        who = run_title(runs.model.iloc[0], runs.variant.iloc[0])
+        note = f"{who}: {len(missing)} of {len(runs)} runs are not there: {'; '.join(names)}{more}"
     if note not in table.notes:
         table.notes.append(note)
     return Cell(None, note=table.notes.index(note) + 1, runs=tuple(runs.key))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 from tabulate import tabulate
@@ -27,8 +27,18 @@ from models.pretrained import BACKBONES
 
 Reader = Callable[[Suite, Filters], Planned]
 """The planned runs of a suite with their records."""
-Sided = list[tuple[str, Entry, RunResult | None]]
-"""Planned runs, each with its side of a comparison and its record."""
+
+
+class Run(NamedTuple):
+    """A planned run with its side of a comparison, its record, and why there is no number of it, if there is none."""
+
+    side: str
+    entry: Entry
+    result: RunResult | None = None
+    why: str = ""
+
+
+Sided = list[Run]
 NAMED = 3
 """So many of the runs that are not there, and of the data sets that are, are named."""
 
@@ -171,13 +181,13 @@ def _passes(entry: Entry, filters: Filters) -> bool:
 
 
 def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
-    full = _sided(claim, [(entry, None) for entry in reading.full])
-    left = _sided(claim, reading.left.runs)
+    full = _sided(claim, Planned([(entry, None) for entry in reading.full]))
+    left = _sided(claim, reading.left)
     whole = _whole(left)
-    counted = [(side, result) for side, entry, result in left if result and entry.spec.task.dataset in whole]
+    counted = [(run.side, run.entry, run.result) for run in left if run.result and run.entry.spec.task.dataset in whole]
     scope = _scope(claim, full, left, filters, reading.suite)
     missing = _missing(left)
-    sides = {side for side, _, _ in left}
+    sides = {run.side for run in left}
     if reading.refusal:
         finding = Finding(Verdict.UNTESTED, remark=reading.refusal)
     elif not {claim.model, *claim.variants} <= sides or (claim.others and not sides & set(claim.others)):
@@ -186,10 +196,9 @@ def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
         finding = Finding(Verdict.UNTESTED, remark=f"no data set is complete: {missing}")
     else:
         every = _horizons(full, whole) == _horizons(left, whole)
-        finding = claim.judge(Evidence(counted, every))
+        finding = claim.judge(Evidence([(side, result) for side, _, result in counted], every))
     tested = finding.verdict is not Verdict.UNTESTED
-    results = [result for _, result in counted]
-    keys = {result.spec.key for result in results}
+    results = [result for _, _, result in counted]
     basis = [f"{len(counted)} runs", *_made_with(results), finding.remark, missing]
     return Row(
         id=claim.id,
@@ -205,17 +214,17 @@ def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
         interval=finding.interval,
         evidence="; ".join(filter(None, basis)) if tested else "",
         missing=missing if tested else finding.remark,
-        runs=tuple((entry, result) for _, entry, result in left if result and entry.spec.key in keys) if tested else (),
+        runs=tuple((entry, result) for _, entry, result in counted) if tested else (),
     )
 
 
-def _sided(claim: Claim, runs: list[tuple[Entry, RunResult | None]]) -> Sided:
+def _sided(claim: Claim, planned: Planned) -> Sided:
     """The runs that the claim compares. A side is a model, or the variant beside the claimed model's first one."""
     first: dict[str, str] = {}
-    for entry, _ in runs:
+    for entry, _ in planned.runs:
         first.setdefault(entry.spec.model, entry.variant)
     chosen = []
-    for entry, result in runs:
+    for entry, result in planned.runs:
         spec, usual = entry.spec, entry.variant == first[entry.spec.model]
         own = spec.model == claim.model and (usual or entry.variant in claim.variants)
         if (
@@ -223,35 +232,28 @@ def _sided(claim: Claim, runs: list[tuple[Entry, RunResult | None]]) -> Sided:
             and (claim.datasets is None or spec.task.dataset in claim.datasets)
             and claim.fraction in (None, spec.task.train_fraction)
         ):
-            chosen.append((spec.model if usual else entry.variant, entry, result))
+            side = spec.model if usual else entry.variant
+            chosen.append(Run(side, entry, result, planned.absent(entry, result)))
     return chosen
 
 
 def _datasets(runs: Sided) -> tuple[str, ...]:
-    return _unique(entry.spec.task.dataset for _, entry, _ in runs)
+    return _unique(run.entry.spec.task.dataset for run in runs)
 
 
 def _horizons(runs: Sided, datasets: Collection[str]) -> list[int]:
-    return sorted({entry.spec.task.horizon for _, entry, _ in runs if entry.spec.task.dataset in datasets})
-
-
-def _absent(runs: Sided) -> list[tuple[Entry, str]]:
-    """The runs that are not done, with the why."""
-    return [
-        (entry, f"failed ({textwrap.shorten(result.error or '', 70, placeholder=' ...')})" if result else "not run")
-        for _, entry, result in runs
-        if result is None or result.status != "done"
-    ]
+    tasks = [run.entry.spec.task for run in runs]
+    return sorted({task.horizon for task in tasks if task.dataset in datasets})
 
 
 def _whole(left: Sided) -> list[str]:
     """The data sets of which every run is done."""
-    gaps = {entry.spec.task.dataset for entry, _ in _absent(left)}
+    gaps = {run.entry.spec.task.dataset for run in left if run.why}
     return [name for name in _datasets(left) if name not in gaps]
 
 
 def _missing(left: Sided) -> str:
-    absent = [f"{entry.label} {why}" for entry, why in _absent(left)]
+    absent = [f"{run.entry.label} {textwrap.shorten(run.why, 80, placeholder=' ...)')}" for run in left if run.why]
     more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
     return f"{len(absent)} of {len(left)} runs are not there: {'; '.join(absent[:NAMED])}{more}" if absent else ""
 
@@ -266,7 +268,7 @@ def _scope(claim: Claim, full: Sided, left: Sided, filters: Filters, suite: Suit
         parts.append(f"horizon {', '.join(map(str, _horizons(left, whole)))} only")
     if filters.seeds and len(set(filters.seeds)) < len(set(suite.seeds)):
         parts.append(f"seed {', '.join(map(str, filters.seeds))} only")
-    if gone := set(claim.others) - {side for side, _, _ in left}:
+    if gone := set(claim.others) - {run.side for run in left}:
         parts.append(f"without {', '.join(registry.title(name) for name in claim.others if name in gone)}")
     return ", ".join(parts)
 
@@ -301,6 +303,8 @@ def _unique(items: Iterable[Any]) -> tuple[Any, ...]:
 COLUMNS = ("claim", "verdict", "ours", "paper", "interval", "evidence")
 WIDTHS = (34, 22, 18, 12, 16, 36)
 """Of the columns as text, in characters; in LaTeX their shares of the line."""
+TALLEST = 10
+"""Claims on one printed page."""
 
 
 def tell(rows: list[Row], paper: Paper, form: str) -> str:
@@ -313,10 +317,15 @@ def _title(paper: Paper) -> str:
     return f"What {paper.title} claims, and what came out"
 
 
-def _caption(rows: list[Row], paper: Paper) -> str:
+def tally(rows: list[Row]) -> str:
+    """How many of each verdict."""
     counts = Counter(row.verdict for row in rows)
-    tally = ", ".join(f"{verdict}: {counts[verdict]}" for verdict in Verdict)
-    return f"{tally[:1].upper()}{tally[1:]}. {paper.about}"
+    return ", ".join(f"{verdict}: {counts[verdict]}" for verdict in Verdict)
+
+
+def _caption(rows: list[Row], paper: Paper) -> str:
+    said = tally(rows)
+    return f"{said[:1].upper()}{said[1:]}. {paper.about}"
 
 
 def _cells(row: Row) -> list[str]:
@@ -346,25 +355,30 @@ def _as_markdown(rows: list[Row], paper: Paper) -> str:
 
 
 def _as_latex(rows: list[Row], paper: Paper) -> str:
+    """Floats of at most TALLEST claims; what is not tested follows as text."""
+    floats = [_latex_float(rows, first, paper) for first in range(0, len(rows), TALLEST)]
+    untested = " ".join(map(latex, ["Not tested:", *_untested(rows)]))
+    said = [f"{{\\footnotesize\\noindent {untested}\\par}}"] if _untested(rows) else []
+    return "\n".join(["% needs \\usepackage{booktabs}", *floats, *said, ""])
+
+
+def _latex_float(rows: list[Row], first: int, paper: Paper) -> str:
     shares = "".join(f"p{{{0.9 * width / sum(WIDTHS):.2f}\\linewidth}}" for width in WIDTHS)
-    body = [" & ".join(map(latex, _cells(row))) + r" \\" for row in rows]
-    untested = " ".join(["Not tested:", *_untested(rows)]) if _untested(rows) else ""
+    said = f"{_title(paper)}, continued." if first else f"{_title(paper)}. {_caption(rows, paper)}"
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs}",
             r"\begin{table*}[t]",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
-            f"\\caption{{{latex(f'{_title(paper)}. {_caption(rows, paper)} {untested}'.rstrip())}}}",
-            r"\label{tab:claims}",
+            f"\\caption{{{latex(said)}}}",
+            *([] if first else [r"\label{tab:claims}"]),
             f"\\begin{{tabular}}{{{shares}}}",
             r"\toprule",
             " & ".join(COLUMNS) + r" \\",
             r"\midrule",
-            *body,
+            *(" & ".join(map(latex, _cells(row))) + r" \\" for row in rows[first : first + TALLEST]),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table*}",
-            "",
         ]
     )
 

@@ -367,7 +367,9 @@ def test_every_form_holds_every_verdict() -> None:
     read = list(csv.DictReader(io.StringIO(tell(rows, PAPER, "csv"))))
     kept = json.loads(tell(rows, PAPER, "json"))["claims"]
     for row, line, item in zip(rows, read, kept, strict=True):
+        assert item.pop("runs") == [str(entry.spec.path) for entry, _ in row.runs]
         assert line == item
+        assert bool(row.runs) == (row.verdict is not UNTESTED)
         assert (item["id"], item["verdict"], item["ours"]) == (row.id, row.verdict.value, row.ours)
     text = tell(rows, PAPER, "latex")
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")

@@ -285,9 +285,8 @@ def test_a_table_without_results_is_dashes_and_footnotes_on_a_machine_without_to
     ended = python(*words)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert holes(ended.stdout) == [note for note in range(1, 9) for _ in ("mse", "mae")]
-    assert "[1] Logo-LLM: 4 of 4 runs are not there: EPF h24 s2021 not run;" in ended.stdout
-    assert "[8] Repeat last: 4 of 4 runs are not there:" in ended.stdout
+    assert holes(ended.stdout) == [1] * 16
+    assert "[1] None of its runs has been done." in ended.stdout
     partial = python(*words, "--partial")
     assert partial.returncode == 0
     assert partial.stdout == ended.stdout
@@ -619,27 +618,37 @@ DAMAGED = {
 }
 
 
-@pytest.mark.parametrize("verb", ["run", "report"])
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_record_is_named_and_never_taken_for_a_result(
-    refused: Refused, results: Path, damage: str, verb: str
+    refused: Refused, capsys: pytest.CaptureFixture[str], results: Path, damage: str
 ) -> None:
     path = min(results.rglob("*.json"))
     path.write_bytes(DAMAGED[damage](path.read_bytes()))
     before = path.read_bytes()
     words = ["--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--seeds", "1", "2"]
-    said = refused(verb, *words, "--results", results, *(["--table", "main"] if verb == "report" else []))
-    assert str(path) in said
+    assert str(path) in refused("run", *words, "--results", results)
     assert path.read_bytes() == before
+    assert in_process("report", *words, "--results", results, "--table", "main") == 1
+    table, said = capsys.readouterr()
+    assert "1 of 2 runs are not there: EPF h24 s1 refused (" in table
+    assert str(path) in said
+    assert "move it away" in said
 
 
-def test_a_record_of_another_run_is_named_and_never_taken_for_this_one(refused: Refused, results: Path) -> None:
+def test_a_record_of_another_run_is_named_and_never_taken_for_this_one(
+    refused: Refused, capsys: pytest.CaptureFixture[str], results: Path
+) -> None:
     one, other = sorted(results.rglob("*.json"))
     shutil.copy(one, other)
     words = ["--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--seeds", "1", "2"]
-    for verb in ("plan", "run", "show", "report"):
+    for verb in ("plan", "run", "show"):
         said = refused(verb, *words, "--results", results)
         assert f"{other}: holds the record of another run; move it away and run again" in said
+    assert in_process("report", *words, "--results", results, "--table", "main") == 1
+    table, said = capsys.readouterr()
+    assert holes(table) == [1, 1]
+    assert "refused (holds the record of another run)" in table
+    assert f"{other}: holds the record of another run; move it away and run again" in said
 
 
 BROKEN_MODELS = {

@@ -81,7 +81,7 @@ def test_a_table_of_an_experiment_is_that_of_the_suite_of_its_name(capsys: pytes
 @pytest.mark.parametrize(
     ("suite", "table", "has"),
     [
-        ("paper", "few_shot", "main, full, seeds, published"),
+        ("paper", "few_shot", "main, full, seeds, ranks, published"),
         ("few_shot", "main", "few_shot, published"),
         ("ablation", "layers", "ablation"),
     ],
@@ -103,7 +103,7 @@ def test_without_a_table_named_every_one_of_the_suite_is_written_in_every_form_a
     assert bench("report", "--suite", "both.toml", *words) == 0
     said = capsys.readouterr().out
     folder = tmp_path / "reports" / "both"
-    assert said.startswith(f"wrote {folder / 'report.md'}\n")
+    assert said.endswith(f"wrote {folder / 'index.html'}\nwrote {folder / 'report.md'}\n")
     assert said.count("What a model weighs and takes") == 1
     assert "Errors after training" not in said
     written = {path.name for path in (folder / "tables").iterdir()}
@@ -111,7 +111,7 @@ def test_without_a_table_named_every_one_of_the_suite_is_written_in_every_form_a
     assert written == {f"{name}.{suffix}" for name in names for suffix in SUFFIX.values()}
     page = (folder / "report.md").read_text()
     for name in names:
-        assert (folder / "tables" / f"{name}.md").read_text() in page
+        assert (folder / "tables" / f"{name}.md").read_text().strip() in page
     assert (folder / "tables" / "efficiency.txt").read_text() in said
 
 

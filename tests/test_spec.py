@@ -107,3 +107,8 @@ def test_records_refuse_numbers_that_are_none() -> None:
                 "evaluations": [{"dataset": "a", "mse": float("nan"), "mae": 1, "windows": 1}],
             }
         )
+
+
+def test_a_copy_with_another_seed_has_a_key_of_its_own() -> None:
+    """model_copy copies what a model has cached: the key must not be."""
+    assert SPEC.key != SPEC.model_copy(update={"seed": SPEC.seed + 1}).key

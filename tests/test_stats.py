@@ -233,6 +233,13 @@ def test_the_sentence_names_who_is_told_apart_the_better_first_and_friedmans_p()
     )
 
 
+def test_one_data_set_tells_nothing_apart_tied_or_not() -> None:
+    found = stats.compare(pd.DataFrame({"A": [1.0], "B": [1.0], "C": [2.0]}))
+    assert (found.pairwise.to_numpy() == 1).all()
+    assert list(found.ranks) == [1.5, 1.5, 3]
+    assert found.sentence.startswith("With 1 data set the smallest p")
+
+
 def test_where_nothing_is_told_apart_the_sentence_says_that() -> None:
     assert stats.compare(drawn(9)).sentence.endswith(", after Holm over 10 pairs, tells no two apart at 0.05.")
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from bench import report
+from bench import review
 from bench.planned import Planned
 from bench.render import SUFFIX, render
 from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Where
@@ -37,7 +37,7 @@ WHERE = Where(
     backbone_sha256=None,
 )
 ERRORS = {"logo_llm": 0.30, "patchtst": 0.31, "itransformer": 0.30, "repeat_last": 0.90}
-MORE_ERRORS = ERRORS | {"time_llm_lite": 0.35, "calf_lite": 0.40}
+MORE_ERRORS = ERRORS | {"time_llm_lite": 0.35, "calf_lite": 0.40, "dlinear": 0.45, "seasonal_naive": 0.80}
 HARDER = {"ILI": 1.0, "ETTm1": 0.1, "ETTm2": 0.2}
 
 
@@ -321,7 +321,7 @@ def mean_error(planned: Planned, metric: str, **wanted: object) -> float:
 
 
 def test_every_table_that_a_suite_asks_for_can_be_made() -> None:
-    assert {table for name in suite_names() for table in load_suite(name).tables} == set(report.TABLES)
+    assert {table for name in suite_names() for table in load_suite(name).tables} == set(review.TABLES)
 
 
 @pytest.mark.parametrize(

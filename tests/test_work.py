@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from bench import execute, registry
+from bench.data import standardized
 from bench.execute import run_one
 from bench.jobs import Job
+from bench.series import load_series
 from bench.spec import BenchError, DatasetCard, RunResult
 from bench.work import check, train
 from tests.conftest import make_spec, waves
@@ -41,6 +43,22 @@ def test_a_model_of_ones_own_that_was_edited_since_the_plan_is_not_trained_under
     for action in (lambda: check([spec]), lambda: train(Job(spec), "cpu", lambda progress: None)):
         with pytest.raises(BenchError, match="has changed since the run was planned"):
             action()
+
+
+def test_a_record_shows_the_last_channel_of_the_window_in_the_middle_of_the_test_part(
+    make_card: MakeCard, cpu: torch.device
+) -> None:
+    card = make_card(waves(120, 3))
+    shown = run_one(make_spec(card, "repeat_last"), cpu).sample
+    assert shown is not None
+    series = standardized(load_series(card), cpu)[:, -1].numpy()
+    first, last = card.bounds()["test"]
+    assert shown.window == (last - first - 8 + 1) // 2
+    assert shown.channel == 2
+    begin = first + shown.window
+    assert shown.past == pytest.approx(series[begin - 32 : begin], abs=1e-4)
+    assert shown.truth == pytest.approx(series[begin : begin + 8], abs=1e-4)
+    assert shown.forecast == (shown.past[-1],) * 8
 
 
 class Fails(nn.Module):

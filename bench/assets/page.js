@@ -1,0 +1,219 @@
+// The runs behind each number, sorted tables, light and dark. What records say is only ever set as text.
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const panel = document.getElementById("panel");
+const SVG = "http://www.w3.org/2000/svg";
+
+function make(name, attributes, ...inside) {
+  return filled(document.createElement(name), attributes, inside);
+}
+
+function draw(name, attributes, ...inside) {
+  return filled(document.createElementNS(SVG, name), attributes, inside);
+}
+
+function filled(element, attributes, inside) {
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...inside);
+  return element;
+}
+
+// Sorting: ascending, descending, as it was. Holes are last either way.
+
+const words = new Intl.Collator("en", { numeric: true });
+const unsorted = new Map();
+for (const table of document.querySelectorAll("table.numbers")) unsorted.set(table, [...table.tBodies[0].rows]);
+
+function sort(head) {
+  const table = head.closest("table");
+  const order = { null: "ascending", ascending: "descending", descending: null }[head.getAttribute("aria-sort")];
+  for (const other of table.tHead.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
+  const rows = [...unsorted.get(table)];
+  if (order) {
+    head.setAttribute("aria-sort", order);
+    rows.sort(comparison(head.cellIndex, order === "ascending" ? 1 : -1));
+  }
+  table.classList.toggle("sorted", order !== null);
+  table.tBodies[0].append(...rows);
+}
+
+function comparison(column, sign) {
+  if (column === 0) return (a, b) => sign * words.compare(a.cells[0].textContent, b.cells[0].textContent);
+  const value = (row) => Number(row.cells[column].dataset.value ?? NaN);
+  return (a, b) => Number.isNaN(value(a)) - Number.isNaN(value(b)) || sign * (value(a) - value(b)) || 0;
+}
+
+// The panel: the runs behind the number that was chosen, made when it opens.
+
+function open(link) {
+  const numbers = data.lists[link.dataset.runs];
+  const runs = numbers.map((number) => data.runs[number]);
+  const counts = Object.entries(data.states)
+    .map(([state, word]) => [runs.filter((run) => run.state === state).length, word])
+    .filter(([count]) => count)
+    .map(([count, word]) => `${count} ${word}`);
+  panel.querySelector("h2").textContent = titleOf(link);
+  panel.querySelector(".value").textContent =
+    `${link.textContent} · ${numbers.length === 1 ? "1 run" : `${numbers.length} runs`}: ${counts.join(", ")}`;
+  panel.querySelector(".runs").replaceChildren(...runs.map(shown));
+  if (!panel.open) panel.showModal();
+  panel.scrollTop = 0;
+  history.replaceState(null, "", `#${link.id}`);
+  panel.addEventListener("close", () => link.focus({ preventScroll: true }), { once: true });
+}
+
+function titleOf(link) {
+  const cell = link.closest("td");
+  const table = cell.closest("table");
+  if (!table.matches(".numbers")) return cell.parentElement.querySelector(".claim")?.firstChild.textContent ?? "Run";
+  const column = table.tHead.rows[table.tHead.rows.length - 1].cells[cell.cellIndex];
+  return `${cell.parentElement.cells[0].textContent} · ${column.dataset.title}`;
+}
+
+function shown(run) {
+  const recorded = run.state !== "missing";
+  const record = recorded
+    ? make("a", { href: `${data.results}/${encodeURI(run.path)}` }, "record")
+    : make("span", { class: "quiet" }, "no record");
+  const line = make(
+    "div",
+    { class: "line" },
+    make("h3", {}, run.title),
+    make("span", {}, `seed ${run.seed}`),
+    make("span", { class: `state ${run.state}` }, data.states[run.state]),
+    make("span", { class: "errors" }, ...(run.errors ?? []).map((each) => errorsOf(each, run.errors.length > 1))),
+    make("span", { class: "curve" }, ...curveOf(run)),
+    record,
+  );
+  const why = run.state === "failed" || run.state === "refused" ? [make("p", { class: "why" }, run.why)] : [];
+  return make("article", { class: "run" }, line, ...why, detailsOf(run));
+}
+
+function errorsOf([dataset, mse, mae], named) {
+  return make("span", {}, `${named ? `${dataset}: ` : ""}MSE ${mse.toFixed(4)}  MAE ${mae.toFixed(4)}`);
+}
+
+// The validation loss of each epoch, the best one marked.
+function curveOf(run) {
+  if (!run.curve?.length) return run.state === "done" ? [make("span", { class: "quiet" }, "nothing trained")] : [];
+  const [width, height, rim] = [110, 26, 3];
+  const [least, most] = [Math.min(...run.curve), Math.max(...run.curve)];
+  const points = run.curve.map((loss, epoch) => [
+    rim + ((width - 2 * rim) * epoch) / Math.max(1, run.curve.length - 1),
+    rim + ((height - 2 * rim) * (most - loss)) / (most - least || 1),
+  ]);
+  const said = `validation loss over ${run.curve.length} epochs: first ${run.curve[0]}, least ${least}`;
+  const drawn = draw(
+    "svg",
+    { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": said },
+    draw("polyline", { points: points.map((point) => point.map((each) => each.toFixed(1)).join()).join(" ") }),
+  );
+  const best = points[run.best - 1];
+  if (best) drawn.append(draw("circle", { cx: best[0], cy: best[1], r: 2.5 }));
+  const epoch = run.best ? `best epoch ${run.best} of ${run.curve.length}` : `${run.curve.length} epochs`;
+  return [drawn, make("small", {}, epoch)];
+}
+
+function detailsOf(run) {
+  const details = make("details", {}, make("summary", {}, "Settings, cost, provenance, command"));
+  details.addEventListener("toggle", () => details.append(...moreOf(run)), { once: true });
+  return details;
+}
+
+function moreOf(run) {
+  const { task, options, train, ...rest } = data.settings[run.settings];
+  const windows = Object.fromEntries((run.errors ?? []).map(([dataset, , , count]) => [dataset, count]));
+  const parts = {
+    Task: run.errors ? { ...task, "test windows": windows } : task,
+    Options: options,
+    Training: { ...train, ...rest },
+    Cost: run.cost,
+    Provenance: run.date && { date: run.date, ...data.where[run.where] },
+  };
+  const lists = Object.entries(parts)
+    .filter(([, values]) => values && Object.keys(values).length)
+    .map(([title, values]) => make("section", {}, make("h4", {}, title), listOf(values)));
+  return [...lists, commandOf(run)];
+}
+
+function listOf(values) {
+  const lines = Object.entries(values).map(([name, value]) =>
+    make("div", {}, make("dt", {}, name), make("dd", {}, textOf(value))),
+  );
+  return make("dl", {}, ...lines);
+}
+
+function textOf(value) {
+  if (value === null) return "none";
+  if (Array.isArray(value)) return value.map(textOf).join(", ") || "none";
+  if (typeof value === "object")
+    return Object.entries(value).map(([name, each]) => `${name} ${textOf(each)}`).join(", ") || "none";
+  return String(value);
+}
+
+function commandOf(run) {
+  const code = make("code", {}, run.command);
+  const copy = make("button", { type: "button" }, "Copy");
+  copy.addEventListener("click", () => copied(code, copy));
+  const more = [];
+  if (run.several) more.push("It repeats every variant and share of the windows that the suite has of this model.");
+  if (data.unnamed) more.push("--suite takes the path of the suite's file in place of its name.");
+  return make("section", {}, make("h4", {}, "Repeat it"), make("p", { class: "command" }, code, copy), make("p", {}, more.join(" ")));
+}
+
+async function copied(code, button) {
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(code);
+    button.textContent = "Selected";
+  }
+}
+
+// An address that names a number opens its runs; one that names a note shows it.
+function follow() {
+  const target = document.getElementById(location.hash.slice(1));
+  if (target?.dataset.runs) open(target);
+  for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+}
+
+// Light or dark: as the system says, until the button is used.
+
+const theme = document.getElementById("theme");
+const system = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => (document.documentElement.dataset.theme ?? (system.matches ? "dark" : "light")) === "dark";
+
+function setTheme(name) {
+  if (name) document.documentElement.dataset.theme = name;
+  theme.textContent = isDark() ? "Light" : "Dark";
+}
+
+function remembered(name) {
+  try {
+    if (name) localStorage.setItem("theme", name);
+    return localStorage.getItem("theme");
+  } catch {
+    return name; // a browser may refuse storage to files
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[data-runs]");
+  const plain = !(event.ctrlKey || event.metaKey || event.shiftKey);
+  if (link && plain) {
+    event.preventDefault();
+    open(link);
+  }
+  const head = event.target.closest("table.numbers th button")?.closest("th");
+  if (head) sort(head);
+  if (event.target === panel || event.target.closest("#panel .close")) panel.close();
+});
+panel.addEventListener("close", () => history.replaceState(null, "", location.href.split("#")[0]));
+theme.hidden = false;
+theme.addEventListener("click", () => setTheme(remembered(isDark() ? "light" : "dark")));
+system.addEventListener("change", () => setTheme());
+setTheme(remembered());
+addEventListener("hashchange", follow);
+follow();

@@ -1,0 +1,491 @@
+"""The page: what it embeds, what it escapes, and how it behaves in a browser (skipped where there is no Chromium)."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.claims import Verdict
+from bench.cli import add_filters, filters_of
+from bench.methods import Section
+from bench.page import page
+from bench.planned import Planned
+from bench.plots import Picture
+from bench.review import Review
+from bench.spec import Epoch
+from bench.suite import Entry, entries, load_suite, plan
+from bench.tables import TABLES, Table
+from bench.verdicts import Row, load_claims
+from tests.test_tables import EXPERIMENTS, experiment, planned, record
+
+RESULTS = "../../results"
+DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg" width="300" height="100"><circle cx="50" cy="50" r="40"/></svg>'
+HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>'\"--><!--&lt;"
+ERROR = "RuntimeError: 100% out of memory_"
+"""Of the failed run in `planned`."""
+
+
+def reviewed(drawn: Planned, tables: tuple[str, ...] = ("main", "full", "seeds"), said: str = "Plain") -> Review:
+    """A review of these runs with one verdict of each kind, a figure and methods; `said` stands wherever text may."""
+    suite = load_suite("paper").model_copy(update={"title": said, "about": said})
+    rows = [_verdict(verdict, drawn, said) for verdict in Verdict]
+    made = [table for name in tables for table in TABLES[name](drawn, said)]
+    drawings = [Picture("drawing", said, said, {"svg": DRAWING})]
+    methods = [Section(said, (said,), (said,), ((said,),))]
+    return Review(suite, drawn, load_claims()[0], rows, made, drawings, methods)
+
+
+def _verdict(verdict: Verdict, drawn: Planned, said: str) -> Row:
+    """On three runs; one that is not tested has none."""
+    tested = verdict is not Verdict.UNTESTED
+    words = dict.fromkeys(("claim", "source", "scope", "instead", "paper", "interval", "evidence", "missing"), said)
+    behind = tuple((entry, result) for entry, result in drawn.runs if result)[:3] if tested else ()
+    ours = "-15.7 %" if tested else ""
+    return Row(id=verdict.name.lower(), suite="paper", kind="ahead", verdict=verdict, ours=ours, runs=behind, **words)
+
+
+class Outline(HTMLParser):
+    """Every element of a page with its attributes, and the text in it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self.elements and self.elements[-1][0] in ("script", "style") else self.texts).append(data)
+
+    def links(self, name: str) -> list[dict[str, str]]:
+        """The attributes of each element that has this one."""
+        return [{key: value or "" for key, value in own.items()} for _, own in self.elements if name in own]
+
+
+def embedded(html: str) -> dict[str, Any]:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
+    assert found
+    return json.loads(found[1])
+
+
+def test_hostile_text_of_records_and_suites_adds_no_element_and_is_shown_as_it_is() -> None:
+    def with_error(text: str) -> Planned:
+        runs = planned(holes=True).runs
+        told = [(entry, run and run.model_copy(update={"error": text if run.error else None})) for entry, run in runs]
+        return Planned(told, {"nobody": text})
+
+    plain = Outline(page(reviewed(with_error("Plain")), RESULTS))
+    html = page(reviewed(with_error(HOSTILE), said=HOSTILE), RESULTS)
+    hostile = Outline(html)
+    shapes = [[(tag, sorted(own)) for tag, own in outline.elements] for outline in (plain, hostile)]
+    assert shapes[0] == shapes[1]
+    assert [tag for tag, _ in hostile.elements].count("script") == 2
+    assert "".join(hostile.texts).count(HOSTILE) > 10
+    assert HOSTILE in "".join(run["why"] for run in embedded(html)["runs"])
+
+
+def test_a_hostile_results_directory_is_a_path_and_nothing_else() -> None:
+    html = page(reviewed(planned(holes=False)), 'javascript:alert(1)//"><script>/# ?')
+    assert {link["href"][:1] for link in Outline(html).links("href") if "json" in link["href"]} == {"j"}
+    assert not re.search(r'href="javascript:|"><script>', html)
+    assert embedded(html)["results"].startswith("javascript%3Aalert")
+    assert "#" not in embedded(html)["results"]
+
+
+def test_the_embedded_data_hold_every_planned_run_with_its_settings_errors_and_curve() -> None:
+    drawn = planned(holes=True)
+    data = embedded(page(reviewed(drawn), RESULTS))
+    by_path = {run["path"]: run for run in data["runs"]}
+    assert len(by_path) == len(data["runs"]) == len(drawn.runs)
+    for entry, result in drawn.runs:
+        run = by_path[str(entry.spec.path)]
+        assert data["settings"][run["settings"]] | {"seed": run["seed"]} == entry.spec.model_dump(mode="json")
+        assert run["state"] == (result.status if result else "missing")
+        if result and result.status == "done":
+            (evaluation,) = result.evaluations
+            assert run["errors"] == [["ETTh1" if entry.spec.task.dataset == "ETTh1" else "ILI", *run["errors"][0][1:]]]
+            assert run["errors"][0][1:] == pytest.approx([evaluation.mse, evaluation.mae, evaluation.windows])
+            assert run["curve"] == [epoch.val_loss for epoch in result.curve]
+            made = {"date": run["date"], **data["where"][run["where"]]}
+            assert made == result.where.model_dump(mode="json")
+
+
+def lines(table: Table) -> list[list]:
+    return [cells for _, cells in table.rows + table.summary]
+
+
+def test_every_number_in_tables_and_verdicts_leads_to_the_records_it_stands_on() -> None:
+    review = reviewed(planned(holes=True))
+    html = page(review, RESULTS)
+    data, opened = embedded(html), {link["id"]: link["data-runs"] for link in Outline(html).links("data-runs")}
+    paths = {entry.spec.key: str(entry.spec.path) for entry, _ in review.planned.runs}
+    expected = {
+        f"{table.name}.{row}.{column}": cell.runs
+        for table in review.tables
+        for row, cells in enumerate(lines(table))
+        for column, cell in enumerate(cells)
+    }
+    expected |= {f"claim.{row.id}": tuple(entry.spec.key for entry, _ in row.runs) for row in review.claims if row.runs}
+    assert len(expected) > 200
+    ids = [link["id"] for link in Outline(html).links("id")]
+    assert len(ids) == len(set(ids))
+    for name, keys in expected.items():
+        runs = [data["runs"][number] for number in data["lists"][int(opened[name])]]
+        assert [run["path"] for run in runs] == [paths[key] for key in keys]
+
+
+def test_a_number_is_printed_as_in_other_forms_with_its_mark_spread_or_footnote() -> None:
+    review = reviewed(planned(holes=True))
+    html = page(review, RESULTS)
+    assert re.search(r"<strong>0\.401</strong><span class=\"spread\">±0\.007</span>", html)
+    assert re.search(r"<u>0\.411</u>", html)
+    notes = re.findall(r'<li id="(main-note-\d)">(.*?)</li>', html)
+    assert [text for _, text in notes] == review.tables[0].notes
+    holes = re.findall(r'<span class="hole">–</span></a><sup><a href="#(main-note-\d)">', html)
+    assert holes == ["main-note-1"] * 2 + ["main-note-2"] * 2
+
+
+def test_the_index_says_of_every_run_whether_and_why_not() -> None:
+    drawn = planned(holes=True)
+    refusal = "results/s2021.json: is of another protocol"
+    entry, _ = drawn.runs[0]
+    drawn = Planned([(entry, None), *drawn.runs[1:]], {entry.spec.key: refusal})
+    html = page(reviewed(drawn), RESULTS)
+    rows = re.findall(r'<tr id="run-\d+"><td class="state (\w+)">(.*?)</tr>', html, re.DOTALL)
+    states = [state for state, _ in rows]
+    assert {state: states.count(state) for state in states} == {"done": 61, "refused": 1, "failed": 1, "missing": 1}
+    for (state, row), (entry, result) in zip(rows, drawn.runs, strict=True):
+        linked = f'<a href="{RESULTS}/{entry.spec.path}">{entry.spec.path}</a>' in row
+        assert linked == (state != "missing")
+        assert ("another protocol" in row) == (state == "refused")
+        assert (ERROR in row) == (state == "failed") == bool(result and result.status == "failed")
+    assert "61 of 64 done, 1 failed, 1 not run, 1 refused" in html
+
+
+def test_nothing_is_loaded_and_only_the_pages_own_script_may_run() -> None:
+    html = page(reviewed(planned(holes=False)), RESULTS)
+    outline = Outline(html)
+    for link in [*outline.links("href"), *outline.links("src")]:
+        assert re.match(r"#|data:|\.\./\.\./results/", link.get("href", link.get("src", "")))
+    code = "".join(outline.scripts).replace("http://www.w3.org/2000/svg", "")
+    assert not re.search(r"https?:|//\w|@import|url\(|fetch\(|innerHTML|eval\(", code)
+    (policy,) = [link["content"] for link in outline.links("http-equiv")]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    for kind, tag in (("script-src", "<script>"), ("style-src", "<style>")):
+        inside = html.rpartition(tag)[2].partition(tag.replace("<", "</"))[0]
+        allowed = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{kind} 'sha256-{allowed}'" in policy
+        assert "'unsafe-inline'" not in policy
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_command_of_a_run_plans_that_run_and_says_when_it_plans_more(name: str) -> None:
+    drawn, suite = experiment(name), load_suite(name)
+    data = embedded(page(replace(reviewed(planned(holes=False), ()), suite=suite, planned=drawn, claims=[]), RESULTS))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--suite")
+    add_filters(parser)
+    for (entry, _), run in zip(drawn.runs, data["runs"], strict=True):
+        assert run["command"].endswith(" --rerun all --results again")
+        words = shlex.split(run["command"].removesuffix(" --rerun all --results again"))
+        assert words[:4] == ["python", "-m", "bench", "run"]
+        arguments = parser.parse_args(words[4:])
+        runs = plan(load_suite(arguments.suite), filters_of(arguments))
+        assert entry.spec in runs
+        assert run["several"] == (len(runs) > 1)
+        same = {(each.model, each.task.dataset, each.task.horizon, each.seed) for each in runs}
+        assert len(same) == 1
+
+
+def test_a_verdicts_runs_of_another_suite_are_there_with_that_suites_command() -> None:
+    other = experiment("ablation").runs[1:3]  # the first one is planned by the suite paper too
+    review = reviewed(planned(holes=False))
+    row = replace(review.claims[0], suite="ablation", runs=tuple((entry, run) for entry, run in other if run))
+    data = embedded(page(replace(review, claims=[row]), RESULTS))
+    added = data["runs"][len(review.planned.runs) :]
+    assert [run["path"] for run in added] == [str(entry.spec.path) for entry, _ in other]
+    assert all("--suite ablation" in run["command"] and run["title"].endswith("suite ablation") for run in added)
+
+
+def test_nine_hundred_runs_with_their_curves_stay_below_two_megabytes() -> None:
+    suite = load_suite("paper")
+    curve = tuple(Epoch(epoch=i, train_loss=1 / i, val_loss=1 / i, lr=1e-3, seconds=1.0) for i in range(1, 101))
+    known = record(planned(holes=False).runs[0][0].spec)
+
+    def done(entry: Entry):
+        return known.model_copy(update={"spec": entry.spec, "curve": curve})
+
+    runs = [(entry, done(entry)) for entry in entries(suite)]
+    review = Review(suite, Planned(runs), load_claims()[0], [], [], [], [])
+    html = page(review, RESULTS)
+    assert len(embedded(html)["runs"]) == len(runs) == 864
+    assert len(html.encode()) < 2_000_000
+
+
+# In a browser
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if not path:
+        pytest.skip(f"no browser: none of {', '.join(names)} on PATH, and CHROMIUM names none")
+    quiet = ["no-first-run", "background-networking", "component-update", "sync", "gpu", "quic"]
+    arguments = [f"--{name}" if name.startswith("no-") else f"--disable-{name}" for name in quiet]
+    with driver.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *arguments])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """index.html below reports/, with the records of its runs below results/."""
+    root = tmp_path_factory.mktemp("site")
+    review = reviewed(planned(holes=True))
+    for entry, result in review.planned.runs:
+        if result:
+            path = root / "results" / entry.spec.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(result.model_dump_json(), encoding="utf-8")
+    file = root / "reports" / "paper" / "index.html"
+    file.parent.mkdir(parents=True)
+    file.write_text(page(review, RESULTS), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def opened(browser: Any, site: Path) -> Iterator[Opened]:
+    """Opens the page; when the test is over, nothing but the file was asked for and nothing was complained about."""
+    contexts, complaints, files, requests = [], [], set(), []
+
+    def open_page(fragment: str = "", file: Path = site, **options: Any) -> Any:
+        files.add(file.as_uri())
+        context = browser.new_context(**options)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(5000)
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("request", lambda request: requests.append(request.url))
+        tab.goto(file.as_uri() + fragment)
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert {url.partition("#")[0] for url in requests if not url.startswith("data:")} == files
+
+
+def column(tab: Any, table: str, number: int) -> list[str]:
+    """The texts of a column of the table's body, top down."""
+    return tab.eval_on_selector_all(f"#{table} tbody tr", f"rows => rows.map(row => row.cells[{number}].textContent)")
+
+
+def test_a_column_sorts_up_and_down_with_holes_last_and_then_as_it_was(opened: Opened) -> None:
+    tab = opened()
+    head = tab.locator("#full thead tr:last-child th").nth(1)
+    before = column(tab, "full", 1)
+    assert sum(text.startswith("–") for text in before) == 2  # ILI 60 and the average over ILI
+    for order, sign in (("ascending", 1), ("descending", -1)):
+        head.locator("button").click()
+        assert head.get_attribute("aria-sort") == order
+        values = column(tab, "full", 1)
+        numbers = [float(text) for text in values[:-2]]
+        assert numbers == sorted(numbers, key=lambda value: sign * value)
+        assert len(set(numbers)) > 5
+        assert all(text.startswith("–") for text in values[-2:])
+    head.locator("button").press("Enter")
+    assert head.get_attribute("aria-sort") is None
+    assert column(tab, "full", 1) == before
+
+
+def test_the_first_column_sorts_as_people_count(opened: Opened) -> None:
+    tab = opened()
+    button = tab.locator("#seeds thead tr:last-child th button").first
+    button.press("Enter")
+    names = [f"ETTh1 {horizon}" for horizon in (96, 192, 336, 720)] + [f"ILI {horizon}" for horizon in (24, 36, 48, 60)]
+    assert column(tab, "seeds", 0) == names
+    button.press("Enter")
+    assert column(tab, "seeds", 0) == names[::-1]
+
+
+def test_a_number_opens_its_runs_and_their_records_and_escape_returns_to_it(opened: Opened, site: Path) -> None:
+    tab = opened()
+    link = tab.locator('[id="main.0.0"]')
+    link.click()
+    panel = tab.locator("#panel")
+    assert panel.locator("h2").text_content() == "ETTh1 · Logo-LLM MSE"
+    assert "8 runs: 8 done" in panel.locator(".value").text_content()
+    hrefs = panel.locator(".run a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    records = [json.loads((site.parent / href).read_text()) for href in hrefs]
+    found = {(each["spec"]["model"], each["spec"]["task"]["horizon"], each["spec"]["seed"]) for each in records}
+    assert found == {("logo_llm", horizon, seed) for horizon in (96, 192, 336, 720) for seed in (2021, 2022)}
+    for text, record_ in zip(panel.locator(".errors").all_text_contents(), records, strict=True):
+        assert f"MSE {record_['evaluations'][0]['mse']:.4f}" in text
+    assert panel.locator("svg polyline").count() == 8
+    assert tab.url.endswith("#main.0.0")
+    tab.keyboard.press("Escape")
+    assert not panel.is_visible()
+    assert tab.evaluate("document.activeElement.id") == "main.0.0"
+    assert "#" not in tab.url
+    tab.keyboard.press("Enter")
+    assert panel.is_visible()
+
+
+def test_details_of_a_run_show_settings_cost_provenance_and_a_command_to_copy(opened: Opened) -> None:
+    tab = opened("#full.0.0")
+    details = tab.locator("#panel .run details").first
+    details.locator("summary").click()
+    text = " ".join(details.all_text_contents())
+    for part in ("Options", "local_tap", "Training", "patience", "Cost", "train_s", "Provenance", "Test CPU"):
+        assert part in text
+    command = details.locator("code").text_content()
+    assert command == (
+        "python -m bench run --suite paper --backbone smollm2-135m --models logo_llm --datasets ETTh1 --horizons 96 "
+        "--seeds 2021 --rerun all --results again"
+    )
+    details.locator("button").click()
+    assert details.locator("button").text_content() in ("Copied", "Selected")
+
+
+def test_a_hole_opens_what_is_not_there_and_its_footnote(opened: Opened) -> None:
+    tab = opened()
+    tab.locator('[id="main.1.0"]').click()
+    assert ERROR in tab.locator("#panel .run.failed, #panel .run").filter(has_text="failed").text_content()
+    tab.keyboard.press("Escape")
+    tab.locator('[id="main.1.2"]').click()
+    missing = tab.locator("#panel .run").filter(has_text="not run")
+    assert missing.count() == 1
+    assert missing.locator("a").count() == 0
+    tab.locator("#panel .close").click()
+    tab.locator("#full sup a").first.click()
+    assert tab.locator("#full-note-1").is_visible()
+
+
+def test_a_verdict_opens_its_evidence_and_those_not_tested_are_folded_away(opened: Opened) -> None:
+    tab = opened()
+    badges = tab.locator(".verdicts .badge")
+    assert [text.split(maxsplit=1)[1] for text in badges.all_text_contents()] == list(Verdict)
+    assert [badges.nth(number).is_visible() for number in range(4)] == [True, True, True, False]
+    tab.locator("#verdicts summary").click()
+    assert badges.nth(3).is_visible()
+    tab.locator('[id="claim.fails"]').click()
+    assert tab.locator("#panel .run").count() == 3
+
+
+CONTRASTS = """selectors => selectors.flatMap(selector => [...document.querySelectorAll(selector)].map(element => {
+  const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = colour => channels(colour).slice(0, 3).map(value => value / 255)
+    .map(value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, value, channel) => sum + value * [0.2126, 0.7152, 0.0722][channel], 0);
+  let ground = element;
+  while (channels(getComputedStyle(ground).backgroundColor)[3] === 0) ground = ground.parentElement;
+  const pair = [light(getComputedStyle(element).color), light(getComputedStyle(ground).backgroundColor)];
+  return [selector, (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05), pair[1]];
+}))"""
+"""Of the selected elements: contrast of text and ground (WCAG 2.2), and the luminance of the ground."""
+TEXTS = [
+    *("p", "h1", "h2", "nav a", ".eyebrow", ".facts dt", ".facts dd", ".caption", "summary", "footer", "figcaption"),
+    *(".badge", ".source", ".evidence", ".scope", ".verdicts a", ".numbers td a", ".numbers sup a", ".spread", ".hole"),
+    *(".notes li", ".state", ".why", ".index a", "#theme", "#panel h2", "#panel .value", ".run dt", ".run small"),
+]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_the_contrast_that_accessibility_asks_in_light_and_dark(opened: Opened, scheme: str) -> None:
+    tab = opened("#main.1.0", color_scheme=scheme)
+    tab.locator("#panel summary").first.click()
+    measured = tab.evaluate(CONTRASTS, TEXTS)
+    assert {selector for selector, _, _ in measured} == set(TEXTS)
+    assert [each for each in measured if each[1] < 4.5] == []
+    grounds = [ground for _, _, ground in measured]
+    assert min(grounds) > 0.7 if scheme == "light" else max(grounds) < 0.1
+
+
+def ground(tab: Any) -> str:
+    return tab.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def test_the_button_goes_from_the_systems_scheme_to_the_other_and_back(opened: Opened) -> None:
+    light = ground(opened(color_scheme="light"))
+    tab = opened(color_scheme="dark")
+    dark = ground(tab)
+    assert light != dark
+    button = tab.locator("#theme")
+    for name, colour in (("Light", light), ("Dark", dark)):
+        assert button.text_content() == name
+        button.click()
+        assert ground(tab) == colour
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(opened: Opened) -> None:
+    tab = opened(viewport={"width": 390, "height": 844})
+    assert tab.evaluate("document.scrollingElement.scrollWidth") <= 390
+    box = tab.locator("#seeds .scroll")
+    assert box.evaluate("box => box.scrollWidth > 1.5 * box.clientWidth")
+    box.evaluate("box => { box.scrollLeft = 300; }")
+    assert tab.locator("#seeds tbody th").first.bounding_box()["x"] == pytest.approx(box.bounding_box()["x"], abs=1)
+    tab.locator('[id="full.0.0"]').click()
+    tab.locator("#panel summary").first.click()
+    assert tab.locator("#panel").evaluate("panel => panel.scrollWidth <= panel.clientWidth && panel.clientWidth <= 390")
+
+
+def test_print_is_light_and_open(opened: Opened) -> None:
+    tab = opened(color_scheme="dark")
+    assert not tab.locator("#run-0").is_visible()
+    tab.emulate_media(media="print")
+    assert ground(tab) == "rgb(255, 255, 255)"
+    assert tab.locator("#run-0").is_visible()
+    assert tab.locator("#full-note-1").is_visible()
+    assert not tab.locator("nav").is_visible()
+
+
+def test_print_cuts_no_table_of_eight_models(opened: Opened, tmp_path: Path) -> None:
+    review = reviewed(planned(holes=True))
+    wide = [replace(table, groups=table.groups * 2, rows=_twice(table.rows)) for table in review.tables]
+    file = tmp_path / "index.html"
+    file.write_text(page(replace(review, tables=[replace(table, summary=[]) for table in wide]), RESULTS), "utf-8")
+    tab = opened(file=file)
+    tab.emulate_media(media="print")
+    for selector, width in ((".scroll:not(.wide *)", 688), (".wide .scroll", 1047)):  # A4 without margins; turned
+        tab.set_viewport_size({"width": width, "height": 700})
+        boxes = tab.eval_on_selector_all(selector, "boxes => boxes.map(box => [box.scrollWidth, box.clientWidth])")
+        assert boxes
+        assert all(inside <= outside <= width for inside, outside in boxes)
+
+
+def _twice(rows: list) -> list:
+    return [(label, cells * 2) for label, cells in rows]
+
+
+def test_without_javascript_tables_verdicts_and_figures_read_and_numbers_lead_to_records(opened: Opened) -> None:
+    tab = opened(java_script_enabled=False)
+    for selector in ("#main .numbers tbody tr", ".verdicts .badge", "figure img", "#methods p"):
+        assert tab.locator(selector).first.is_visible()
+    assert not tab.locator("#theme").is_visible()
+    tab.locator('[id="main.0.0"]').click()
+    first = tab.locator("#run-0")
+    assert first.is_visible()
+    assert first.locator("a").last.get_attribute("href").startswith(f"{RESULTS}/ETTh1/h96/logo_llm/s2021-")

@@ -1,0 +1,152 @@
+"""A whole report from a directory of records: every file, from the command line, without torch; holes stay holes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.render import SUFFIX
+from bench.store import Store
+from bench.suite import Entry, Filters, entries, load_suite
+from tests.test_tables import record
+
+FEW = Filters(
+    models=("logo_llm", "patchtst", "seasonal_naive"),
+    datasets=("ETTh1", "ILI"),
+    horizons=(96, 192, 24, 36),
+    seeds=(2021, 2022),
+    backbone="smollm2-135m",
+)
+WORDS = [str(word) for name, values in FEW if values and name != "backbone" for word in (f"--{name}", *values)]
+Report = Callable[..., int]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Reports go below it."""
+    monkeypatch.setattr(report, "REPORTS", tmp_path / "reports")
+    return tmp_path
+
+
+def records(place: Path, wanted: Callable[[Entry], bool] = lambda entry: True) -> list[Path]:
+    store = Store(place / "results")
+    return [store.put(record(entry.spec)) for entry in entries(load_suite("paper"), FEW) if wanted(entry)]
+
+
+def make(place: Path, *words: object) -> int:
+    chosen = [*WORDS, "--backbone", "smollm2-135m", "--results", place / "results", *words]
+    return report.main(["--suite", "paper", *map(str, chosen)])
+
+
+def test_a_report_is_every_table_in_every_form_the_verdicts_the_figures_and_two_pages(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records(place)
+    assert make(place) == 0
+    folder = place / "reports" / "paper"
+    tables = {path.name for path in (folder / "tables").iterdir()}
+    names = ("main", "full", "seeds", "ranks", "published", "claims")
+    assert tables == {f"{name}.{suffix}" for name in names for suffix in SUFFIX.values()}
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert {name.partition(".")[2] for name in figures} == {"svg", "pdf", "png"}
+    page, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
+    for name in {name.partition(".")[0] for name in figures}:
+        assert f"(figures/{name}.png)" in text
+    claims = json.loads((folder / "tables" / "claims.json").read_text())["claims"]
+    assert all(claim["claim"] in text for claim in claims)
+    assert "Test CPU" in page
+    assert "Test CPU" in text
+    said = capsys.readouterr().out
+    assert "Claims of the paper: holds:" in said
+    assert said.endswith(f"wrote {folder / 'index.html'}\nwrote {folder / 'report.md'}\n")
+
+
+def test_a_report_is_the_same_again_byte_for_byte_and_leaves_nothing_of_an_earlier_one(place: Path) -> None:
+    records(place)
+    make(place)
+    folder = place / "reports" / "paper"
+    first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    (folder / "tables" / "gone.txt").write_text("of an older suite")
+    make(place)
+    again = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert first.keys() == again.keys()
+    assert [path.name for path in first if first[path] != again[path]] == []
+
+
+def test_missing_failed_and_foreign_runs_are_holes_with_their_reason_in_every_part(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = records(place, lambda entry: entry.label != "patchtst ETTh1 h96 s2021")
+    failed, foreign = (
+        next(path for path in paths if word in str(path)) for word in ("ILI/h24/patchtst", "ILI/h36/logo")
+    )
+    failure = {"status": "failed", "evaluations": [], "error": "RuntimeError: <b>boom</b>"}
+    failed.write_text(json.dumps(json.loads(failed.read_text()) | failure))
+    other = json.loads(foreign.read_text())
+    other["where"]["data_sha256"]["ILI"] = "0" * 64
+    foreign.write_text(json.dumps(other))
+    assert make(place) == 1
+    out, complaint = capsys.readouterr()
+    assert f"1 recorded runs cannot be used; the first: {foreign}" in complaint
+    folder = place / "reports" / "paper"
+    page, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
+    for reason in ("RuntimeError", "its data of ILI have SHA-256", "not run"):
+        assert reason in out
+        assert reason in text
+        assert reason in page
+    assert "<b>boom</b>" not in page
+    with (folder / "tables" / "main.csv").open() as file:
+        rows = {row["row"]: row for row in csv.DictReader(file)}
+    assert rows["ETTh1"]["patchtst_mse"] == rows["ILI"]["patchtst_mse"] == rows["ILI"]["logo_llm_mse"] == ""
+    assert rows["ETTh1"]["logo_llm_mse"] != ""
+    claims = {claim["id"]: claim for claim in json.loads((folder / "tables" / "claims.json").read_text())["claims"]}
+    assert claims["value_ili"]["verdict"] == "not tested"
+    assert "refused (its data of ILI" in claims["value_ili"]["missing"]
+
+
+def test_a_report_needs_no_torch_and_takes_seconds(place: Path) -> None:
+    records(place)
+    without = (
+        "import sys, importlib.abc\n"
+        "class No(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('torch', 'transformers', 'ray'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, No())\n"
+        "from pathlib import Path\n"
+        "from bench import report\n"
+        "report.REPORTS = Path(sys.argv.pop(1))\n"
+        "sys.exit(report.main(sys.argv[1:]))\n"
+    )
+    words = ["--suite", "paper", *WORDS, "--backbone", "smollm2-135m", "--results", place / "results"]
+    started = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", without, place / "reports", *words], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert time.monotonic() - started < 60, "30 s on a quiet machine"
+    assert (place / "reports" / "paper" / "index.html").stat().st_size > 100_000
+
+
+def test_a_suite_without_claims_has_no_verdicts_and_says_nothing_of_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--suite", "quick", "--results", place / "results", "--partial"]
+    assert report.main([*map(str, words)]) == 0
+    assert "Claims of the paper" not in capsys.readouterr().out
+    assert not (place / "reports" / "quick" / "tables" / "claims.txt").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "reports").write_text("a file")
+    assert make(place) == 2
+    line = capsys.readouterr().err
+    assert re.fullmatch(r"python -m bench\.report: .*reports/paper: cannot be written: .*\n", line)
