@@ -146,7 +146,8 @@ class Versus(Claim):
 
 
 class BestCount(Versus):
-    """Lowest error on so many data sets (ties count). In part: fewer, but the interval reaches that share of them."""
+    """Lowest error on so many data sets (ties count). In part: fewer, but the interval reaches that many. While data
+    sets are missing it is not tested, unless those that are there decide it: enough of them won, or lost."""
 
     printed: Positive
     of: Positive
@@ -158,12 +159,16 @@ class BestCount(Versus):
     def judge(self, evidence: Evidence) -> Finding:
         means = evidence.errors(self.metric).groupby(level="dataset").mean()
         first = means[self.model].eq(means.min(axis=1)).astype(float)
-        n = len(first)
-        found = _estimate(first)
-        found = Estimate(n * found.value, n * found.low, n * found.high, found.over)
-        claimed = n * self.printed / self.of
-        verdict = Verdict.HOLDS if found.value >= claimed else Verdict.PART if found.high >= claimed else Verdict.FAILS
-        return Finding(verdict, f"{found.value:.0f} of {n}", found.interval(".1f"))
+        n, won = len(first), round(first.sum())
+        share = _estimate(first)
+        found = Estimate(n * share.value, n * share.low, n * share.high, share.over)
+        if won >= self.printed:
+            verdict = Verdict.HOLDS
+        elif won + self.of - n >= self.printed:
+            return Finding(Verdict.UNTESTED, remark=f"undecided: best on {won} of the {n} data sets that are complete")
+        else:
+            verdict = Verdict.PART if n >= self.of and found.high >= self.printed else Verdict.FAILS
+        return Finding(verdict, f"{won} of {n}", found.interval(".1f"))
 
 
 class LowerThan(Versus):

@@ -174,7 +174,8 @@ def _told(planned: Planned) -> str:
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     where = "; ".join(f"{who} on {', '.join(data)}" for who, data in _absent(frame, absent))
     reasons = [
-        f"{row.title} on {row.data} {row.horizon}, seed {row.seed}: {textwrap.shorten(row.why, REASON_LENGTH)}"
+        f"{row.title} on {row.data} {row.horizon}, seed {row.seed}: "
+        + textwrap.shorten(row.why, REASON_LENGTH, placeholder=" …)")
         for row in absent[absent.why.str.contains(" (", regex=False)].head(REASONS_NAMED).itertuples()
     ]
     sentences = [f"{len(frame) - len(absent)} of {len(frame)} runs are there; {counted}: {where}", *reasons]

@@ -111,8 +111,8 @@ def _draw_blocks(axes: Axes, measured: pd.Series, shown: dict[str, Look]) -> Non
         return emptied(axes, "no data set is complete")
     for (title, stage), own in measured.groupby(level=["title", "stage"], sort=False):
         over = own.groupby(level="block").agg(["mean", "min", "max"])
-        look, (_, dash) = shown[title], STAGES[stage]
-        axes.plot(over.index, over["mean"], color=look.colour, linestyle=dash, label=f"{title}, {stage}")
+        look, (when, dash) = shown[title], STAGES[stage]
+        axes.plot(over.index, over["mean"], color=look.colour, linestyle=dash, label=f"{title}, {when}")
         axes.fill_between(over.index, over["min"], over["max"], color=look.colour, alpha=0.1, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return None
@@ -129,7 +129,9 @@ def _draw_taps(axes: Axes, changes: pd.DataFrame, look: Look) -> None:
         axes.plot(
             ordered.columns, own, color=look.colour, linewidth=0.6, alpha=0.6, marker=".", markersize=3, label=name
         )
-    axes.plot(ordered.columns, ordered.mean(skipna=False), color=look.colour, marker=look.marker, linewidth=1.6)
+    axes.plot(
+        ordered.columns, ordered.mean(skipna=False), color=look.colour, marker=look.marker, linewidth=1.6, label="mean"
+    )
     axes.plot(usual, 0, "o", color="none", markeredgecolor=FAINT, markersize=9)
     axes.set_xticks(list(ordered.columns))
     return None

@@ -81,7 +81,7 @@ def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], show
         for row, name in enumerate(order):
             look, mean = shown[name], compared[metric].ranks[name]
             axis.plot(every[name], np.full(len(every), row), "o", color=look.colour, alpha=0.3, markersize=4)
-            axis.plot(mean, row, look.marker, color=look.colour, markersize=7)
+            axis.plot(mean, row, look.marker, color=look.colour, markersize=7, label=name)
             axis.text(1.01, row, f"{mean:.2f}", transform=axis.get_yaxis_transform(), va="center", fontsize=SMALL)
         axis.set(title=title, xlim=(0.7, len(order) + 0.3), ylim=(len(order) - 0.5, -0.5), xlabel="Mean rank (1: best)")
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
@@ -131,6 +131,6 @@ def _draw_diagram(axes: Axes, ordered: pd.Series, groups: list[list[str]], shown
         edge = 1 - margin if left else count + margin
         look = shown[str(name)]
         axes.plot([rank, rank, edge], [0, depth, depth], color=FAINT, linewidth=0.6, zorder=1)
-        axes.plot(rank, 0, look.marker, color=look.colour, markersize=6, zorder=4)
+        axes.plot(rank, 0, look.marker, color=look.colour, markersize=6, zorder=4, label=name)
         label = f"{name}  {rank:.2f}" if left else f"{rank:.2f}  {name}"
         axes.text(edge, depth, f" {label} ", ha="right" if left else "left", va="center", color=look.colour)

@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 from bench.panels import Drawn
 from bench.planned import Planned
 from bench.plot_cost import cost
+from bench.plot_forecasts import forecasts
 from bench.plot_heatmap import heatmap
 from bench.plot_layers import layers
 from bench.plot_lines import few_shot, horizons
 from bench.plot_ranks import ranks
-from bench.plot_runs import curves, forecasts, spread
+from bench.plot_runs import curves, spread
 from bench.plot_variants import variants
 from bench.style import styled
 from bench.suite import Suite

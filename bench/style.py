@@ -16,7 +16,8 @@ WIDTH = 7.0
 """Inches: two columns of a journal page."""
 SMALL = 7.0
 """Points; the least of any text."""
-INK, FAINT, GRID, HOLE, EMPTY = "#222222", "#6e6e6e", "#e3e3e3", "#ededed", "#f7f7f7"
+INK, FAINT, PAST = "#222222", "#6e6e6e", "#9a9a9a"
+GRID, HOLE, EMPTY = "#e3e3e3", "#ededed", "#f7f7f7"
 STYLE: dict[str, object] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # the first comes with matplotlib

@@ -84,6 +84,24 @@ def test_a_count_holds_if_reached_and_in_part_if_its_interval_reaches_it(first: 
 
 
 @pytest.mark.parametrize(
+    ("won", "lost", "expected"),
+    [(5, 0, PART), (5, 2, PART), (4, 4, UNTESTED), (0, 4, UNTESTED), (0, 5, FAILS), (3, 5, FAILS)],
+)
+def test_a_count_over_fewer_data_sets_is_judged_only_where_the_others_could_not_change_it(
+    won: int, lost: int, expected: Verdict
+) -> None:
+    """5 of 9 asks for five won; it is lost with five lost."""
+    made = logo(1.0, lambda entry: 0.9 if rank(entry) < won else 1.1)
+    row = verdict("best_mse", lambda entry: made(entry) if rank(entry) < won + lost else None)
+    assert row.verdict is expected
+    if expected is UNTESTED:
+        assert row.missing == f"undecided: best on {won} of the {won + lost} data sets that are complete"
+    else:
+        assert row.ours == f"{won} of {won + lost}"
+        assert row.scope.endswith(f"only ({won + lost} of 9 data sets)")
+
+
+@pytest.mark.parametrize(
     ("change", "expected", "ours"),
     [
         (lambda i: -8 - i / 4, HOLDS, "-9.0 %"),

@@ -57,6 +57,13 @@ def _verdict(verdict: Verdict, drawn: Planned, said: str) -> Row:
     return Row(id=verdict.name.lower(), suite="paper", kind="ahead", verdict=verdict, ours=ours, runs=behind, **words)
 
 
+def trained(drawn: Planned) -> Planned:
+    """The same runs, each best at the second of three epochs."""
+    losses = [Epoch(epoch=i, train_loss=1, val_loss=loss, lr=1, seconds=1) for i, loss in enumerate((0.9, 0.5, 0.7), 1)]
+    better = {"curve": tuple(losses), "best_epoch": 2}
+    return replace(drawn, runs=[(entry, run and run.model_copy(update=better)) for entry, run in drawn.runs])
+
+
 class Outline(HTMLParser):
     """Every element of a page with its attributes, and the text in it."""
 
@@ -109,7 +116,7 @@ def test_a_hostile_results_directory_is_a_path_and_nothing_else() -> None:
 
 
 def test_the_embedded_data_hold_every_planned_run_with_its_settings_errors_and_curve() -> None:
-    drawn = planned(holes=True)
+    drawn = trained(planned(holes=True))
     data = embedded(page(reviewed(drawn), RESULTS))
     by_path = {run["path"]: run for run in data["runs"]}
     assert len(by_path) == len(data["runs"]) == len(drawn.runs)
@@ -119,9 +126,10 @@ def test_the_embedded_data_hold_every_planned_run_with_its_settings_errors_and_c
         assert run["state"] == (result.status if result else "missing")
         if result and result.status == "done":
             (evaluation,) = result.evaluations
-            assert run["errors"] == [["ETTh1" if entry.spec.task.dataset == "ETTh1" else "ILI", *run["errors"][0][1:]]]
-            assert run["errors"][0][1:] == pytest.approx([evaluation.mse, evaluation.mae, evaluation.windows])
-            assert run["curve"] == [epoch.val_loss for epoch in result.curve]
+            ((dataset, *errors),) = run["errors"]
+            assert dataset == entry.spec.task.dataset
+            assert errors == pytest.approx([evaluation.mse, evaluation.mae, evaluation.windows])
+            assert (run["curve"], run["best"]) == ([0.9, 0.5, 0.7], 2)
             made = {"date": run["date"], **data["where"][run["where"]]}
             assert made == result.where.model_dump(mode="json")
 
@@ -262,7 +270,7 @@ def browser() -> Iterator[Any]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """index.html below reports/, with the records of its runs below results/."""
     root = tmp_path_factory.mktemp("site")
-    review = reviewed(planned(holes=True))
+    review = reviewed(trained(planned(holes=True)))
     for entry, result in review.planned.runs:
         if result:
             path = root / "results" / entry.spec.path
@@ -305,20 +313,20 @@ def column(tab: Any, table: str, number: int) -> list[str]:
 
 def test_a_column_sorts_up_and_down_with_holes_last_and_then_as_it_was(opened: Opened) -> None:
     tab = opened()
-    head = tab.locator("#full thead tr:last-child th").nth(1)
-    before = column(tab, "full", 1)
-    assert sum(text.startswith("–") for text in before) == 2  # ILI 60 and the average over ILI
+    head = tab.locator("#full thead tr:last-child th").nth(3)
+    before = column(tab, "full", 3)
+    assert [number for number, text in enumerate(before) if text.startswith("–")] == [5, 9]  # ILI 24 and its average
     for order, sign in (("ascending", 1), ("descending", -1)):
         head.locator("button").click()
         assert head.get_attribute("aria-sort") == order
-        values = column(tab, "full", 1)
+        values = column(tab, "full", 3)
         numbers = [float(text) for text in values[:-2]]
         assert numbers == sorted(numbers, key=lambda value: sign * value)
         assert len(set(numbers)) > 5
         assert all(text.startswith("–") for text in values[-2:])
     head.locator("button").press("Enter")
     assert head.get_attribute("aria-sort") is None
-    assert column(tab, "full", 1) == before
+    assert column(tab, "full", 3) == before
 
 
 def test_the_first_column_sorts_as_people_count(opened: Opened) -> None:
@@ -344,7 +352,11 @@ def test_a_number_opens_its_runs_and_their_records_and_escape_returns_to_it(open
     assert found == {("logo_llm", horizon, seed) for horizon in (96, 192, 336, 720) for seed in (2021, 2022)}
     for text, record_ in zip(panel.locator(".errors").all_text_contents(), records, strict=True):
         assert f"MSE {record_['evaluations'][0]['mse']:.4f}" in text
-    assert panel.locator("svg polyline").count() == 8
+    points = panel.locator("svg polyline").evaluate_all("lines => lines.map(line => line.getAttribute('points'))")
+    assert points == ["3.0,3.0 55.0,23.0 107.0,13.0"] * 8  # a lower loss is lower down
+    best = panel.locator("svg circle").first
+    assert (best.get_attribute("cx"), best.get_attribute("cy")) == ("55", "23")
+    assert panel.locator(".curve").first.text_content() == "best epoch 2 of 3"
     assert tab.url.endswith("#main.0.0")
     tab.keyboard.press("Escape")
     assert not panel.is_visible()
@@ -368,6 +380,18 @@ def test_details_of_a_run_show_settings_cost_provenance_and_a_command_to_copy(op
     )
     details.locator("button").click()
     assert details.locator("button").text_content() in ("Copied", "Selected")
+
+
+@pytest.mark.parametrize("name", ["paper", "mine"])
+def test_a_suite_that_only_a_file_names_is_said_to_be_one(opened: Opened, tmp_path: Path, name: str) -> None:
+    review = reviewed(planned(holes=False))
+    file = tmp_path / "index.html"
+    suite = review.suite.model_copy(update={"name": name})
+    file.write_text(page(replace(review, suite=suite), RESULTS), "utf-8")
+    tab = opened("#main.0.0", file=file)
+    tab.locator("#panel summary").first.click()
+    said = tab.locator("#panel details").first.text_content() + tab.locator("footer").text_content()
+    assert said.count("path of the suite's file") == (0 if name == "paper" else 2)
 
 
 def test_a_hole_opens_what_is_not_there_and_its_footnote(opened: Opened) -> None:

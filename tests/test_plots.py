@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import math
+import os
+import re
+import subprocess
+import sys
 import zlib
+from functools import lru_cache
+from pathlib import Path
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from bench import suite as suites
+from bench.panels import Drawn
 from bench.planned import Planned
-from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Sample
-from bench.suite import Filters, entries, load_suite
-from tests.test_tables import WHERE
+from bench.plot_cost import pareto
+from bench.plot_ranks import cliques
+from bench.plots import PLOTS, Picture, pictures, plots
+from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Sample, Where
+from bench.stats import datasets_needed
+from bench.style import SMALL, WIDTH, looks, styled
+from bench.suite import Entry, Filters, entries, load_suite
+from bench.tables import mean_error
 
+WHERE = Where(
+    date="2026-01-01T00:00:00+00:00",
+    git=None,
+    dirty=None,
+    versions={},
+    device="Test CPU",
+    threads=1,
+    data_sha256={},
+    backbone_sha256=None,
+)
 LEVEL = {"logo_llm": 1.0, "time_llm_lite": 1.12, "calf_lite": 1.06, "patchtst": 0.97, "itransformer": 1.01}
 LEVEL |= {"dlinear": 1.09, "seasonal_naive": 1.45, "repeat_last": 2.2}
 SCALE = {"ILI": 2.1, "ETTh2": 0.36, "ETTm2": 0.27, "Exchange": 0.3, "Weather": 0.24, "ECL": 0.19, "Traffic": 0.55}
@@ -102,7 +136,443 @@ def _sample(spec: RunSpec, run: np.random.Generator) -> Sample:
     )
 
 
-def complete(suite: str, **filters: tuple) -> Planned:
+@lru_cache
+def complete(suite: str = "paper", **filters: tuple) -> Planned:
     """Every run of the suite under the filters is there."""
     planned = entries(load_suite(suite), Filters(backbone="smollm2-135m", **filters))
     return Planned([(entry, record(entry.spec, entry.variant)) for entry in planned])
+
+
+def changed(planned: Planned, pattern: str, **values: object) -> Planned:
+    """With other values in the records of runs whose label fits, or without these records."""
+    return Planned(
+        [
+            (
+                entry,
+                (result.model_copy(update=values) if values else None) if re.search(pattern, entry.label) else result,
+            )
+            for entry, result in planned.runs
+        ]
+    )
+
+
+FAILED = {"status": "failed", "evaluations": (), "sample": None, "curve": (), "cost": None, "error": "OSError: no disk"}
+FEW = {"models": ("logo_llm", "patchtst", "dlinear", "repeat_last"), "datasets": ("ETTh1", "ILI")}
+
+
+def drawn(planned: Planned, name: str, suite: str = "paper") -> Drawn:
+    with styled():
+        found = PLOTS[name].build(planned, load_suite(suite).about)
+    assert found is not None
+    return found
+
+
+def panel(figure: Figure, title: str) -> Axes:
+    (found,) = [axes for axes in figure.axes if axes.get_title(loc="left") == title]
+    return found
+
+
+def line(axes: Axes, name: str) -> np.ndarray:
+    """The heights of a model's line with error bars."""
+    (bars,) = [each for each in axes.containers if each.get_label() == name]
+    assert isinstance(bars, ErrorbarContainer)
+    return np.asarray(bars.lines[0].get_ydata(), dtype=float)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def test_a_suite_gets_the_figures_that_its_tables_ask_for() -> None:
+    def names(suite: str, **filters: tuple) -> list[str]:
+        return [plot.name for plot in plots(complete(suite, **filters), load_suite(suite))]
+
+    one = {"datasets": ("ETTh1",), "seeds": (2021, 2022)}
+    assert names("paper", **one) == ["ranks", "heatmap", "horizons", "cost", "spread", "forecasts", "curves"]
+    assert names("few_shot", **one) == ["few_shot", "curves"]
+    assert names("ablation", **one) == ["variants"]
+    assert names("layers", **one) == ["layers"]
+    assert names("zero_shot", **one) == ["heatmap"]
+    assert names("efficiency") == ["cost"]
+    assert "spread" not in names("paper", datasets=("ETTh1",), seeds=(2021,))
+
+
+@pytest.mark.parametrize("suite", suites.suite_names())
+@pytest.mark.parametrize("there", ["all", "one", "none"])
+def test_no_state_of_a_suite_raises_and_every_caption_says_how_many_runs_are_there(suite: str, there: str) -> None:
+    whole = complete(suite, datasets=(load_suite(suite).datasets[0],), seeds=(2021,))
+    runs = [
+        (entry, result if there == "all" or (there, i) == ("one", 0) else None)
+        for i, (entry, result) in enumerate(whole.runs)
+    ]
+    for plot in plots(Planned(runs), load_suite(suite)):
+        assert re.search(r"All \d+ runs are there|\d+ of \d+ runs are there|Its one run is there", plot.caption)
+        assert load_suite(suite).about in plot.caption
+        if there == "none":
+            assert " 0 of " in plot.caption
+            assert any("here is no" in text or "here are no" in text or "No " in text for text in texts(plot.figure))
+
+
+@pytest.mark.parametrize("models", [("dlinear",), ("seasonal_naive",)])
+def test_one_model_on_one_data_set_with_one_seed_draws_what_makes_sense(models: tuple[str]) -> None:
+    planned = complete(models=models, datasets=("ETTh1",), seeds=(2021,))
+    names = {plot.name for plot in plots(planned, load_suite("paper"))}
+    assert names == {"horizons", "forecasts"} | ({"curves"} if models == ("dlinear",) else set())
+
+
+def test_lines_are_broken_at_holes_and_the_panel_names_them() -> None:
+    planned = changed(complete(**FEW), "patchtst ETTh1 h336 s2022")
+    axes = panel(drawn(planned, "horizons").figure, "ETTh1")
+    heights = line(axes, "PatchTST")
+    assert np.isnan(heights).tolist() == [False, False, True, False]
+    errors = [
+        r.evaluations[0].mse for e, r in planned.runs if e.spec.model == "patchtst" and e.what == "ETTh1 h720" and r
+    ]
+    assert len(errors) == 3
+    assert heights[3] == pytest.approx(np.mean(errors))
+    assert not np.isnan(line(axes, "DLinear")).any()
+    assert axes.get_xlabel() == "no PatchTST at 336"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["96", "192", "336", "720"]
+
+
+def test_error_bars_reach_from_the_least_to_the_largest_seed() -> None:
+    planned = complete(**FEW)
+    axes = panel(drawn(planned, "horizons").figure, "ILI")
+    (bars,) = [each for each in axes.containers if each.get_label() == "Logo-LLM"]
+    (segments,) = [collection.get_segments() for collection in bars.lines[2]]
+    for horizon, segment in zip((24, 36, 48, 60), segments, strict=True):
+        runs = [r for e, r in planned.runs if e.label.startswith(f"logo_llm ILI h{horizon} ") and r]
+        errors = [result.evaluations[0].mse for result in runs]
+        assert segment[:, 1] == pytest.approx([min(errors), max(errors)])
+
+
+def test_shares_of_the_windows_rise_from_left_to_right_and_each_is_averaged_over_whole_horizons() -> None:
+    planned = changed(complete("few_shot", **FEW), "dlinear ILI 5% h24 s2021")
+    axes = panel(drawn(planned, "few_shot", "few_shot").figure, "ILI")
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "10"]
+    own = planned.own()
+    own = own[(own.model == "dlinear") & (own.dataset == "ILI") & (own.fraction == 0.1)]
+    assert np.isnan(line(axes, "DLinear")[0])
+    assert line(axes, "DLinear")[1] == pytest.approx(mean_error(own, "mse"))
+
+
+def test_a_model_has_the_same_colour_in_every_figure_and_every_suite() -> None:
+    seen: dict[str, set[str]] = {}
+    for suite, models in (("paper", None), ("paper", ("patchtst", "logo_llm", "dlinear")), ("few_shot", None)):
+        filters = {"models": models} if models else {}
+        for plot in plots(complete(suite, datasets=("ILI",), seeds=(2021, 2022), **filters), load_suite(suite)):
+            for artist in [*plot.figure.findobj(matplotlib.lines.Line2D)]:
+                name = str(artist.get_label())
+                if name in ("Logo-LLM", "PatchTST", "DLinear"):
+                    seen.setdefault(name, set()).add(f"{to_hex(artist.get_color())} {artist.get_marker()}")
+    colours = {name: {look.split()[0] for look in found} for name, found in seen.items()}
+    assert {name: len(found) for name, found in colours.items()} == {"Logo-LLM": 1, "PatchTST": 1, "DLinear": 1}
+    assert len(set.union(*colours.values())) == 3
+
+
+def test_registered_models_keep_their_looks_and_any_number_of_others_gets_further_ones() -> None:
+    def renamed(entry: Entry, name: str) -> Entry:
+        return Entry(entry.spec.model_copy(update={"model": name}))
+
+    own = complete(models=("dlinear",), datasets=("ILI",), seeds=(2021, 2022))
+    names = [f"mine:Model{number}" for number in range(30)]
+    runs = [(renamed(entry, name), record(renamed(entry, name).spec)) for name in names for entry, _ in own.runs]
+    planned = Planned(runs + complete(datasets=("ILI",), seeds=(2021, 2022)).runs)
+    found = looks(planned)
+    assert len({(look.colour, look.marker) for look in found.values()}) == 38
+    assert found["DLinear"] == looks(own)["DLinear"]
+    for plot in plots(planned, load_suite("paper")):
+        assert plot.figure.get_figwidth() == WIDTH
+
+
+def test_variants_have_looks_of_their_own_and_the_first_one_that_of_its_model() -> None:
+    found = looks(complete("losses", datasets=("ILI",)))
+    assert found["PatchTST, MSE"] == looks(complete(datasets=("ILI",)))["PatchTST"]
+    assert len(set(found.values())) == len(found) == 12
+
+
+def test_the_heat_map_shows_percent_above_the_best_of_the_row() -> None:
+    planned = complete(**FEW, seeds=(2021, 2022))
+    figure = drawn(planned, "heatmap").figure
+    own = planned.own()
+    assert len(own.groupby(["dataset", "horizon"])) == 8, "few enough for a row each"
+    for metric, title in (("mse", "MSE"), ("mae", "MAE")):
+        errors = own.pivot_table(index=["dataset", "horizon"], columns="model", values=metric, sort=False)[
+            list(FEW["models"])
+        ]
+        above = 100 * (errors.to_numpy() / errors.to_numpy().min(axis=1, keepdims=True) - 1)
+        axes = panel(figure, title)
+        printed = {(text.get_position()[1], text.get_position()[0]): text.get_text() for text in axes.texts}
+        for (row, column), value in np.ndenumerate(above):
+            assert float(printed[row + 0.5, column + 0.5]) == pytest.approx(value, abs=0.5 if value > 9.95 else 0.05)
+        for row, best in enumerate(errors.min(axis=1)):
+            assert printed[row + 0.5, 4.15] == f"{best:.3f}"
+
+
+def test_a_hole_of_the_heat_map_is_a_hatched_dash_and_its_row_is_marked() -> None:
+    planned = changed(complete(**FEW), "patchtst ILI h24 s2021", **FAILED)
+    plot = drawn(planned, "heatmap")
+    axes = panel(plot.figure, "MSE")
+    marked = [label.get_text() for label in axes.get_yticklabels()]
+    assert [label for label in marked if label.endswith("†")] == ["ILI 24 †"]
+    (hatched,) = [patch for patch in axes.patches if patch.get_hatch()]
+    assert (round(hatched.get_y()), round(hatched.get_x())) == (marked.index("ILI 24 †"), 1)
+    assert [text.get_text() for text in axes.texts].count("–") == 1
+    assert "best of the models that are there" in plot.caption
+    assert "†" not in drawn(complete(**FEW), "heatmap").caption
+
+
+def test_many_rows_are_averaged_over_horizons_and_one_missing_run_makes_a_hole_of_the_cell() -> None:
+    planned = changed(complete(models=FEW["models"], seeds=(2021,)), "dlinear ECL h96")
+    axes = panel(drawn(planned, "heatmap").figure, "MSE")
+    rows = [label.get_text() for label in axes.get_yticklabels()]
+    assert rows == [f"{name} †" if name == "ECL" else name for name in load_suite("paper").datasets]
+
+
+def test_captions_count_runs_and_name_what_is_missing_and_why() -> None:
+    planned = changed(complete(**FEW), "patchtst .*s2023")
+    planned = changed(planned, "dlinear ILI h24 s2021", **FAILED)
+    key = next(entry.spec.key for entry, result in planned.runs if result is None)
+    planned = Planned(planned.runs, {key: "of another protocol"})
+    for plot in plots(planned, load_suite("paper")):
+        if plot.name not in ("forecasts", "curves"):
+            assert "87 of 96 runs are there; 1 refused, 1 failed, 7 not run: PatchTST on ETTh1" in plot.caption.replace(
+                "1 refused, 7 not run, 1 failed", "1 refused, 1 failed, 7 not run"
+            ), plot.caption
+            assert "PatchTST, DLinear on ILI" in plot.caption
+            assert "DLinear on ILI 24, seed 2021: failed (OSError: no disk)." in plot.caption
+            assert "PatchTST on ETTh1 96, seed 2023: refused (of another protocol)." in plot.caption
+    assert "All 96 runs are there." in drawn(complete(**FEW), "horizons").caption
+
+
+def test_ranks_are_joined_by_bars_only_with_enough_data_sets() -> None:
+    models = ("logo_llm", "patchtst", "dlinear", "repeat_last")
+    needed = datasets_needed(6)
+    names = load_suite("paper").datasets
+    for count in (needed - 1, needed):
+        plot = drawn(complete(models=models, datasets=names[:count], seeds=(2021,)), "ranks")
+        bars = [artist for artist in plot.figure.findobj(matplotlib.lines.Line2D) if artist.get_gid() == "bar"]
+        assert bool(bars) == (count == needed)
+        assert ("no significance is claimed" in plot.caption) == (count < needed)
+        assert ("A bar joins" in plot.caption) == (count == needed)
+
+
+def test_mean_ranks_are_over_data_sets_that_are_complete_for_all() -> None:
+    planned = changed(complete(**FEW), "patchtst ILI h24 s2022")
+    plot = drawn(planned, "ranks")
+    assert "1 of 2 data sets is complete for every model." in plot.caption
+    own = planned.own()
+    means = own[own.dataset == "ETTh1"].groupby(["model", "horizon"]).mse.mean().groupby("model").mean()
+    places = {
+        line.get_label(): line.get_xdata()[0] for line in panel(plot.figure, "MSE").lines if line.get_label()[0] != "_"
+    }
+    assert places["PatchTST"] == means.rank()["patchtst"]
+    assert places["Repeat last"] == 4
+
+
+def test_cliques_join_models_that_are_alike_pair_by_pair() -> None:
+    names = list("abcd")
+    alike = pd.DataFrame(np.eye(4, dtype=bool), names, names)
+    for one, other in (("a", "b"), ("b", "c"), ("a", "c"), ("c", "d")):
+        alike.loc[one, other] = alike.loc[other, one] = True
+    assert cliques(alike) == [["a", "b", "c"], ["c", "d"]]
+    alike.loc["a", "c"] = alike.loc["c", "a"] = False
+    assert cliques(alike) == [["a", "b"], ["b", "c"], ["c", "d"]]
+    assert cliques(pd.DataFrame(np.eye(4, dtype=bool), names, names)) == []
+
+
+def test_the_pareto_front_is_what_no_other_model_beats() -> None:
+    costs = pd.Series({"dear": 100.0, "cheap": 1.0, "middle": 10.0, "beaten": 20.0, "twin": 10.0, "worse": 1.0})
+    errors = pd.Series({"dear": 0.3, "cheap": 0.9, "middle": 0.5, "beaten": 0.6, "twin": 0.5, "worse": 1.0})
+    assert pareto(costs, errors) == ["cheap", "middle", "twin", "dear"]
+
+
+def test_costs_and_errors_are_over_cells_complete_for_every_model_shown() -> None:
+    planned = changed(complete(**FEW), "logo_llm ILI (h24|h36)")
+    planned = changed(planned, "patchtst (ETTh1|ILI h(24|36|48))")
+    plot = drawn(planned, "cost")
+    assert "Over 1 of 8 cells, those complete for every model shown (12 runs)." in plot.caption
+    own = planned.own().assign(seconds=[result and result.cost and result.cost.train_s for _, result in planned.runs])
+    own = own[(own.dataset == "ILI") & (own.horizon == 60)]
+    means = own.groupby("model")[["mse", "seconds"]].mean().astype(float)
+    relative = means.mse / np.exp(np.log(means.mse).mean())
+    points = {line.get_label(): line for line in plot.figure.axes[0].lines}
+    assert points["PatchTST"].get_xdata()[0] == pytest.approx(means.seconds["patchtst"])
+    assert points["PatchTST"].get_ydata()[0] == pytest.approx(relative["patchtst"])
+    assert points["Repeat last"].get_ydata()[0] == pytest.approx(relative["repeat_last"])
+
+
+def test_models_without_a_cell_in_common_are_left_out_of_costs_by_name() -> None:
+    planned = changed(complete(**FEW), "patchtst .*s2021")
+    plot = drawn(planned, "cost")
+    assert "Over 8 of 8 cells" in plot.caption
+    assert "Left out, without such a cell: PatchTST." in plot.caption
+    assert "PatchTST" not in texts(plot.figure)
+
+
+def test_times_of_several_devices_are_named() -> None:
+    assert "All times are of Test CPU." in drawn(complete(**FEW), "cost").caption
+    where = WHERE.model_copy(update={"device": "Some GPU", "resumed": ("Test CPU",)})
+    planned = changed(complete(**FEW), "dlinear ILI", where=where)
+    assert "several devices" in drawn(planned, "cost").caption
+    assert "Test CPU (84 runs), Some GPU after Test CPU (12 runs)" in drawn(planned, "cost").caption
+
+
+def test_seeds_deviate_from_the_mean_of_their_own_cell() -> None:
+    planned = changed(complete(**FEW), "patchtst ILI h24 s2022")
+    axes = panel(drawn(planned, "spread").figure, "ILI")
+    own = planned.own()
+    own = own[(own.model == "patchtst") & (own.dataset == "ILI") & (own.horizon > 24)]
+    expected = [100 * (runs.mse / runs.mse.mean() - 1) for _, runs in own.groupby("horizon")]
+    (dots,) = [each for each in axes.lines if each.get_label() == "PatchTST"]
+    assert sorted(dots.get_xdata()) == pytest.approx(sorted(pd.concat(expected)))
+
+
+def test_forecasts_are_those_of_the_records_and_a_missing_one_says_why() -> None:
+    planned = changed(complete(**FEW), "patchtst ILI")
+    planned = changed(planned, "dlinear ILI", **FAILED)
+    planned = changed(planned, "repeat_last ILI", sample=None)
+    plot = drawn(planned, "forecasts")
+    rows = {axes.get_ylabel().partition("\n")[0]: axes for axes in plot.figure.axes}
+    found = [each.get_ydata() for each in rows["ILI"].lines if each.get_gid() == "forecast"]
+    (result,) = [result for entry, result in planned.runs if entry.label == "logo_llm ILI h24 s2021" and result]
+    assert [list(values) for values in found] == [list(result.sample.forecast)]
+    said = [text.get_text() for text in rows["ILI"].texts]
+    assert said == ["no sample:\nnot run", "no sample:\nfailed", "no sample:\nrecorded before\nsamples were"]
+    assert len([each for each in rows["ETTh1"].lines if each.get_gid() == "forecast"]) == 4
+    assert "6 of 8 runs are there" in plot.caption
+    assert "1 of the runs were recorded before samples were" in plot.caption
+    assert "one seed (2021)" in plot.caption
+
+
+def test_no_more_of_the_look_back_is_shown_than_the_horizon_is_long() -> None:
+    axes = drawn(complete("quick", models=("dlinear",)), "forecasts", "quick").figure.axes[0]
+    drawn_past, drawn_truth, _ = [each for each in axes.lines if len(each.get_xdata()) > 2]
+    assert len(drawn_past.get_xdata()) == 24
+    assert len(drawn_truth.get_xdata()) == 25, "from the last step seen"
+
+
+def test_every_curve_is_relative_to_its_own_best_epoch() -> None:
+    planned = changed(complete(**FEW), "patchtst ILI h24 s2022")
+    plot = drawn(planned, "curves")
+    axes = panel(plot.figure, "ILI, horizon 24")
+    curves = [each.get_ydata() for each in axes.lines if each.get_label() == "PatchTST"]
+    assert len(curves) == 2
+    for result in (r for e, r in planned.runs if e.spec.model == "patchtst" and e.what == "ILI h24" and r):
+        losses = np.array([epoch.val_loss for epoch in result.curve])
+        assert any(np.allclose(curve, losses / losses.min()) for curve in curves)
+    assert "Nothing to train: Repeat last." in plot.caption
+    assert "mean over" not in plot.caption
+    assert "seeds 2021, 2022, 2023" in plot.caption
+
+
+def test_a_variant_is_compared_with_its_models_first_one_and_averaged_only_where_complete() -> None:
+    planned = changed(complete("ablation", datasets=("ETTh1", "ILI")), r"logo_llm \(no backbone\) ILI h24 s2021")
+    axes = drawn(planned, "variants", "ablation").figure.axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    own = planned.own()
+    own = own[(own.model == "logo_llm") & (own.dataset == "ETTh1")]
+    means = {variant: mean_error(runs, "mse") for variant, runs in own.groupby("variant")}
+    for variant in ("no backbone", "taps exchanged"):
+        row = labels.index(variant)
+        dots = [
+            each.get_xdata()[0]
+            for each in axes.lines
+            if list(each.get_ydata()) == [row] and each.get_marker() != "None"
+        ]
+        assert dots[0] == pytest.approx(100 * (means[variant] / means["full"] - 1))
+        bars = [each for each in axes.lines if each.get_gid() == "mean" and np.mean(each.get_ydata()) == row]
+        assert bool(bars) == (variant == "taps exchanged")
+    assert "no ILI" in [text.get_text() for text in axes.texts]
+
+
+def test_taps_move_from_left_to_right_and_a_missing_run_breaks_the_line_and_the_mean() -> None:
+    planned = changed(complete("layers"), r"local tap 3\) ILI h24 s2021")
+    plot = drawn(planned, "layers", "layers")
+    axes = panel(plot.figure, "Moving the local tap")
+    lines = {each.get_label(): each for each in axes.lines}
+    assert list(lines["ILI"].get_xdata()) == [0, 1, 2, 3, 4, 5, 6]
+    assert np.isnan(lines["ILI"].get_ydata()).tolist() == [False, False, False, True, False, False, False]
+    assert np.isnan(lines["mean"].get_ydata()).tolist() == [False, False, False, True, False, False, False]
+    own = planned.own()
+    own = own[own.dataset == "ETTh1"].groupby("variant").mse.mean()
+    assert lines["ETTh1"].get_ydata()[5] == pytest.approx(100 * (own["local tap 5"] / own["pretrained"] - 1))
+    assert list(
+        {each.get_label(): each for each in panel(plot.figure, "Moving the global tap").lines}["ILI"].get_xdata()
+    ) == [2, 3, 4, 5, 6]
+
+
+def test_probes_are_averaged_over_data_sets_that_are_complete() -> None:
+    planned = changed(complete("layers"), r"random\) ILI h24 s2021")
+    plot = drawn(planned, "layers", "layers")
+    assert "over 3 of 4 data sets" in plot.caption
+    measured = [
+        layer.local_r2
+        for entry, result in planned.runs
+        if entry.variant == "pretrained" and entry.spec.task.dataset != "ILI" and result
+        for layer in result.layers
+        if (layer.stage, layer.block) == ("trained", 4)
+    ]
+    lines = {each.get_label(): each for each in panel(plot.figure, "Local change").lines}
+    assert lines["Logo-LLM, pretrained, after training"].get_ydata()[4] == pytest.approx(np.mean(measured))
+
+
+def small() -> Planned:
+    return changed(complete(models=FEW["models"], datasets=("ILI",), seeds=(2021, 2022)), "dlinear ILI h24 s2021")
+
+
+@lru_cache
+def small_pictures() -> list[Picture]:
+    return pictures(plots(small(), load_suite("paper")))
+
+
+def digest_of_pictures() -> str:
+    files = [each.files[suffix] for each in small_pictures() for suffix in sorted(each.files)]
+    return hashlib.sha256(b"".join(files)).hexdigest()
+
+
+def test_the_same_records_give_the_same_bytes_in_any_process_and_none_imports_torch() -> None:
+    code = "from tests.test_plots import *; print(digest_of_pictures(), 'torch' in sys.modules)"
+    environment = os.environ | {"PYTHONHASHSEED": "1", "MPLBACKEND": "svg", "TZ": "Asia/Tokyo"}
+    root = Path(__file__).parent.parent
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, cwd=root, check=True)
+    assert found.stdout.decode().split() == [digest_of_pictures(), "False"]
+
+
+def test_the_same_figure_twice_gives_the_same_bytes_and_touches_no_global_state() -> None:
+    settings = dict(matplotlib.rcParams)
+    planned = small()
+    first, second = (
+        pictures([plot for plot in plots(planned, load_suite("paper")) if plot.name == "spread"]) for _ in range(2)
+    )
+    assert first == second
+    assert dict(matplotlib.rcParams) == settings
+    assert not importlib.import_module("matplotlib.pyplot").get_fignums()
+
+
+def test_pictures_are_whole_files_without_dates_or_type_3_fonts() -> None:
+    assert [picture.name for picture in small_pictures()] == [plot.name for plot in plots(small(), load_suite("paper"))]
+    for picture in small_pictures():
+        assert ElementTree.fromstring(picture.files["svg"]).tag.endswith("svg")
+        assert picture.files["png"].startswith(b"\x89PNG")
+        assert picture.files["pdf"].startswith(b"%PDF")
+        assert b"/Type3" not in picture.files["pdf"]
+        for content in picture.files.values():
+            assert not re.search(rb"CreationDate|<dc:date>|Software", content)
+
+
+def test_all_text_can_be_read_in_print_and_stays_on_the_page() -> None:
+    for plot in plots(small(), load_suite("paper")):
+        width, height = plot.figure.bbox.size
+        for text in plot.figure.findobj(Text):
+            if text.get_text() and text.get_visible():
+                assert text.get_fontsize() >= SMALL, (plot.name, text)
+        for axes in plot.figure.axes:
+            box = axes.get_tightbbox()
+            assert box is None or (box.x0 >= -2 and box.x1 <= width + 2 and box.y0 >= -2 and box.y1 <= height + 2), (
+                plot.name
+            )
+
+
+def test_every_figure_has_a_title_and_a_name_for_its_files() -> None:
+    assert all(re.fullmatch(r"[a-z_]+", name) and kind.title for name, kind in PLOTS.items())
