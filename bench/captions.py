@@ -9,14 +9,14 @@ from bench.spec import RunResult, RunSpec
 from models.pretrained import BACKBONES
 
 
-def caption(lead: str, about: str, specs: Sequence[RunSpec], done: Sequence[RunResult]) -> str:
-    """What is shown, over what; from the planned runs and the records that are there."""
-    sentences = [
-        f"{lead}; look-back {_look_back(specs)}; {_seeds(specs)}.",
-        *_backbones(specs),
-        about,
-        *_where(done),
-    ]
+def shown(lead: str, specs: Sequence[RunSpec]) -> str:
+    """What is shown, at which look-back, over which seeds; from the planned runs."""
+    return f"{lead}; look-back {_look_back(specs)}; {_seeds(specs)}."
+
+
+def made(about: str, specs: Sequence[RunSpec], done: Iterable[RunResult]) -> str:
+    """With which language model, on which device; what the suite says of itself."""
+    sentences = [*_backbones(specs), about, *_where(done)]
     return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
 

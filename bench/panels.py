@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-from bench.captions import caption
 from bench.planned import Planned
 from bench.style import EMPTY, FAINT, SMALL, WIDTH, Look
 from bench.tables import run_title, shared
@@ -69,15 +68,15 @@ def over_seeds(frame: pd.DataFrame, keys: list[str], metric: str = "mse") -> pd.
     return found.where(means.count() == means.size(), math.nan, axis=0)
 
 
-def panels(count: int, height: float, *, share: str = "none") -> tuple[Figure, list[Axes]]:
-    """So many axes on a page's width, each so many inches high; `share`: x, y or none."""
+def panels(count: int, height: float, one_scale: bool = False) -> tuple[Figure, list[Axes]]:
+    """So many axes on a page's width, each so many inches high; `one_scale`: all with the same horizontal one."""
     columns = across(count)
     rows = math.ceil(count / columns)
     figure = blank(height * rows + 0.25)
     axes: list[Axes] = []
     for number in range(count):
-        shared_axes = {f"share{share}": axes[0]} if share != "none" and axes else {}
-        axes.append(figure.add_subplot(rows, columns, number + 1, **shared_axes))
+        first = axes[0] if axes and one_scale else None
+        axes.append(figure.add_subplot(rows, columns, number + 1, sharex=first))
     return figure, axes
 
 
@@ -86,9 +85,9 @@ def across(count: int) -> int:
     return {1: 1, 2: 2, 4: 2}.get(count, 3)
 
 
-def blank(height: float, width: float = WIDTH) -> Figure:
-    """An empty figure that arranges its parts itself, on a canvas of its own."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+def blank(height: float) -> Figure:
+    """An empty figure of a page's width that arranges its parts itself, on a canvas of its own."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -154,9 +153,9 @@ def ratio_scale(axes: Axes, which: str = "y", highest: float = math.inf) -> None
     axis.set_minor_formatter(NullFormatter())
 
 
-def said(planned: Planned, about: str, lead: str, *more: str) -> str:
-    """A caption: what is shown, with which language model, what is particular to the figure, which runs are there."""
-    return " ".join(filter(None, [caption(lead, about, planned.reference, []), *more, _told(planned)]))
+def said(planned: Planned, lead: str, *more: str) -> str:
+    """A caption: what is shown, at which look-back, over which seeds; more of that; which runs are there."""
+    return " ".join(filter(None, [planned.shown(lead), *more, _told(planned)]))
 
 
 def missing_from(names: Iterable[str], where: str = "") -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from bench.captions import caption
+from bench.captions import made, shown
 from bench.spec import RunResult, RunSpec
 from bench.store import Store, UnusableRecord
 from bench.suite import Entry
@@ -63,9 +63,13 @@ class Planned:
         why = refusal.rpartition(f"{entry.spec.path.name}: ")[2].rpartition("; ")[0] or refusal
         return f"refused ({why})" if refusal else "not run"
 
-    def caption(self, about: str, lead: str = "Test errors on standardised channels, every window scored") -> str:
-        """What is shown, over what, with which language model, on which device."""
-        return caption(lead, about, self.reference, self.done)
+    def shown(self, lead: str = "Test errors on standardised channels, every window scored") -> str:
+        """The first sentence of a caption: what is shown, at which look-back, over which seeds."""
+        return shown(lead, self.reference)
+
+    def made(self, about: str) -> str:
+        """What all captions of a report have in common: language model, what the suite says of itself, device."""
+        return made(about, self.reference, self.done)
 
     def frame(self) -> pd.DataFrame:
         """One row per planned run and data set it is tested on; errors are NaN where it is not done, with the why.

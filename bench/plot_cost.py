@@ -23,15 +23,14 @@ NAMED = 10
 """So many models have their names beside their points; more have a legend."""
 TEXT, LETTER = 7.0, 0.6
 """Points of a name beside a point, and the mean width of its letters, of their size."""
-AROUND = tuple(
-    (side, lift)
-    for lift, sides in ((0, (1, -1)), (10, (0, 0.7, -0.7)), (-10, (0, 0.7, -0.7)), (8, (1, -1)), (-8, (1, -1)))
-    for side in sides
-) + tuple((side, lift) for lift in (20, -20, 30, -30) for side in (0, 0.7, -0.7))
+AROUND = (
+    *((side, lift) for lift in (0, 5, -5) for side in (1, -1)),
+    *((side, lift) for lift in (10, -10, 20, -20) for side in (0, 0.7, -0.7)),
+)
 """Where a name may stand: to the side of its point (1: right of it, -1: left), so many points above its middle."""
 
 
-def cost(planned: Planned, about: str) -> Drawn | None:
+def cost(planned: Planned) -> Drawn | None:
     """Relative error over training time and over trained parameters; None for one model, which has none."""
     shown = looks(planned)
     if len(shown) < 2:
@@ -45,12 +44,12 @@ def cost(planned: Planned, about: str) -> Drawn | None:
     )
     if common.empty:
         text = "No cell is complete for two models: there is nothing to compare."
-        return Drawn(words(text), said(planned, about, lead))
+        return Drawn(words(text), said(planned, lead))
     cells, all_cells = (len(each.drop_duplicates(CELL)) for each in (common, frame))
     over = f"Over {cells} of {all_cells} cells, those complete for every model shown ({len(common)} runs)."
     without = f"Left out, without such a cell: {named(left_out)}." if left_out else ""
     remaining = {name: look for name, look in shown.items() if name not in left_out}
-    return Drawn(_figure(_points(common), remaining), said(planned, about, lead, over, without, _devices(common)))
+    return Drawn(_figure(_points(common), remaining), said(planned, lead, over, without, _devices(common)))
 
 
 def pareto(costs: pd.Series, errors: pd.Series) -> list[str]:
@@ -119,7 +118,9 @@ def _figure(points: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
             look = shown[str(name)]
             axis.plot(point[measure], point.error, look.marker, color=look.colour, markersize=7, label=name)
         axis.xaxis.set_major_formatter(EngFormatter(sep="") if measure == "trainable" else StrMethodFormatter("{x:,g}"))
-        axis.margins(x=0.16, y=0.12)
+        axis.margins(x=0.1, y=0.12)
+        low, high = axis.get_xlim()
+        axis.set_xlim(low, high * (high / low) ** 0.2)  # names stand to the right of points
     axes[0].set_ylabel("Relative MSE (1: mean of the models)")
     ratio_scale(axes[0])
     if len(shown) > NAMED:
@@ -154,7 +155,7 @@ def _label(axes: Axes, points: pd.DataFrame, measure: str, shown: Mapping[str, L
 def _place(axes: Axes, name: str, colour: str, anchors: list, taken: list[Bbox]) -> None:
     """At the first of the anchors where it covers least of what is taken; it then is."""
     unit = axes.figure.dpi / 72
-    width, height = LETTER * len(name) * TEXT * unit, 1.3 * TEXT * unit
+    width, height = LETTER * len(name) * TEXT * unit, 1.1 * TEXT * unit
     frame = axes.get_window_extent()
     boxes = [
         _box(centre, (side * (width / 2 + 7 * unit * abs(side)), lift), width, height)

@@ -24,7 +24,7 @@ UPRIGHT = 8
 OLD = "recorded before\nsamples were"
 
 
-def forecasts(planned: Planned, about: str) -> Drawn:
+def forecasts(planned: Planned) -> Drawn:
     """A row for each data set at its shortest horizon, a section of it for each model; the first seed."""
     chosen = shortest(own_frame(planned).assign(result=[result for _, result in planned.runs]))
     chosen = chosen[chosen.seed == chosen.seed.iloc[0]]
@@ -35,7 +35,7 @@ def forecasts(planned: Planned, about: str) -> Drawn:
         "of the standardised channels; each row has a scale of its own"
     )
     old = sum(why == OLD for why in map(_why, chosen.itertuples()))
-    caption = said(runs, about, lead, f"{old} of the runs were recorded before samples were." if old else "")
+    caption = said(runs, lead, f"{old} of the runs were recorded before samples were." if old else "")
     if all(map(_why, chosen.itertuples())):
         return Drawn(words("No record of these runs holds a sample forecast."), caption)
     return Drawn(_figure(chosen, looks(planned)), caption)

@@ -25,7 +25,7 @@ SIDE_BY_SIDE = 9
 """So many models leave room for two maps beside each other."""
 
 
-def heatmap(planned: Planned, about: str) -> Drawn | None:
+def heatmap(planned: Planned) -> Drawn | None:
     """MSE and MAE; None for one model, which is always its own best."""
     frame, row = _with_rows(planned)
     names = list(looks(planned))
@@ -39,12 +39,12 @@ def heatmap(planned: Planned, about: str) -> Drawn | None:
     )
     holes = errors["mse"].isna()
     if holes.all(axis=None):
-        return Drawn(words("No cell is complete: there is nothing to compare."), said(planned, about, lead))
+        return Drawn(words("No cell is complete: there is nothing to compare."), said(planned, lead))
     gaps = (
         "Hatched: a run of the cell is not there. † The best of the row is the best of the models that are there, and "
         "another may be better."
     )
-    return Drawn(_figure(errors), said(planned, about, lead, gaps if holes.any(axis=None) else ""))
+    return Drawn(_figure(errors), said(planned, lead, gaps if holes.any(axis=None) else ""))
 
 
 def _with_rows(planned: Planned) -> tuple[pd.DataFrame, str]:

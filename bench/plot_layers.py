@@ -22,7 +22,7 @@ TAPS = {"local_tap": ("local_tap",), "global_tap": ("global_tap", "blocks")}
 """A tap, and the options that may change with it: the global one is moved by cutting the backbone there."""
 
 
-def layers(planned: Planned, about: str) -> Drawn | None:
+def layers(planned: Planned) -> Drawn | None:
     """What a probe reads off each block, and the error by tap; None where nothing is probed and no tap is moved."""
     frame = own_frame(planned).assign(
         spec=[entry.spec for entry, _ in planned.runs], result=[result for _, result in planned.runs]
@@ -43,7 +43,7 @@ def layers(planned: Planned, about: str) -> Drawn | None:
         "set, a thick one for their mean where all are there"
     )
     lead = "; ".join([*([probes] if len(probed) else []), *([taps] if swept else [])])
-    caption = said(planned, about, lead[0].upper() + lead[1:])
+    caption = said(planned, lead[0].upper() + lead[1:])
     if whole.empty and all(changes.isna().all(axis=None) for changes in swept.values()):
         return Drawn(words("No data set is complete: there is nothing to draw."), caption)
     return Drawn(_layers(_by_block(whole), len(probed) > 0, swept, looks(planned)), caption)

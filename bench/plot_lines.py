@@ -29,22 +29,22 @@ APART = 0.2
 """Inches over which the models at one place are spread, so that they do not cover each other."""
 
 
-def horizons(planned: Planned, about: str) -> Drawn:
+def horizons(planned: Planned) -> Drawn:
     """A panel for each data set."""
     frame = own_frame(planned).assign(x=lambda rows: rows.horizon)
-    return _by("horizon", "Horizon (steps)", frame, planned, about)
+    return _by("horizon", "Horizon (steps)", frame, planned)
 
 
-def few_shot(planned: Planned, about: str) -> Drawn | None:
+def few_shot(planned: Planned) -> Drawn | None:
     """A panel for each data set; None where only one share is planned."""
     frame = own_frame(planned).assign(x=lambda rows: 100 * rows.fraction, data=lambda rows: rows.dataset)
     if frame.x.nunique() < 2:
         return None
     by = "share of the training windows, averaged over horizons"
-    return _by(by, "Share of the training windows (%)", frame, planned, about)
+    return _by(by, "Share of the training windows (%)", frame, planned)
 
 
-def _by(by: str, label: str, frame: pd.DataFrame, planned: Planned, about: str) -> Drawn:
+def _by(by: str, label: str, frame: pd.DataFrame, planned: Planned) -> Drawn:
     """Lines over the column `x` of the frame."""
     shown = looks(planned)
     found = over_seeds(frame, ["data", "x", "title"])
@@ -52,7 +52,7 @@ def _by(by: str, label: str, frame: pd.DataFrame, planned: Planned, about: str) 
     lead = f"Test MSE on standardised channels by {by}{bars}; logarithmic, each panel on a scale of its own"
     holes = found["mean"].isna()
     if holes.all():
-        return Drawn(words("No cell is complete: there is nothing to draw."), said(planned, about, lead))
+        return Drawn(words("No cell is complete: there is nothing to draw."), said(planned, lead))
     gaps = "A line breaks where a run is not there; the panel names it." if holes.any() else ""
     names = frame.data.unique()
     figure, axes = panels(len(names), 1.9 if len(names) > 1 else 2.6)
@@ -62,7 +62,7 @@ def _by(by: str, label: str, frame: pd.DataFrame, planned: Planned, about: str) 
     figure.supxlabel(label, fontsize=7.5)
     figure.supylabel("MSE (standardised channels)", fontsize=7.5)
     legend(figure, shown)
-    return Drawn(settled(figure), said(planned, about, lead, gaps))
+    return Drawn(settled(figure), said(planned, lead, gaps))
 
 
 def _draw(axes: Axes, found: pd.DataFrame, shown: Mapping[str, Look], apart: float) -> None:

@@ -22,7 +22,7 @@ STEP, BAR = 0.34, 0.2
 """Between the labels of a diagram and between its bars, as they stand to the unit of its vertical axis."""
 
 
-def ranks(planned: Planned, about: str) -> Drawn | None:
+def ranks(planned: Planned) -> Drawn | None:
     """MSE and MAE; None for one model, which has no rank."""
     shown = looks(planned)
     if len(shown) < 2:
@@ -34,15 +34,15 @@ def ranks(planned: Planned, about: str) -> Drawn | None:
     tests = _tests(compared)
     if not complete:
         text = "No data set is complete for every model: there are no mean ranks."
-        return Drawn(words(text), said(planned, about, lead, tests))
+        return Drawn(words(text), said(planned, lead, tests))
     if complete < datasets_needed(pairs):
-        caption = said(planned, about, f"{lead}; small: ranks on single data sets", tests)
+        caption = said(planned, f"{lead}; small: ranks on single data sets", tests)
         return Drawn(_dots(errors, compared, shown), caption)
     bars = (
         f"A bar joins models of which no two differ (Wilcoxon's test at {LEVEL:g} after Holm over {pairs} pairs); its "
         "dots mark which ones."
     )
-    return Drawn(_diagrams(compared, shown), said(planned, about, lead, bars, tests))
+    return Drawn(_diagrams(compared, shown), said(planned, lead, bars, tests))
 
 
 def cliques(alike: pd.DataFrame) -> list[list[str]]:

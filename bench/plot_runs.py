@@ -35,7 +35,7 @@ DEVIATIONS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
 """Percent that the axis of the spread over seeds may name."""
 
 
-def curves(planned: Planned, about: str) -> Drawn | None:
+def curves(planned: Planned) -> Drawn | None:
     """A panel for each data set at its shortest horizon, a line for each run; None where no model trains."""
     chosen = shortest(own_frame(planned).assign(result=[result for _, result in planned.runs]))
     runs = part(planned, chosen)
@@ -48,7 +48,7 @@ def curves(planned: Planned, about: str) -> Drawn | None:
         "Validation loss after each epoch relative to that of the run's best epoch (marked), at the shortest horizon, "
         f"a line for each seed; panels end at {HIGHEST:g}; models train with different losses, so only shapes compare"
     )
-    caption = said(runs, about, lead, f"Nothing to train: {named(still)}." if still else "")
+    caption = said(runs, lead, f"Nothing to train: {named(still)}." if still else "")
     caption = caption.replace("mean over seeds", "seeds")  # every one is drawn
     if not any(run.curve for run in done.result):
         return Drawn(words("No run that trains is there: there are no curves."), caption)
@@ -63,7 +63,7 @@ def curves(planned: Planned, about: str) -> Drawn | None:
     return Drawn(settled(figure), caption)
 
 
-def spread(planned: Planned, about: str) -> Drawn | None:
+def spread(planned: Planned) -> Drawn | None:
     """A panel for each data set, a row for each model, a dot for each run; None for a single seed."""
     frame = own_frame(planned)
     if frame.seed.nunique() < 2:
@@ -79,11 +79,11 @@ def spread(planned: Planned, about: str) -> Drawn | None:
         "Test MSE of each run, percent above or below the mean of its cell (a model on a data set at one horizon), for "
         "cells of which all seeds are there; one scale for all panels, linear within 1 %, logarithmic beyond"
     )
-    caption = said(planned, about, lead)
+    caption = said(planned, lead)
     if frame.deviation.isna().all():
         return Drawn(words("No cell is complete over its seeds: there is no spread to show."), caption)
     by_data = grouped(frame, ["data"])
-    figure, axes = panels(len(by_data), 0.165 * len(shown) + 0.45, share="x")
+    figure, axes = panels(len(by_data), 0.165 * len(shown) + 0.45, one_scale=True)
     for number, (axis, ((data,), own)) in enumerate(zip(axes, by_data, strict=True)):
         axis.set_title(data)
         _draw_spread(axis, own, shown, labelled=number % across(len(axes)) == 0)
@@ -92,6 +92,7 @@ def spread(planned: Planned, about: str) -> Drawn | None:
 
 
 def _draw_curves(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look]) -> None:
+    """A line for each run that is there, its best epoch marked."""
     drawn = [row for row in own.itertuples() if not row.why and row.result.curve]
     if not drawn:
         return emptied(axes, "no run that trains is there")

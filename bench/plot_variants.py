@@ -20,7 +20,7 @@ NAMED = 3
 """So many data sets that are not complete are named rather than counted."""
 
 
-def variants(planned: Planned, about: str) -> Drawn | None:
+def variants(planned: Planned) -> Drawn | None:
     """A row for each variant but the first, a marker for each data set; None where no model has two variants."""
     frame = own_frame(planned)
     changes = _changes(frame)
@@ -31,7 +31,7 @@ def variants(planned: Planned, about: str) -> Drawn | None:
         "Change of the test MSE (horizons averaged first) against the first variant of each model "
         f"({', '.join(firsts.variant.unique())}); a marker for each data set, a bar at their mean where all are there"
     )
-    caption = said(planned, about, lead)
+    caption = said(planned, lead)
     if changes.isna().all(axis=None):
         return Drawn(words("No variant is complete on any data set beside the first one."), caption)
     colours = {row.model: looks(planned)[row.title].colour for row in firsts.itertuples()}

@@ -26,8 +26,8 @@ from bench.plot_variants import variants
 from bench.style import styled
 from bench.suite import Suite
 
-Builder = Callable[[Planned, str], Drawn | None]
-"""From planned runs and what the suite says of itself; None where such a figure would show nothing."""
+Builder = Callable[[Planned], Drawn | None]
+"""None where such a figure would show nothing."""
 COORDINATES = re.compile(rb'(?<= [dxy]=")[^"]*')
 LONG = re.compile(rb"\d+\.\d{2,}")
 
@@ -81,9 +81,7 @@ PLOTS = {
 def plots(planned: Planned, suite: Suite) -> list[Plot]:
     """The figures that the suite's tables ask for and that its planned runs can fill."""
     with styled():
-        drawn = {
-            name: kind.build(planned, suite.about) for name, kind in PLOTS.items() if kind.tables & set(suite.tables)
-        }
+        drawn = {name: kind.build(planned) for name, kind in PLOTS.items() if kind.tables & set(suite.tables)}
     return [Plot(name, PLOTS[name].title, each.caption, each.figure) for name, each in drawn.items() if each]
 
 

@@ -35,11 +35,11 @@ def published() -> pd.DataFrame:
     return frame.assign(model=frame.model.map(TITLES)).dropna(subset="model")
 
 
-def published_table(planned: Planned, about: str) -> list[Table]:
+def published_table(planned: Planned) -> list[Table]:
     """A row for every printed value of a planned cell; the mean difference of each model at an equal look-back."""
     frame = planned.own()
     groups = [Group("ours", "Ours"), Group("published", "Published"), Group("difference", "Difference, %")]
-    table = Table("published", "Ours beside published errors", planned.caption(about), groups, marked=False)
+    table = Table("published", "Ours beside published errors", planned.shown(), groups, marked=False)
     for (model,), of_model in grouped(frame, ["model"]):
         rows = []
         for (dataset, share), runs in grouped(of_model, ["dataset", "fraction"]):

@@ -21,13 +21,13 @@ LEAD = (
 )
 
 
-def ranks_table(planned: Planned, about: str) -> list[Table]:
+def ranks_table(planned: Planned) -> list[Table]:
     """A row for each model; and, with enough data sets for it, the p of every pair."""
     errors = {metric: errors_by_dataset(planned, metric) for metric in METRICS}
     groups = [Group(metric, title, COLUMNS) for metric, title in zip(METRICS, ERRORS, strict=True)]
     compared = {metric: compare(errors[metric]) for metric in METRICS}
     table = Table("ranks", "How models stand over data sets", "", groups, marked=False)
-    table.caption = f"{planned.caption(about, LEAD)} {_said(compared)}"
+    table.caption = f"{planned.shown(LEAD)} {_said(compared)}"
     whole = {metric: errors[metric].dropna() for metric in METRICS}
     complete = len(whole[METRICS[0]])
     if not complete:

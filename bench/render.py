@@ -69,7 +69,7 @@ def _as_text(table: Table) -> str:
         grid.append(f"{label:<{first}}" + "".join(f"{text:>{width}}" for text in cells))
     notes = [f"[{number}] {note}" for number, note in enumerate(table.notes, 1)]
     legend = ["* best, + second."] if table.marked else []
-    words = [line for text in (*notes, table.caption) for line in textwrap.wrap(text, 118)]
+    words = [line for text in (*notes, table.whole_caption) for line in textwrap.wrap(text, 118)]
     return "\n".join([table.title, "", *(line.rstrip() for line in grid), "", *legend, *words, ""])
 
 
@@ -87,7 +87,7 @@ def _as_markdown(table: Table) -> str:
     grid = tabulate(body, headers, "pipe", disable_numparse=True, colalign=align)
     notes = "".join(f"\n{number}. {note}" for number, note in enumerate(table.notes, 1))
     legend = "**Best**, <u>second</u>. " if table.marked else ""
-    return f"### {table.title}\n\n{grid}\n\n{legend}{table.caption}\n{notes and notes + chr(10)}"
+    return f"### {table.title}\n\n{grid}\n\n{legend}{table.whole_caption}\n{notes and notes + chr(10)}"
 
 
 def _as_latex(table: Table) -> str:
@@ -115,7 +115,7 @@ def _as_latex(table: Table) -> str:
 
 def _latex_float(table: Table, body: list[str], continued: bool) -> list[str]:
     legend = " Best in bold, second underlined." if table.marked else ""
-    caption = f"{latex(table.title)}. {latex(table.caption)}{legend}"
+    caption = f"{latex(table.title)}. {latex(table.whole_caption)}{legend}"
     fits = r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%"
     return [
         r"\begin{table*}[t]",
@@ -186,7 +186,7 @@ def _as_json(table: Table) -> str:
             {
                 "table": table.name,
                 "title": table.title,
-                "caption": table.caption,
+                "caption": table.whole_caption,
                 "columns": _keys(table),
                 "rows": {label: _numbers(table, cells) for label, cells in table.rows},
                 "summary": {label: _numbers(table, cells) for label, cells in table.summary},

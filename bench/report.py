@@ -18,10 +18,9 @@ from bench import suite as suites
 from bench.claims import Verdict
 from bench.cli import Parser, add_filters, add_results, filters_of, guarded
 from bench.methods import Section
-from bench.page import page
 from bench.planned import Planned
 from bench.render import SUFFIX, render
-from bench.review import TABLES, Review, read, review, verdicts
+from bench.review import TABLES, Review, read, review, tables_of, verdicts
 from bench.spec import ROOT, BenchError
 from bench.store import Store
 from bench.suite import Filters, Suite
@@ -72,7 +71,7 @@ def _print_table(
     if arguments.table not in suite.tables:
         raise BenchError(f"suite {suite.name} has no table {arguments.table}; it has {', '.join(suite.tables)}")
     planned = read(suite, filters, store)
-    tables = TABLES[arguments.table](planned, suite.about)
+    tables = tables_of(arguments.table, planned, suite.about)
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
     texts = [render(table, arguments.format) for table in tables]
     several = arguments.format == "json" and len(texts) > 1
@@ -133,6 +132,8 @@ def _write(made: Review, results: Path, folder: Path) -> list[Path]:
 
     What an earlier report left in tables/ and figures/ is removed.
     """
+    from bench.page import page  # a table alone needs no template
+
     try:
         for name in ("tables", "figures"):
             shutil.rmtree(folder / name, ignore_errors=True)

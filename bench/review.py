@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench import suite as suites
@@ -47,10 +47,16 @@ def review(suite: Suite, filters: Filters, store: Store) -> Review:
         planned=planned,
         paper=load_claims()[0],
         claims=verdicts(None if suite.name == "paper" else suite.name, filters, store),
-        tables=[table for name in suite.tables for table in TABLES[name](planned, suite.about)],
+        tables=[table for name in suite.tables for table in tables_of(name, planned, suite.about)],
         pictures=pictures(plots(planned, suite)),
         methods=methods(suite, planned),
     )
+
+
+def tables_of(name: str, planned: Planned, about: str) -> list[Table]:
+    """What TABLES builds, with what the suite says of itself in every caption."""
+    common = planned.made(about)
+    return [replace(table, common=common) for table in TABLES[name](planned)]
 
 
 def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Row]:

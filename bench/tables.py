@@ -53,6 +53,7 @@ class Table:
     name: str
     title: str
     caption: str
+    """What is shown, and what is said of this table alone."""
     groups: list[Group]
     rows: list[tuple[str, list[Cell]]] = field(default_factory=list)
     """Label and one cell per column."""
@@ -62,6 +63,8 @@ class Table:
     """Numbers of the rows that a rule stands before."""
     marked: bool = True
     """Best and second values are marked."""
+    common: str = ""
+    """What its caption shares with those of the other tables of a report."""
     spreads: bool = False
     """Values come with their spread, which files of numbers hold in columns of their own."""
 
@@ -70,21 +73,26 @@ class Table:
         return [column for group in self.groups for column in group.columns]
 
     @property
+    def whole_caption(self) -> str:
+        """For a table that stands alone."""
+        return f"{self.caption} {self.common}".rstrip()
+
+    @property
     def complete(self) -> bool:
         return all(cell.note is None for _, cells in self.rows for cell in cells)
 
 
-def main_table(planned: Planned, about: str) -> list[Table]:
+def main_table(planned: Planned) -> list[Table]:
     """Data sets as rows, each the average over its horizons; then average, mean rank and first places."""
     frame = planned.own()
     rows = [(shared(dataset, share), runs) for (dataset, share), runs in grouped(frame, ["dataset", "fraction"])]
     title = "Forecasting errors, averaged over horizons"
-    table = _table("main", title, planned.caption(about), rows, ["model", "variant"])
+    table = _table("main", title, planned.shown(), rows, ["model", "variant"])
     table.summary = _summary(table)
     return [table]
 
 
-def full_table(planned: Planned, about: str) -> list[Table]:
+def full_table(planned: Planned) -> list[Table]:
     """Every horizon of every data set as a row, each data set's average after its horizons; then the summary."""
     rows: list[tuple[str, pd.DataFrame]] = []
     averages = []
@@ -94,12 +102,12 @@ def full_table(planned: Planned, about: str) -> list[Table]:
         averages.append(f"{name} avg")
         rows.append((averages[-1], runs))
     title = "Forecasting errors at every horizon"
-    table = _table("full", title, planned.caption(about), rows, ["model", "variant"])
+    table = _table("full", title, planned.shown(), rows, ["model", "variant"])
     table.summary = _summary(table, [number for number, (label, _) in enumerate(rows) if label not in averages])
     return [table]
 
 
-def seeds_table(planned: Planned, about: str) -> list[Table]:
+def seeds_table(planned: Planned) -> list[Table]:
     """Every horizon of every data set as a row, each error with its standard deviation over seeds."""
     frame = planned.own()
     rows = [
@@ -109,41 +117,41 @@ def seeds_table(planned: Planned, about: str) -> list[Table]:
     seeds = frame.seed.nunique()
     said = f"±: standard deviation (n - 1) over the {seeds} seeds." if seeds > 1 else "One seed tells no spread."
     title = "Forecasting errors and how far they spread over seeds"
-    return [_table("seeds", title, f"{planned.caption(about)} {said}", rows, ["model", "variant"], seeds > 1)]
+    return [_table("seeds", title, f"{planned.shown()} {said}", rows, ["model", "variant"], seeds > 1)]
 
 
-def few_shot_table(planned: Planned, about: str) -> list[Table]:
+def few_shot_table(planned: Planned) -> list[Table]:
     """A table as the main one for each share of the training windows."""
     tables = []
     for (share,), runs in grouped(planned.own(), ["fraction"]):
         rows = [(dataset, own) for (dataset,), own in grouped(runs, ["dataset"])]
         title = f"Errors after training on the first {100 * share:g} % of the windows, averaged over horizons"
         name = f"few_shot_{100 * share:g}"
-        table = _table(name, title, planned.caption(about), rows, ["model", "variant"])
+        table = _table(name, title, planned.shown(), rows, ["model", "variant"])
         table.summary = _summary(table)
         tables.append(table)
     return tables
 
 
-def zero_shot_table(planned: Planned, about: str) -> list[Table]:
+def zero_shot_table(planned: Planned) -> list[Table]:
     """Trained on one data set, tested on another: a row for each pair."""
     frame = planned.frame()
     pairs = grouped(frame[frame.tested != frame.dataset], ["dataset", "fraction", "tested"])
     rows = [(f"{shared(dataset, share)} → {tested}", runs) for (dataset, share, tested), runs in pairs]
     title = "Errors on a data set that was not trained on, averaged over horizons"
-    table = _table("zero_shot", title, planned.caption(about), rows, ["model", "variant"])
+    table = _table("zero_shot", title, planned.shown(), rows, ["model", "variant"])
     table.summary = _summary(table)
     return [table]
 
 
-def losses_table(planned: Planned, about: str) -> list[Table]:
+def losses_table(planned: Planned) -> list[Table]:
     """Every model under every loss: a row for each loss and data set, and a summary for each loss."""
     by_loss = [
         (loss, [(f"{shared(*key)}, {loss}", runs) for key, runs in grouped(of_loss, ["dataset", "fraction"])])
         for (loss,), of_loss in grouped(planned.own(), ["variant"])
     ]
     title = "Forecasting errors by training loss, averaged over horizons"
-    table = _table("losses", title, planned.caption(about), [row for _, rows in by_loss for row in rows], ["model"])
+    table = _table("losses", title, planned.shown(), [row for _, rows in by_loss for row in rows], ["model"])
     first = 0
     for loss, rows in by_loss:
         table.rules += [first] if first else []
@@ -154,18 +162,18 @@ def losses_table(planned: Planned, about: str) -> list[Table]:
     return [table]
 
 
-def ablation_table(planned: Planned, about: str) -> list[Table]:
+def ablation_table(planned: Planned) -> list[Table]:
     """Variants as rows, data sets as columns, and the change against each model's first variant."""
-    return [_variants_table("ablation", "Ablations: errors averaged over horizons", planned, about)]
+    return [_variants_table("ablation", "Ablations: errors averaged over horizons", planned)]
 
 
-def layers_table(planned: Planned, about: str) -> list[Table]:
+def layers_table(planned: Planned) -> list[Table]:
     """Errors by tap, and what each block holds of local change and slow trend."""
-    sweep = _variants_table("layers_taps", "Errors by tap, averaged over horizons", planned, about)
-    return [sweep, *_probes_tables(planned, about)]
+    sweep = _variants_table("layers_taps", "Errors by tap, averaged over horizons", planned)
+    return [sweep, *_probes_tables(planned)]
 
 
-def efficiency_table(planned: Planned, about: str) -> list[Table]:
+def efficiency_table(planned: Planned) -> list[Table]:
     """What each model weighs and takes; a row for each model, data set and horizon."""
     columns = {"Params M": 3, "Trained M": 3, "GFLOP": 3, "Epoch s": 1, "Window ms": 2, "Peak MiB": 0}
     table = Table("efficiency", "What a model weighs and takes", "", [Group("", "", tuple(columns))], marked=False)
@@ -188,11 +196,11 @@ def efficiency_table(planned: Planned, about: str) -> list[Table]:
         "training epoch with its validation; milliseconds per test window, in batches; most memory, allocated on a "
         "GPU, resident in the process on a CPU"
     )
-    table.caption = planned.caption(about, lead)
+    table.caption = planned.shown(lead)
     return [table]
 
 
-Builder = Callable[[Planned, str], list[Table]]
+Builder = Callable[[Planned], list[Table]]
 TABLES: dict[str, Builder] = {
     "main": main_table,
     "full": full_table,
@@ -240,12 +248,12 @@ def _table(
     return table
 
 
-def _variants_table(name: str, title: str, planned: Planned, about: str) -> Table:
+def _variants_table(name: str, title: str, planned: Planned) -> Table:
     """Rows by model and variant; columns by data set, and the mean change against the model's first variant."""
     frame = planned.own()
     datasets = [(shared(*key), runs) for key, runs in grouped(frame, ["dataset", "fraction"])]
     groups = [Group(dataset.replace(" ", ""), dataset) for dataset, _ in datasets]
-    table = Table(name, title, planned.caption(about), [*groups, Group("change", "Change, %")])
+    table = Table(name, title, planned.shown(), [*groups, Group("change", "Change, %")])
     for (model,), of_model in grouped(frame, ["model"]):
         first = len(table.rows)
         table.rules += [first] if first else []
@@ -306,20 +314,18 @@ def _spread_sentence(frame: pd.DataFrame) -> str:
     )
 
 
-def _probes_tables(planned: Planned, about: str) -> list[Table]:
+def _probes_tables(planned: Planned) -> list[Table]:
     """What can be read off each block, and what its state follows: a row per block, before and after training."""
     runs = Planned([(entry, result) for entry, result in planned.runs if entry.spec.task.probe])
     if not runs.runs:
         return []
     read = Table("layers_read", "What a linear probe reads off each block", "", [], marked=False)
-    read.caption = runs.caption(
-        about,
+    read.caption = runs.shown(
         "R2 on validation windows of a patch's step-to-step change (local) and of the mean over the half look-back "
         "that ends with it (trend); the input row is what the patch alone tells; means over data sets and horizons",
     )
     follows = Table("layers_follow", "What the state of each block follows, in % of its variance", "", [], marked=False)
-    follows.caption = runs.caption(
-        about,
+    follows.caption = runs.shown(
         "Share that only the patch's step-to-step change explains (local), that only the mean over the half look-back "
         "explains (trend), and that lies in periods of the whole look-back and longer (slow; 0: no more than in white "
         "noise); compare blocks, not columns; means over data sets and horizons",

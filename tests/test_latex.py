@@ -11,7 +11,7 @@ import pytest
 
 from bench.planned import Planned
 from bench.render import TALLEST, render
-from bench.review import TABLES
+from bench.review import tables_of
 from bench.suite import Filters, entries, load_suite
 from bench.tables import Table
 from bench.verdicts import tell
@@ -32,9 +32,9 @@ def texts() -> dict[str, str]:
         table
         for shown in (holed, planned(holes=True))
         for name in ("main", "full", "seeds", "ranks", "published")
-        for table in TABLES[name](shown, "Generated: 100 % of #1_x & {y} ~ ^ \\ → ±.")
+        for table in tables_of(name, shown, "Generated: 100 % of #1_x & {y} ~ ^ \\ → ±.")
     ]
-    made += [table for name in EXPERIMENTS for table in TABLES[name](experiment(name), "Generated.")]
+    made += [table for name in EXPERIMENTS for table in tables_of(name, experiment(name), "Generated.")]
     written = {f"{i}-{table.name}": render(table, "latex") for i, table in enumerate(made)}
     return written | {"claims": tell(three() * 8, PAPER, "latex")}
 

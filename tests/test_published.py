@@ -18,7 +18,7 @@ def table(models: tuple[str, ...], datasets: tuple[str, ...], *, suite: str = "p
     """Of generated records; those whose label begins with `missing` are not there."""
     planned = entries(load_suite(suite), Filters(models=models, datasets=datasets, seeds=(2021, 2022)))
     runs = [(e, None if missing and e.label.startswith(missing) else record(e.spec)) for e in planned]
-    (made,) = published_table(Planned(runs), "Generated numbers.")
+    (made,) = published_table(Planned(runs))
     return made
 
 

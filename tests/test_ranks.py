@@ -45,7 +45,7 @@ def averaged(planned: Planned, metric: str) -> np.ndarray:
 
 def columns(planned: Planned, group: int) -> dict[str, dict[str, float | None]]:
     """By model, the numbers of one error's columns."""
-    table = ranks_table(planned, "")[0]
+    table = ranks_table(planned)[0]
     first = group * len(COLUMNS)
     return {
         label: dict(zip(COLUMNS, (cell.value for cell in cells[first : first + len(COLUMNS)]), strict=True))
@@ -75,7 +75,7 @@ def test_a_model_is_not_compared_with_itself_and_none_with_a_naive_one_that_is_n
     assert nothing.items() <= columns(drawn(), 0)["Seasonal naive"].items()
     without = columns(drawn(models=MODELS[:2]), 0)
     assert all(nothing.items() <= values.items() for values in without.values())
-    assert all(cell.note is None for _, cells in ranks_table(drawn(), "")[0].rows for cell in cells)
+    assert all(cell.note is None for _, cells in ranks_table(drawn())[0].rows for cell in cells)
 
 
 def test_one_model_alone_has_a_rank_and_wins_over_nobody() -> None:
@@ -92,7 +92,7 @@ def test_one_data_set_has_a_skill_without_an_interval() -> None:
 
 def test_the_p_of_each_pair_is_shown_where_there_are_data_sets_enough_to_tell() -> None:
     planned = drawn()
-    _, pairs = ranks_table(planned, "")
+    _, pairs = ranks_table(planned)
     errors = averaged(planned, "mse")
     by_pair = {
         frozenset((TITLES[i], TITLES[j])): wilcoxon(errors[:, i], errors[:, j]).pvalue
@@ -108,11 +108,11 @@ def test_the_p_of_each_pair_is_shown_where_there_are_data_sets_enough_to_tell() 
         for j, other in enumerate(TITLES):
             if i != j:
                 assert cells[j].value == pytest.approx(expected[frozenset((title, other))])
-    assert "tells these apart at 0.05" in ranks_table(planned, "")[0].caption
+    assert "tells these apart at 0.05" in ranks_table(planned)[0].caption
 
 
 def test_too_few_data_sets_are_said_in_place_of_the_p_of_pairs() -> None:
-    (table,) = ranks_table(drawn(datasets=DATASETS[:5]), "")
+    (table,) = ranks_table(drawn(datasets=DATASETS[:5]))
     assert table.caption.endswith("no significance is claimed.")
     assert table.complete
 
@@ -123,14 +123,14 @@ def test_a_data_set_that_one_model_lacks_counts_for_none_and_is_said() -> None:
     holed = Planned([(entry, None if i == 0 else result) for i, (entry, result) in enumerate(whole.runs)])
     without = Planned([(entry, result) for entry, result in whole.runs if entry.spec.task.dataset != first])
     assert columns(holed, 0) == columns(without, 0)
-    assert "7 of 8 data sets are complete for every model." in ranks_table(holed, "")[0].caption
-    keys = {key for _, cells in ranks_table(holed, "")[0].rows for cell in cells for key in cell.runs}
+    assert "7 of 8 data sets are complete for every model." in ranks_table(holed)[0].caption
+    keys = {key for _, cells in ranks_table(holed)[0].rows for cell in cells for key in cell.runs}
     assert keys == {entry.spec.key for entry, _ in without.runs}
 
 
 def test_without_a_complete_data_set_every_number_is_a_hole() -> None:
     nothing = Planned([(entry, None) for entry, _ in drawn().runs])
-    (table,) = ranks_table(nothing, "")
+    (table,) = ranks_table(nothing)
     assert not table.complete
     assert all(cell.value is None and cell.note == 1 for _, cells in table.rows for cell in cells)
 

@@ -20,9 +20,10 @@ from scipy.stats import rankdata
 from bench import review
 from bench.planned import Planned
 from bench.render import SUFFIX, render
+from bench.review import tables_of
 from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Where
 from bench.suite import Entry, Filters, cards, entries, load_suite, suite_names
-from bench.tables import TABLES, Table
+from bench.tables import Table
 from models.pretrained import BACKBONES
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -106,7 +107,7 @@ def planned(*, holes: bool) -> Planned:
 
 
 def make(name: str, *, holes: bool = False) -> Table:
-    return TABLES[name](planned(holes=holes), "Generated numbers.")[0]
+    return tables_of(name, planned(holes=holes), "Generated numbers.")[0]
 
 
 @pytest.mark.parametrize("form", SUFFIX)
@@ -152,7 +153,7 @@ def test_the_full_table_ranks_horizons_and_not_their_averages_again() -> None:
 
 def test_a_cell_of_the_seeds_table_is_the_mean_and_the_sample_deviation_over_seeds() -> None:
     drawn = with_random_numbers("few_shot")
-    (table,) = TABLES["seeds"](drawn, "")
+    (table,) = tables_of("seeds", drawn, "")
     errors: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for (spec, _), result in drawn.runs:
         assert result is not None
@@ -197,7 +198,7 @@ def test_a_spread_is_printed_beside_its_mean_and_is_a_number_of_its_own_in_files
 
 def test_one_seed_has_a_mean_without_a_spread_and_the_caption_says_so() -> None:
     alone = Planned([(entry, result) for entry, result in planned(holes=False).runs if entry.spec.seed == 2021])
-    (table,) = TABLES["seeds"](alone, "")
+    (table,) = tables_of("seeds", alone, "")
     assert "one seed (2021)" in table.caption
     assert table.caption.endswith("One seed tells no spread.")
     for form in SUFFIX:
@@ -221,7 +222,7 @@ def test_a_cell_with_a_missing_or_failed_run_is_a_hole_with_its_reason_and_never
 
 def test_no_summary_is_made_of_no_complete_row() -> None:
     nothing = Planned([(entry, None) for entry, _ in planned(holes=False).runs])
-    (table,) = TABLES["main"](nothing, "")
+    (table,) = tables_of("main", nothing, "")
     assert table.summary == []
     assert all(cell.value is None for _, row in table.rows for cell in row)
     for form in SUFFIX:
@@ -229,7 +230,7 @@ def test_no_summary_is_made_of_no_complete_row() -> None:
 
 
 def test_the_caption_states_look_back_seeds_backbone_and_device() -> None:
-    caption = make("main").caption
+    caption = make("main").whole_caption
     for part in (
         "look-back 96 (ILI 36)",
         "seeds 2021, 2022",
@@ -283,7 +284,7 @@ def experiment(name: str) -> Planned:
 
 
 def tables(name: str, planned: Planned | None = None) -> list[Table]:
-    return TABLES[name](planned or experiment(name), "Generated numbers.")
+    return tables_of(name, planned or experiment(name), "Generated numbers.")
 
 
 def without(name: str, missing: Callable[[Entry], bool]) -> Planned:
@@ -408,7 +409,7 @@ def test_a_transfer_whose_run_is_missing_is_a_hole_at_each_of_its_targets() -> N
 
 def test_what_is_tested_elsewhere_is_no_part_of_a_data_sets_own_error() -> None:
     drawn = with_random_numbers("zero_shot")
-    (table,) = TABLES["main"](drawn, "")
+    (table,) = tables_of("main", drawn, "")
     for dataset in ("ETTh1", "ETTh2", "ETTm1", "ETTm2"):
         expected = [mean_error(drawn, "mse", model=model, dataset=dataset, tested=dataset) for model in ERRORS]
         assert cells(table)[dataset][::2] == pytest.approx(expected)
@@ -496,7 +497,7 @@ def test_each_loss_has_the_rows_and_the_summary_of_a_main_table_of_its_own() -> 
     (table,) = tables("losses", drawn)
     expected: dict[str, dict[str, list]] = {"rows": {}, "summary": {}}
     for loss in ("MSE", "L1"):
-        (own,) = TABLES["main"](Planned([(entry, run) for entry, run in drawn.runs if entry.variant == loss]), "")
+        (own,) = tables_of("main", Planned([(entry, run) for entry, run in drawn.runs if entry.variant == loss]), "")
         expected["rows"] |= {f"{label}, {loss}": line for label, line in own.rows}
         expected["summary"] |= {f"{label}, {loss}": line for label, line in own.summary}
     assert [label for label, _ in table.rows] == ["ETTh1, MSE", "ILI, MSE", "ETTh1, L1", "ILI, L1"]
@@ -589,7 +590,7 @@ def test_memory_that_a_system_does_not_tell_is_a_dash_and_no_run_is_missing() ->
 @pytest.mark.parametrize(("name", "label"), [("main", "ILI {} %"), ("losses", "ILI {} %, MSE")])
 def test_runs_on_different_shares_of_the_windows_are_never_averaged(name: str, label: str) -> None:
     drawn = with_random_numbers("few_shot")
-    (table,) = TABLES[name](Planned([(entry._replace(variant="MSE"), run) for entry, run in drawn.runs]), "")
+    (table,) = tables_of(name, Planned([(entry._replace(variant="MSE"), run) for entry, run in drawn.runs]), "")
     found = cells(table)
     for percent in (10, 5):
         expected = [mean_error(drawn, "mse", model=model, dataset="ILI", fraction=percent / 100) for model in ERRORS]
