@@ -194,7 +194,7 @@ def _absent(frame: pd.DataFrame, absent: pd.DataFrame) -> Iterator[tuple[str, li
             yield named(names), datasets
 
 
-def named(names: Iterable[str]) -> str:
-    """A few names, or how many there are; a variant in brackets, for its title holds a comma."""
+def named(names: Iterable[str], most: float = TITLES_NAMED) -> str:
+    """So many names, or how many there are; a variant in brackets, for its title holds a comma."""
     listed = [f"{model} ({variant})" if variant else model for model, _, variant in (n.partition(", ") for n in names)]
-    return ", ".join(listed) if len(listed) <= TITLES_NAMED else f"{len(listed)} models or variants"
+    return ", ".join(listed) if len(listed) <= most else f"{len(listed)} models or variants"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -47,7 +48,7 @@ def cost(planned: Planned) -> Drawn | None:
         return Drawn(words(text), said(planned, lead))
     cells, all_cells = (len(each.drop_duplicates(CELL)) for each in (common, frame))
     over = f"Over {cells} of {all_cells} cells, those complete for every model shown ({len(common)} runs)."
-    without = f"Left out, without such a cell: {named(left_out)}." if left_out else ""
+    without = f"Left out, without such a cell: {named(left_out, math.inf)}." if left_out else ""
     remaining = {name: look for name, look in shown.items() if name not in left_out}
     return Drawn(_figure(_points(common), remaining), said(planned, lead, over, without, _devices(common)))
 
@@ -73,13 +74,11 @@ def _common(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[s
         frame.mse.notna().groupby([*(frame[key] for key in (*CELL, "title"))]).all().unstack().reindex(columns=names)
     )
     whole = whole.fillna(False).astype(bool)
-    left_out: list[str] = []
     while not whole.all(axis=1).any() and len(whole.columns) > 2:
-        left_out.append(str(whole.sum().iloc[::-1].idxmin()))
-        whole = whole.drop(columns=left_out[-1])
+        whole = whole.drop(columns=whole.sum().iloc[::-1].idxmin())
     cells = whole.index[whole.all(axis=1)]
     chosen = pd.MultiIndex.from_frame(frame[CELL]).isin(cells) & frame.title.isin(whole.columns).to_numpy()
-    return frame[chosen], left_out
+    return frame[chosen], [name for name in names if name not in whole]
 
 
 def _points(common: pd.DataFrame) -> pd.DataFrame:
