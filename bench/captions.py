@@ -9,9 +9,9 @@ from bench.spec import RunResult, RunSpec
 from models.pretrained import BACKBONES
 
 
-def shown(lead: str, specs: Sequence[RunSpec]) -> str:
-    """What is shown, at which look-back, over which seeds; from the planned runs."""
-    return f"{lead}; look-back {_look_back(specs)}; {_seeds(specs)}."
+def shown(lead: str, specs: Sequence[RunSpec], averaged: bool = True) -> str:
+    """What is shown, at which look-back, averaged over which seeds or for each of them; from the planned runs."""
+    return f"{lead}; look-back {_look_back(specs)}; {_seeds(specs, averaged)}."
 
 
 def made(about: str, specs: Sequence[RunSpec], done: Iterable[RunResult]) -> str:
@@ -32,9 +32,10 @@ def _look_back(specs: Sequence[RunSpec]) -> str:
     return f"{usual} ({'; '.join(others)})" if others else str(usual)
 
 
-def _seeds(specs: Sequence[RunSpec]) -> str:
+def _seeds(specs: Sequence[RunSpec], averaged: bool) -> str:
     seeds = sorted({spec.seed for spec in specs})
-    return f"mean over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"one seed ({seeds[0]})"
+    several = f"{'mean over ' if averaged else ''}seeds {', '.join(map(str, seeds))}"
+    return several if len(seeds) > 1 else f"one seed ({seeds[0]})"
 
 
 def _backbones(specs: Sequence[RunSpec]) -> list[str]:

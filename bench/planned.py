@@ -63,9 +63,11 @@ class Planned:
         why = refusal.rpartition(f"{entry.spec.path.name}: ")[2].rpartition("; ")[0] or refusal
         return f"refused ({why})" if refusal else "not run"
 
-    def shown(self, lead: str = "Test errors on standardised channels, every window scored") -> str:
-        """The first sentence of a caption: what is shown, at which look-back, over which seeds."""
-        return shown(lead, self.reference)
+    def shown(
+        self, lead: str = "Test errors on standardised channels, every window scored", averaged: bool = True
+    ) -> str:
+        """The first sentence of a caption: what is shown, at which look-back, over which seeds (or for each)."""
+        return shown(lead, self.reference, averaged)
 
     def made(self, about: str) -> str:
         """What all captions of a report have in common: language model, what the suite says of itself, device."""

@@ -13,17 +13,17 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from bench.panels import Drawn
+from bench.figures.cost import cost
+from bench.figures.forecasts import forecasts
+from bench.figures.heatmap import heatmap
+from bench.figures.layers import layers
+from bench.figures.lines import few_shot, horizons
+from bench.figures.panels import Drawn
+from bench.figures.ranks import ranks
+from bench.figures.runs import curves, spread
+from bench.figures.style import styled
+from bench.figures.variants import variants
 from bench.planned import Planned
-from bench.plot_cost import cost
-from bench.plot_forecasts import forecasts
-from bench.plot_heatmap import heatmap
-from bench.plot_layers import layers
-from bench.plot_lines import few_shot, horizons
-from bench.plot_ranks import ranks
-from bench.plot_runs import curves, spread
-from bench.plot_variants import variants
-from bench.style import styled
 from bench.suite import Suite
 
 Builder = Callable[[Planned], Drawn | None]

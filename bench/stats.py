@@ -149,9 +149,8 @@ def _pairwise(errors: pd.DataFrame) -> pd.DataFrame:
 
 
 def _left_out(datasets: int, complete: int) -> str:
-    which = (
-        f"{complete} of {_count(datasets, 'data set')} {'is' if complete == 1 else 'are'} complete for every model. "
-    )
+    be = "is" if 1 in (complete, datasets) else "are"
+    which = f"{complete} of {_count(datasets, 'data set')} {be} complete for every model. "
     return which if complete < datasets else ""
 
 

@@ -16,9 +16,10 @@ def test_no_python_lies_among_data_results_and_reports() -> None:
     assert [path for folder in ("datasets", "results", "reports") for path in (ROOT / folder).rglob("*.py")] == []
 
 
-def test_only_bench_and_models_are_packages() -> None:
+def test_every_folder_with_python_is_a_package_that_is_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["tool"]["setuptools"]["packages"] == ["bench", "models"]
+    found = {path.parent.relative_to(ROOT) for top in ("bench", "models") for path in (ROOT / top).rglob("*.py")}
+    assert project["tool"]["setuptools"]["packages"] == sorted(".".join(folder.parts) for folder in found)
 
 
 def test_every_dependency_of_the_project_is_pinned() -> None:

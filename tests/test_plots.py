@@ -26,14 +26,14 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from bench import suite as suites
-from bench.panels import Drawn
+from bench.figures.cost import pareto
+from bench.figures.panels import Drawn
+from bench.figures.ranks import cliques
+from bench.figures.style import SMALL, WIDTH, looks, styled
 from bench.planned import Planned
-from bench.plot_cost import pareto
-from bench.plot_ranks import cliques
 from bench.plots import PLOTS, Picture, Plot, pictures, plots
 from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Sample, Where
 from bench.stats import datasets_needed
-from bench.style import SMALL, WIDTH, looks, styled
 from bench.suite import Entry, Filters, entries, load_suite
 from bench.tables import mean_error
 
@@ -236,6 +236,17 @@ def test_lines_are_broken_at_holes_and_the_panel_names_them() -> None:
     assert not np.isnan(line(axes, "DLinear")).any()
     assert axes.get_xlabel() == "no PatchTST at 336"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["96", "192", "336", "720"]
+
+
+@pytest.mark.parametrize("name", ["horizons", "spread", "curves", "forecasts"])
+def test_a_data_set_without_anything_to_draw_has_no_panel_and_is_named_under_the_others(name: str) -> None:
+    planned = complete(models=("patchtst", "dlinear"), datasets=("ETTh1", "ILI", "Exchange"), seeds=(2021, 2022))
+    runs = [(entry, None if entry.spec.task.dataset == "ILI" else result) for entry, result in planned.runs]
+    whole, holed = drawn(planned, name).figure, drawn(Planned(runs), name).figure
+    assert len(holed.axes) == len(whole.axes) - 1
+    assert not any("No panel" in text for text in texts(whole))
+    (foot,) = (text for text in texts(holed) if "No panel" in text)
+    assert foot.endswith(": ILI")
 
 
 def test_error_bars_reach_from_the_least_to_the_largest_seed() -> None:

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.panels import Drawn, blank, emptied, own_frame, part, said, settled, shortest, words
+from bench.figures.panels import Drawn, blank, foot, own_frame, part, said, settled, shortest, words
+from bench.figures.style import FAINT, GRID, INK, PAST, SMALL, Look, looks
 from bench.planned import Planned
 from bench.spec import Sample
-from bench.style import FAINT, GRID, INK, PAST, SMALL, Look, looks
 from bench.tables import grouped
 
 FILLED = 0.93
@@ -49,7 +49,8 @@ def _why(row: pd.Series) -> str:
 
 
 def _figure(chosen: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
-    by_data = grouped(chosen, ["data"])
+    sampled = {data for data, own in chosen.groupby("data") if not all(map(_why, own.itertuples()))}
+    by_data = grouped(chosen[chosen.data.isin(sampled)], ["data"])
     figure = blank(0.68 * len(by_data) + 0.55)
     axes = figure.subplots(len(by_data), 1, squeeze=False)[:, 0]
     for axis, ((data,), own) in zip(axes, by_data, strict=True):
@@ -69,6 +70,9 @@ def _figure(chosen: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
             fontweight="bold",
             fontsize=SMALL,
         )
+    gone = [data for data in chosen.data.unique() if data not in sampled]
+    if gone:
+        figure.supxlabel(foot("", gone, "no model has a sample").lstrip(), fontsize=SMALL, color=FAINT)
     return settled(figure)
 
 
@@ -76,9 +80,6 @@ def _draw(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look]) -> None:
     """Sections of width 1 on one axis; a model without a sample has the reason in its place."""
     runs = {row.title: row for row in own.itertuples()}
     gaps = {name: _why(row) for name, row in runs.items()}
-    if all(gaps.values()):
-        reasons = ", ".join(dict.fromkeys(gaps.values())).replace("\n", " ")
-        return emptied(axes, f"no sample of any model: {reasons}")
     for start, (name, look) in enumerate(shown.items()):
         if name in runs and not gaps[name]:
             _draw_sample(axes, runs[name].result.sample, start, look.colour)
@@ -89,7 +90,6 @@ def _draw(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look]) -> None:
     axes.set_xticks([])
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.spines["bottom"].set_visible(False)
-    return None
 
 
 def _draw_sample(axes: Axes, sample: Sample, start: int, colour: str) -> None:

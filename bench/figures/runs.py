@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, StrMethodFormatter
 
-from bench.panels import (
+from bench.figures.panels import (
     Drawn,
     across,
-    emptied,
+    foot,
     legend,
     missing_from,
     named,
@@ -25,8 +25,8 @@ from bench.panels import (
     shortest,
     words,
 )
+from bench.figures.style import FAINT, SMALL, Look, looks
 from bench.planned import Planned
-from bench.style import FAINT, SMALL, Look, looks
 from bench.tables import grouped
 
 HIGHEST = 3.0
@@ -48,16 +48,17 @@ def curves(planned: Planned) -> Drawn | None:
         "Validation loss after each epoch relative to that of the run's best epoch (marked), at the shortest horizon, "
         f"a line for each seed; panels end at {HIGHEST:g}; models train with different losses, so only shapes compare"
     )
-    caption = said(runs, lead, f"Nothing to train: {named(still)}." if still else "")
-    caption = caption.replace("mean over seeds", "seeds")  # every one is drawn
+    caption = said(runs, lead, f"Nothing to train: {named(still)}." if still else "", averaged=False)
     if not any(run.curve for run in done.result):
         return Drawn(words("No run that trains is there: there are no curves."), caption)
-    by_data = grouped(chosen, ["data"])
+    trained = {data for data, own in chosen.groupby("data") if any(run and run.curve for run in own.result)}
+    by_data = grouped(chosen[chosen.data.isin(trained)], ["data"])
     figure, axes = panels(len(by_data), 1.75 if len(by_data) > 1 else 2.5)
     for axis, ((data,), own) in zip(axes, by_data, strict=True):
         axis.set_title(f"{data}, horizon {own.horizon.iloc[0]}")
         _draw_curves(axis, own[own.title.isin(shown)], shown)
-    figure.supxlabel("Epoch", fontsize=7.5)
+    gone = [data for data in chosen.data.unique() if data not in trained]
+    figure.supxlabel(foot("Epoch", gone, "no run that trains is there"), fontsize=7.5)
     figure.supylabel("Validation loss / that of the best epoch", fontsize=7.5)
     legend(figure, shown)
     return Drawn(settled(figure), caption)
@@ -82,20 +83,21 @@ def spread(planned: Planned) -> Drawn | None:
     caption = said(planned, lead)
     if frame.deviation.isna().all():
         return Drawn(words("No cell is complete over its seeds: there is no spread to show."), caption)
-    by_data = grouped(frame, ["data"])
+    there = set(frame[frame.deviation.notna()].data)
+    by_data = grouped(frame[frame.data.isin(there)], ["data"])
     figure, axes = panels(len(by_data), 0.165 * len(shown) + 0.45, one_scale=True)
     for number, (axis, ((data,), own)) in enumerate(zip(axes, by_data, strict=True)):
         axis.set_title(data)
         _draw_spread(axis, own, shown, labelled=number % across(len(axes)) == 0)
-    figure.supxlabel("MSE of a run, % above or below the mean over seeds", fontsize=7.5)
+    gone = [data for data in frame.data.unique() if data not in there]
+    label = "MSE of a run, % above or below the mean over seeds"
+    figure.supxlabel(foot(label, gone, "no cell is complete"), fontsize=7.5)
     return Drawn(settled(figure), caption)
 
 
 def _draw_curves(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look]) -> None:
     """A line for each run that is there, its best epoch marked."""
     drawn = [row for row in own.itertuples() if not row.why and row.result.curve]
-    if not drawn:
-        return emptied(axes, "no run that trains is there")
     for row in drawn:
         look = shown[row.title]
         losses = np.array([epoch.val_loss for epoch in row.result.curve])
@@ -107,24 +109,20 @@ def _draw_curves(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look]) -> No
     ratio_scale(axes, "x")
     gone = [name for name in shown if name not in {row.title for row in drawn}]
     axes.set_xlabel(missing_from(gone) if gone else "", fontsize=SMALL, color=FAINT)
-    return None
 
 
 def _draw_spread(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look], labelled: bool) -> None:
     """A row for each model, named where `labelled`."""
     axes.set_xscale("symlog", linthresh=1, linscale=0.7)
-    if own.deviation.isna().all():
-        emptied(axes, "no cell is complete")
-    else:
-        axes.axvline(0, color=FAINT, linewidth=0.6, zorder=1)
-        for row, (name, look) in enumerate(shown.items()):
-            found = own[own.title == name].deviation.dropna()
-            axes.plot(
-                found, np.full(len(found), row), look.marker, color=look.colour, markersize=3.6, alpha=0.8, label=name
-            )
-            if found.empty:
-                place = axes.get_yaxis_transform()
-                axes.text(0.98, row, "not complete", transform=place, ha="right", va="center", color=FAINT)
+    axes.axvline(0, color=FAINT, linewidth=0.6, zorder=1)
+    for row, (name, look) in enumerate(shown.items()):
+        found = own[own.title == name].deviation.dropna()
+        axes.plot(
+            found, np.full(len(found), row), look.marker, color=look.colour, markersize=3.6, alpha=0.8, label=name
+        )
+        if found.empty:
+            place = axes.get_yaxis_transform()
+            axes.text(0.98, row, "not complete", transform=place, ha="right", va="center", color=FAINT)
     axes.xaxis.set_major_locator(FixedLocator(DEVIATIONS))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.set(ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)), yticklabels=list(shown) if labelled else [])

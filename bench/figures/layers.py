@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.panels import Drawn, blank, emptied, key, over_seeds, own_frame, said, settled, words
+from bench.figures.panels import Drawn, blank, emptied, key, over_seeds, own_frame, said, settled, words
+from bench.figures.style import FAINT, Look, looks
 from bench.planned import Planned
-from bench.style import FAINT, Look, looks
 
 READ = {"local_r2": "Local change", "trend_r2": "Slow trend"}
 Dash = tuple[float, tuple[float, ...]]

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.panels import Drawn, blank, said, settled, words
+from bench.figures.panels import Drawn, blank, said, settled, words
+from bench.figures.style import FAINT, INK, SMALL, Look, looks
 from bench.planned import METRICS, Planned
 from bench.ranks import errors_by_dataset
 from bench.stats import LEVEL, Comparison, compare, datasets_needed
-from bench.style import FAINT, INK, SMALL, Look, looks
 from bench.tables import ERRORS
 
 STEP, BAR = 0.34, 0.2

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
+from bench.figures.style import EMPTY, FAINT, SMALL, WIDTH, Look
 from bench.planned import Planned
-from bench.style import EMPTY, FAINT, SMALL, WIDTH, Look
 from bench.tables import run_title, shared
 
 TITLES_NAMED, REASONS_NAMED, REASON_LENGTH = 4, 2, 90
@@ -101,6 +101,12 @@ def settled(figure: Figure) -> Figure:
     return figure
 
 
+def foot(label: str, gone: Iterable[str], why: str) -> str:
+    """What stands under all panels: the label of their horizontal axis, and which data sets have no panel."""
+    names = ", ".join(gone)
+    return f"{label}\n{textwrap.fill(f'No panel ({why}): {names}', 110)}" if names else label
+
+
 def words(text: str) -> Figure:
     """A figure of which there is nothing to draw says so."""
     figure = blank(0.9)
@@ -153,9 +159,9 @@ def ratio_scale(axes: Axes, which: str = "y", highest: float = math.inf) -> None
     axis.set_minor_formatter(NullFormatter())
 
 
-def said(planned: Planned, lead: str, *more: str) -> str:
+def said(planned: Planned, lead: str, *more: str, averaged: bool = True) -> str:
     """A caption: what is shown, at which look-back, over which seeds; more of that; which runs are there."""
-    return " ".join(filter(None, [planned.shown(lead), *more, _told(planned)]))
+    return " ".join(filter(None, [planned.shown(lead, averaged), *more, _told(planned)]))
 
 
 def missing_from(names: Iterable[str], where: str = "") -> str:

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.panels import Drawn, blank, key, over_seeds, own_frame, said, settled, words
+from bench.figures.panels import Drawn, blank, key, over_seeds, own_frame, said, settled, words
+from bench.figures.style import FAINT, INK, SMALL, looks
 from bench.planned import Planned
-from bench.style import FAINT, INK, SMALL, looks
 from bench.tables import grouped, run_title
 
 DATASETS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "d", "p")

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
-from bench.panels import Drawn, blank, legend, named, own_frame, ratio_scale, said, settled, words
+from bench.figures.panels import Drawn, blank, legend, named, own_frame, ratio_scale, said, settled, words
+from bench.figures.style import FAINT, Look, looks
 from bench.planned import Planned
-from bench.style import FAINT, Look, looks
 
 COSTS = {"train_s": "Training time of a run (s)", "trainable": "Trained parameters"}
 CELL = ["dataset", "fraction", "horizon"]

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.panels import Drawn, blank, over_seeds, said, settled, words
+from bench.figures.panels import Drawn, blank, over_seeds, said, settled, words
+from bench.figures.style import FAINT, HOLE, INK, SMALL, looks
 from bench.planned import METRICS, Planned
-from bench.style import FAINT, HOLE, INK, SMALL, looks
 from bench.tables import ERRORS, run_title, shared
 
 DETAILED = 12

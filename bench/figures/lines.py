@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.panels import (
+from bench.figures.panels import (
     Drawn,
     across,
-    emptied,
+    foot,
     legend,
     missing_from,
     over_seeds,
@@ -22,8 +22,8 @@ from bench.panels import (
     settled,
     words,
 )
+from bench.figures.style import FAINT, SMALL, WIDTH, Look, looks
 from bench.planned import Planned
-from bench.style import FAINT, SMALL, WIDTH, Look, looks
 
 APART = 0.2
 """Inches over which the models at one place are spread, so that they do not cover each other."""
@@ -54,12 +54,14 @@ def _by(by: str, label: str, frame: pd.DataFrame, planned: Planned) -> Drawn:
     if holes.all():
         return Drawn(words("No cell is complete: there is nothing to draw."), said(planned, lead))
     gaps = "A line breaks where a run is not there; the panel names it." if holes.any() else ""
-    names = frame.data.unique()
+    there = found.dropna().index.unique("data")
+    names = [name for name in frame.data.unique() if name in there]
     figure, axes = panels(len(names), 1.9 if len(names) > 1 else 2.6)
     for axis, name in zip(axes, names, strict=True):
         axis.set_title(name)
         _draw(axis, found.loc[name], shown, APART * across(len(names)) / WIDTH)
-    figure.supxlabel(label, fontsize=7.5)
+    gone = [name for name in frame.data.unique() if name not in there]
+    figure.supxlabel(foot(label, gone, "no cell is complete"), fontsize=7.5)
     figure.supylabel("MSE (standardised channels)", fontsize=7.5)
     legend(figure, shown)
     return Drawn(settled(figure), said(planned, lead, gaps))
@@ -68,8 +70,6 @@ def _by(by: str, label: str, frame: pd.DataFrame, planned: Planned) -> Drawn:
 def _draw(axes: Axes, found: pd.DataFrame, shown: Mapping[str, Look], apart: float) -> None:
     """A line for each model, broken at holes, which the panel names; `apart`: of the panel's width."""
     places = sorted(found.index.unique("x"))
-    if found["mean"].isna().all():
-        return emptied(axes, "no cell is complete")
     reach = min(0.4, apart * len(places)) / 2
     offsets = np.linspace(-reach, reach, len(shown)) if len(shown) > 1 else [0.0]
     for (name, look), offset in zip(shown.items(), offsets, strict=True):
@@ -88,7 +88,6 @@ def _draw(axes: Axes, found: pd.DataFrame, shown: Mapping[str, Look], apart: flo
     axes.grid(False, axis="x")
     ratio_scale(axes)
     axes.set_xlabel("\n".join(_missing(found["mean"])), fontsize=SMALL, color=FAINT)
-    return None
 
 
 def _missing(means: pd.Series) -> list[str]:
