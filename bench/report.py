@@ -82,8 +82,10 @@ def _print_table(
 def _write_report(
     arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store
 ) -> tuple[Planned, list[Table]]:
+    folder = REPORTS / suite.name
+    _make(folder)  # if that cannot be, it is said before anything is drawn
     made = review(suite, filters, store)
-    pages = _write(made, arguments.results, REPORTS / suite.name)
+    pages = _write(made, arguments.results, folder)
     print(render(made.tables[0], arguments.format))
     if made.claims:
         print(f"Claims of the paper: {tally(made.claims)}\n")
@@ -127,6 +129,13 @@ def _default_suite(store: Store, table: str | None) -> Suite:
     return suites.load_suite("quick")
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(f"{folder}: cannot be written: {error}") from None
+
+
 def _write(made: Review, results: Path, folder: Path) -> list[Path]:
     """index.html, report.md, tables/ in every format and figures/; the pages a reader opens are returned.
 
@@ -137,7 +146,7 @@ def _write(made: Review, results: Path, folder: Path) -> list[Path]:
     try:
         for name in ("tables", "figures"):
             shutil.rmtree(folder / name, ignore_errors=True)
-            (folder / name).mkdir(parents=True)
+            (folder / name).mkdir()
         for form, suffix in SUFFIX.items():
             for table in made.tables:
                 (folder / "tables" / f"{table.name}.{suffix}").write_text(render(table, form), encoding="utf-8")

@@ -28,6 +28,8 @@ class Review:
     """Everything that a report says of a suite."""
 
     suite: Suite
+    filters: str
+    """The words that narrow it; empty: nothing does."""
     planned: Planned
     paper: Paper
     claims: list[Row]
@@ -42,8 +44,11 @@ def review(suite: Suite, filters: Filters, store: Store) -> Review:
     from bench.plots import pictures, plots  # drawing takes a second to import, and printing a table does not need it
 
     planned = read(suite, filters, store)
+    if filters.words:
+        suite = suite.model_copy(update={"about": f"{suite.about} Under the filters {filters.words}."})
     return Review(
         suite=suite,
+        filters=filters.words,
         planned=planned,
         paper=load_claims()[0],
         claims=verdicts(None if suite.name == "paper" else suite.name, filters, store),

@@ -150,6 +150,12 @@ class Filters(Frozen):
     seeds: tuple[Seed, ...] | None = None
     backbone: str | None = None
 
+    @property
+    def words(self) -> str:
+        """As they are typed; empty if there are none."""
+        listed = {name: (value,) if isinstance(value, str) else value for name, value in self if value}
+        return " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in listed.items())
+
 
 def suite_names() -> list[str]:
     return sorted(path.stem for path in SUITES.glob("*.toml") if path not in (SETTINGS, CLAIMS))

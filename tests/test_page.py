@@ -45,7 +45,7 @@ def reviewed(drawn: Planned, tables: tuple[str, ...] = ("main", "full", "seeds")
     made = [table for name in tables for table in tables_of(name, drawn, said)]
     drawings = [Picture("drawing", said, said, {"svg": DRAWING})]
     methods = [Section(said, (said,), (said,), ((said,),))]
-    return Review(suite, drawn, load_claims()[0], rows, made, drawings, methods)
+    return Review(suite, "", drawn, load_claims()[0], rows, made, drawings, methods)
 
 
 def _verdict(verdict: Verdict, drawn: Planned, said: str) -> Row:
@@ -240,7 +240,7 @@ def test_nine_hundred_runs_with_their_curves_stay_below_two_megabytes() -> None:
         return known.model_copy(update={"spec": entry.spec, "curve": curve})
 
     runs = [(entry, done(entry)) for entry in entries(suite)]
-    review = Review(suite, Planned(runs), load_claims()[0], [], [], [], [])
+    review = Review(suite, "", Planned(runs), load_claims()[0], [], [], [], [])
     html = page(review, RESULTS)
     assert len(embedded(html)["runs"]) == len(runs) == 864
     assert len(html.encode()) < 2_000_000
