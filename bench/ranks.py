@@ -27,7 +27,7 @@ def ranks_table(planned: Planned) -> list[Table]:
     groups = [Group(metric, title, COLUMNS) for metric, title in zip(METRICS, ERRORS, strict=True)]
     compared = {metric: compare(errors[metric]) for metric in METRICS}
     table = Table("ranks", "How models stand over data sets", "", groups, marked=False)
-    table.caption = f"{planned.shown(LEAD)} {_said(compared)}"
+    table.caption = f"{planned.shown(LEAD)} {told(compared)}"
     whole = {metric: errors[metric].dropna() for metric in METRICS}
     complete = len(whole[METRICS[0]])
     if not complete:
@@ -63,6 +63,14 @@ def errors_by_dataset(planned: Planned, metric: str) -> pd.DataFrame:
     )
 
 
+def told(compared: dict[str, Comparison]) -> str:
+    """What the tests say of each error, once where they say the same."""
+    titles: dict[str, list[str]] = {}
+    for metric, title in zip(METRICS, ERRORS, strict=True):
+        titles.setdefault(compared[metric].sentence, []).append(title)
+    return " ".join(f"{' and '.join(names)}: {sentence}" for sentence, names in titles.items())
+
+
 def _runs_by_column(planned: Planned, datasets: pd.Index) -> dict[Hashable, tuple[str, ...]]:
     """Keys of each column's runs on these data sets; all of its runs where there is none of these."""
     frame = planned.own()
@@ -87,14 +95,6 @@ def _standing(errors: pd.DataFrame, name: Hashable, naive: str) -> list[float]:
     return [rank, 100 * wins, 100 * win_probability(ours, reference), *(100 * value for value in gained)]
 
 
-def _said(compared: dict[str, Comparison]) -> str:
-    """What the tests say of each error, once where they say the same."""
-    titles: dict[str, list[str]] = {}
-    for metric, title in zip(METRICS, ERRORS, strict=True):
-        titles.setdefault(compared[metric].sentence, []).append(title)
-    return " ".join(f"{' and '.join(names)}: {sentence}" for sentence, names in titles.items())
-
-
 def _pairs_table(
     planned: Planned, compared: dict[str, Comparison], runs: dict[Hashable, tuple[str, ...]]
 ) -> list[Table]:
@@ -105,7 +105,7 @@ def _pairs_table(
         return []
     title = "Which models differ: p of Wilcoxon's signed-rank test over data sets, after Holm over all pairs"
     table = Table("ranks_pairs", title, "", [Group("", "", tuple(map(str, names)))], marked=False)
-    table.caption = _said(compared)
+    table.caption = told(compared)
     for metric, error in zip(METRICS, ERRORS, strict=True):
         pairwise = compared[metric].pairwise
         assert pairwise is not None

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.figures.panels import Drawn, blank, said, settled, words
 from bench.figures.style import FAINT, INK, SMALL, Look, looks
 from bench.planned import METRICS, Planned
-from bench.ranks import errors_by_dataset
+from bench.ranks import errors_by_dataset, told
 from bench.stats import LEVEL, Comparison, compare, datasets_needed
 from bench.tables import ERRORS
 
@@ -31,7 +31,7 @@ def ranks(planned: Planned) -> Drawn | None:
     compared = {metric: compare(errors[metric]) for metric in METRICS}
     complete, pairs = compared["mse"].datasets, math.comb(len(shown), 2)
     lead = "Mean rank of each model over data sets, 1 the best; errors averaged over horizons first"
-    tests = _tests(compared)
+    tests = told(compared)
     if not complete:
         text = "No data set is complete for every model: there are no mean ranks."
         return Drawn(words(text), said(planned, lead, tests))
@@ -61,14 +61,6 @@ def cliques(alike: pd.DataFrame) -> list[list[str]]:
         return found
 
     return [group for group in grown([], names, []) if len(group) > 1]
-
-
-def _tests(compared: dict[str, Comparison]) -> str:
-    """What the tests say of each error, once where they say the same."""
-    sentences = [(title, compared[metric].sentence) for metric, title in zip(METRICS, ERRORS, strict=True)]
-    if len({sentence for _, sentence in sentences}) == 1:
-        return sentences[0][1]
-    return " ".join(f"{title}: {sentence}" for title, sentence in sentences)
 
 
 def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], shown: Mapping[str, Look]) -> Figure:
