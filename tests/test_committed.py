@@ -1,0 +1,76 @@
+"""What is committed as measured: every record is a planned run of clean code, and the report is that of the records."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from bench.render import SUFFIX, render
+from bench.review import read, tables_of, verdicts
+from bench.spec import ROOT, BenchError, RunResult, parse_json
+from bench.store import Store
+from bench.suite import Filters, load_suite, plan, suite_names
+from bench.verdicts import load_claims, tell
+from models.pretrained import BACKBONES
+
+RESULTS, REPORT = ROOT / "results", ROOT / "reports" / "paper" / "tables"
+
+
+def git(*words: str) -> list[str] | None:
+    """The lines that git prints; None where there is no repository."""
+    ended = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    return ended.stdout.splitlines() if ended.returncode == 0 else None
+
+
+RECORDS = [ROOT / path for path in git("ls-files", "results") or []]
+pytestmark = pytest.mark.skipif(
+    git("status", "--porcelain", "results", "reports") != [], reason="results/ or reports/ are not as committed"
+)
+
+
+@lru_cache
+def planned() -> frozenset[str]:
+    """Paths of every run that any suite plans with any language model."""
+    found = set()
+    for name in suite_names():
+        for backbone in BACKBONES:
+            try:
+                found |= {str(spec.path) for spec in plan(load_suite(name), Filters(backbone=backbone))}
+            except BenchError:  # a suite that compares with a random twin takes none as its own
+                continue
+    return frozenset(found)
+
+
+def test_there_are_records() -> None:
+    assert len(RECORDS) > 200
+
+
+def test_every_record_is_a_planned_run_that_ended_well_on_clean_code() -> None:
+    for path in RECORDS:
+        result = parse_json(RunResult, path.read_text(encoding="utf-8"), str(path))
+        assert str(path.relative_to(RESULTS)) in planned(), f"{path}: no suite plans it"
+        assert Store(RESULTS).get(result.spec) == result
+        assert result.status == "done", path
+        assert result.where.git and result.where.dirty is False, path
+
+
+@pytest.mark.parametrize("name", load_suite("paper").tables)
+def test_the_committed_tables_are_those_of_the_committed_records(name: str) -> None:
+    """After new records: `python -m bench.report --suite paper --partial`, and commit what it wrote."""
+    suite = load_suite("paper")
+    for table in tables_of(name, read(suite, Filters(), Store(RESULTS)), suite.about):
+        for form, suffix in SUFFIX.items():
+            assert_equal(REPORT / f"{table.name}.{suffix}", render(table, form))
+
+
+def test_the_committed_verdicts_are_those_of_the_committed_records() -> None:
+    rows = verdicts(None, Filters(), Store(RESULTS))
+    for form, suffix in SUFFIX.items():
+        assert_equal(REPORT / f"claims.{suffix}", tell(rows, load_claims()[0], form))
+
+
+def assert_equal(path: Path, text: str) -> None:
+    assert path.read_text(encoding="utf-8") == text, f"{path} is not that of results/"
