@@ -267,9 +267,9 @@ class Faster(Claim):
         return (self.rival,)
 
     def judge(self, evidence: Evidence) -> Finding:
-        devices = {name for _, result in evidence.runs for name in (result.where.device, *result.where.resumed)}
-        if len(devices) > 1:
-            return Finding(Verdict.UNTESTED, remark=f"the runs are of several devices: {'; '.join(sorted(devices))}")
+        machines = {name for _, result in evidence.runs for name in result.where.machines}
+        if len(machines) > 1:
+            return Finding(Verdict.UNTESTED, remark=f"the runs are of several machines: {'; '.join(sorted(machines))}")
         seconds = evidence.costs(lambda result, cost: cost.train_s / max(1, len(result.curve)))
         ratios = seconds[self.model] / seconds[self.rival]
         return _everywhere(ratios, 1, "{:.2f} of " + registry.title(self.rival) + "'s time")
@@ -324,9 +324,10 @@ def _difference(table: pd.DataFrame, one: str, other: str) -> Estimate:
     """Percent by which the one side's error is above the other's: by cell, then over each data set, then over them."""
     cells = table[[one, other]].groupby(level=["dataset", "fraction", "tested"]).mean()
     by_dataset = (100 * (cells[one] / cells[other] - 1)).groupby(level="dataset").mean()
-    by_seed = table[[one, other]].groupby(level="seed").mean()
-    low, high = by_seed[one].min() / by_seed[other].max(), by_seed[one].max() / by_seed[other].min()
-    return _estimate(by_dataset, 100 * (low - 1), 100 * (high - 1), len(by_seed))
+    seeds = table.index.unique("seed")
+    ours, theirs = table[one].unstack("seed"), table[other].unstack("seed")
+    pairs = [float((100 * (ours[i] / theirs[j] - 1)).mean()) for i in seeds for j in seeds]
+    return _estimate(by_dataset, min(pairs), max(pairs), len(seeds))
 
 
 def _estimate(by_dataset: pd.Series, low: float = math.nan, high: float = math.nan, seeds: int = 1) -> Estimate:

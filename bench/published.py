@@ -12,11 +12,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench import registry
 from bench.planned import Planned
 from bench.suite import SUITES, cards
-from bench.tables import Cell, Group, Table, behind, grouped, hole, mean_error
+from bench.tables import Cell, Group, Table, behind, grouped, hole, mean_error, run_title
 
+MEANS = "Means are over the cells printed at our look-back; where sources differ, over them first."
 TITLES = {
     "Logo-LLM": "logo_llm",
     "Time-LLM": "time_llm_lite",
@@ -39,9 +39,10 @@ def published_table(planned: Planned) -> list[Table]:
     """A row for every printed value of a planned cell; the mean difference of each model at an equal look-back."""
     frame = planned.own()
     groups = [Group("ours", "Ours"), Group("published", "Published"), Group("difference", "Difference, %")]
-    table = Table("published", "Ours beside published errors", planned.shown(), groups, marked=False)
-    for (model,), of_model in grouped(frame, ["model"]):
-        rows = []
+    table = Table("published", "Ours beside published errors", f"{planned.shown()} {MEANS}", groups, marked=False)
+    for (model, variant), of_model in grouped(frame, ["model", "variant"]):
+        title = run_title(model, variant)
+        rows: dict[tuple[str, str], list[list[Cell]]] = {}
         for (dataset, share), runs in grouped(of_model, ["dataset", "fraction"]):
             context = planned.contexts[dataset]
             cells = [(str(horizon), own) for (horizon,), own in grouped(runs, ["horizon"])]
@@ -54,10 +55,12 @@ def published_table(planned: Planned) -> list[Table]:
                 ):
                     row = _row(own, (mse, mae), table)
                     sources = ", ".join(str(_source(each, context, table)) for each in alike.itertuples())
-                    table.rows.append((f"{registry.title(model)} {dataset} {horizon} [{sources}]", row))
+                    table.rows.append((f"{title} {dataset} {horizon} [{sources}]", row))
                     if horizon != "avg" and lookback == context:
-                        rows.append(row)
-        _close(table, model, rows)
+                        rows.setdefault((dataset, horizon), []).append(row)
+        _close(table, title, list(rows.values()))
+    if not table.rows:
+        table.notes.append("No source prints a value for any of these cells.")
     return [table]
 
 
@@ -96,16 +99,16 @@ def _source(printed: Any, context: int, table: Table) -> int:
     return table.notes.index(note) + 1
 
 
-def _close(table: Table, model: str, rows: list[list[Cell]]) -> None:
-    """The model's mean over its horizons printed at our look-back, if any is complete; a rule before the next model."""
-    complete = [row for row in rows if all(cell.value is not None for cell in row)]
-    whole = [[cell.value for cell in row] for row in complete]
+def _close(table: Table, title: str, cells_by_source: list[list[list[Cell]]]) -> None:
+    """The mean over cells printed at our look-back, sources first, if any is complete; a rule before the next model."""
+    complete = [rows for rows in cells_by_source if all(cell.value is not None for row in rows for cell in row)]
+    whole = [pd.DataFrame([[cell.value for cell in row] for row in rows], dtype=float).mean() for rows in complete]
     if whole:
-        means = pd.DataFrame(whole, dtype=float).mean()
-        runs = [behind(column) for column in zip(*complete, strict=True)]
+        means = pd.DataFrame(whole).mean()
+        runs = [behind(column) for column in zip(*(row for rows in complete for row in rows), strict=True)]
         cells = [
             Cell(float(value), digits=1 if i > 3 else 3, signed=i > 3, runs=runs[i]) for i, value in enumerate(means)
         ]
-        table.summary.append((f"{registry.title(model)}, mean of {len(whole)}", cells))
+        table.summary.append((f"{title}, mean of {len(whole)}", cells))
     if table.rows and len(table.rows) not in table.rules:
         table.rules.append(len(table.rows))

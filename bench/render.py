@@ -81,11 +81,12 @@ def _as_markdown(table: Table) -> str:
             return _dash(cell, "–", " [{}]")
         return wrap[cell.mark].format(_plain(cell)) + _spread(cell, " ± {}")
 
-    headers = ["", *(f"{group.title} {column}".strip() for group in table.groups for column in group.columns)]
-    body = [[label, *map(show, cells)] for label, cells in _lines(table)]
+    titles = [f"{group.title} {column}".strip() for group in table.groups for column in group.columns]
+    headers = ["", *map(markdown, titles)]
+    body = [[markdown(label), *map(show, cells)] for label, cells in _lines(table)]
     align = ["left", *["right"] * (len(headers) - 1)]
     grid = tabulate(body, headers, "pipe", disable_numparse=True, colalign=align)
-    notes = "".join(f"\n{number}. {note}" for number, note in enumerate(table.notes, 1))
+    notes = "".join(f"\n{number}. {markdown(note)}" for number, note in enumerate(table.notes, 1))
     legend = "**Best**, <u>second</u>. " if table.marked else ""
     return f"### {table.title}\n\n{grid}\n\n{legend}{table.whole_caption}\n{notes and notes + chr(10)}"
 
@@ -144,6 +145,11 @@ def _latex_titles(groups: list[Group]) -> list[str]:
         rules.append(f"\\cmidrule(lr){{{column}-{last}}}")
         column = last + 1
     return [" & ".join(titles) + r" \\", " ".join(rules)] if any(group.title for group in groups) else []
+
+
+def markdown(text: str) -> str:
+    """The text with what Markdown would take for a cell's end or for HTML escaped."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def latex(text: str) -> str:

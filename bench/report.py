@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tabulate import tabulate
 
 from bench import suite as suites
 from bench.claims import Verdict
-from bench.cli import Parser, add_filters, add_results, filters_of, guarded
+from bench.cli import RESULTS, Parser, add_filters, add_results, filters_of, guarded
 from bench.methods import Section
 from bench.planned import Planned
-from bench.render import SUFFIX, render
-from bench.review import TABLES, Review, read, review, tables_of, verdicts
+from bench.render import SUFFIX, markdown, render
+from bench.review import TABLES, Review, read, recorded, review, tables_of, under, verdicts
 from bench.spec import ROOT, BenchError
 from bench.store import Store
 from bench.suite import Filters, Suite
-from bench.tables import Table
 from bench.verdicts import load_claims, tally, tell
 from models.pretrained import BACKBONES
 
@@ -43,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--suite", help="default: the one named as the table; else paper if it has results, else quick")
     parser.add_argument("--format", choices=list(SUFFIX), default="text")
     parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
+    parser.add_argument("--into", type=Path, metavar="DIR", help="folder of a whole report (default: reports/SUITE)")
     add_results(parser)
     add_filters(parser)
     return parser
@@ -55,19 +57,19 @@ def _report(arguments: argparse.Namespace) -> int:
     if arguments.table == "claims":
         complete = _print_claims(arguments, filters, store)
     else:
-        suite = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
+        chosen = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
+        suite = under(filters, chosen)
         if arguments.table:
-            planned, tables = _print_table(arguments, suite, filters, store)
+            planned = _print_table(arguments, suite, filters, store)
         else:
-            planned, tables = _write_report(arguments, suite, filters, store)
-        complete = all(table.complete for table in tables)
+            planned = _write_report(arguments, suite, filters, store)
+        complete = len(planned.done) == len(planned.runs)
         _say_what_is_missing(planned, complete)
+        _say_what_else_is_there(planned, suite, filters, store)
     return 0 if complete or arguments.partial else 1
 
 
-def _print_table(
-    arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store
-) -> tuple[Planned, list[Table]]:
+def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Planned:
     if arguments.table not in suite.tables:
         raise BenchError(f"suite {suite.name} has no table {arguments.table}; it has {', '.join(suite.tables)}")
     planned = read(suite, filters, store)
@@ -76,21 +78,21 @@ def _print_table(
     texts = [render(table, arguments.format) for table in tables]
     several = arguments.format == "json" and len(texts) > 1
     print(f"[{','.join(texts)}]\n" if several else "\n".join(texts), end="")
-    return planned, tables
+    return planned
 
 
-def _write_report(
-    arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store
-) -> tuple[Planned, list[Table]]:
-    folder = REPORTS / suite.name
+def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Planned:
+    folder = arguments.into or REPORTS / suite.name
     _make(folder)  # if that cannot be, it is said before anything is drawn
     made = review(suite, filters, store)
+    if arguments.results != RESULTS:
+        made = replace(made, words=f"{made.words} --results {shlex.quote(str(arguments.results))}".lstrip())
     pages = _write(made, arguments.results, folder)
     print(render(made.tables[0], arguments.format))
     if made.claims:
         print(f"Claims of the paper: {tally(made.claims)}\n")
     print("\n".join(f"wrote {page}" for page in pages))
-    return made.planned, made.tables
+    return made.planned
 
 
 def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store) -> bool:
@@ -116,6 +118,17 @@ def _say_what_is_missing(planned: Planned, complete: bool) -> None:
         )
     if not complete:
         print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
+
+
+def _say_what_else_is_there(planned: Planned, suite: Suite, filters: Filters, store: Store) -> None:
+    """Records of other language models, which a report without --backbone leaves out."""
+    if filters.backbone:
+        return
+    shown = {entry.spec.options["backbone"] for entry, _ in planned.runs if "backbone" in entry.spec.options}
+    others = {name: count for name, count in recorded(suite, filters, store).items() if count and name not in shown}
+    if shown and others:
+        said = ", ".join(f"{name} ({count} runs)" for name, count in others.items())
+        print(f"records of other language models are there too: {said}; --backbone shows them", file=sys.stderr)
 
 
 def _default_suite(store: Store, table: str | None) -> Suite:
@@ -177,7 +190,7 @@ def _markdown(made: Review) -> str:
 
 
 def _section(section: Section) -> str:
-    body = [[cell.replace("|", "\\|") for cell in row] for row in section.rows]
+    body = [list(map(markdown, row)) for row in section.rows]
     grid = tabulate(body, section.headers, "pipe", disable_numparse=True) if body else ""
     return "\n\n".join(filter(None, [f"### {section.title}", *section.text, grid]))
 

@@ -11,7 +11,7 @@ from bench.planned import Planned
 from bench.published import published_table
 from bench.ranks import ranks_table
 from bench.store import Store
-from bench.suite import Entry, Filters, Suite
+from bench.suite import Filters, Suite
 from bench.tables import TABLES as OWN_TABLES
 from bench.tables import Builder, Table
 from bench.verdicts import Paper, Row, judged, load_claims
@@ -28,8 +28,8 @@ class Review:
     """Everything that a report says of a suite."""
 
     suite: Suite
-    filters: str
-    """The words that narrow it; empty: nothing does."""
+    words: str
+    """What was typed besides the suite's name."""
     planned: Planned
     paper: Paper
     claims: list[Row]
@@ -44,11 +44,9 @@ def review(suite: Suite, filters: Filters, store: Store) -> Review:
     from bench.plots import pictures, plots  # drawing takes a second to import, and printing a table does not need it
 
     planned = read(suite, filters, store)
-    if filters.words:
-        suite = suite.model_copy(update={"about": f"{suite.about} Under the filters {filters.words}."})
     return Review(
         suite=suite,
-        filters=filters.words,
+        words=filters.words,
         planned=planned,
         paper=load_claims()[0],
         claims=verdicts(None if suite.name == "paper" else suite.name, filters, store),
@@ -71,24 +69,31 @@ def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Row]:
     return judged(chosen, paper, filters, lambda suite, filters: read(suite, filters, store)) if chosen else []
 
 
+def under(filters: Filters, suite: Suite) -> Suite:
+    """The suite, saying in every caption what narrows it."""
+    about = f"{suite.about} Under the filters {filters.words}."
+    return suite.model_copy(update={"about": about}) if filters.words else suite
+
+
 def read(suite: Suite, filters: Filters, store: Store) -> Planned:
     """The suite's runs with their records.
 
-    Where no --backbone is given and none of the suite's own backbone is recorded, that of the most records is taken;
-    the caption names it.
+    Where no --backbone is given and no run of the suite's own is done, that of the most runs is taken; the caption
+    names it.
     """
-    if filters.backbone:
-        candidates = [filters.backbone]
-    else:
-        others = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
-        candidates = list(dict.fromkeys([suite.backbone, *others]))
-    best: list[Entry] = []
-    most = -1
-    for name in candidates:
-        plan = suites.entries(suite, filters.model_copy(update={"backbone": name}))
-        count = sum("backbone" in entry.spec.options and (store.root / entry.spec.path).exists() for entry in plan)
-        if count > most:
-            best, most = plan, count
-        if count and name == candidates[0]:
-            break
-    return Planned.read(best, store)
+    counts = recorded(suite, filters, store)
+    own = next(iter(counts))
+    name = own if counts[own] else max(counts, key=lambda name: counts[name])
+    return _read(suite, filters, store, name)
+
+
+def recorded(suite: Suite, filters: Filters, store: Store) -> dict[str, int]:
+    """How many of the runs that read a language model are done with each: the one asked for, or any; its own first."""
+    others = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
+    names = [filters.backbone] if filters.backbone else list(dict.fromkeys([suite.backbone, *others]))
+    planned = {name: _read(suite, filters, store, name) for name in names}
+    return {name: sum("backbone" in result.spec.options for result in found.done) for name, found in planned.items()}
+
+
+def _read(suite: Suite, filters: Filters, store: Store, backbone: str) -> Planned:
+    return Planned.read(suites.entries(suite, filters.model_copy(update={"backbone": backbone})), store)

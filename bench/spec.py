@@ -291,6 +291,11 @@ class Where(Frozen):
     resumed: tuple[str, ...] = ()
     """Devices of the earlier parts of a run that was interrupted and went on from its checkpoint."""
 
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """What its times were taken on; times of different ones do not compare."""
+        return (*self.resumed, f"{self.device}, {self.threads} thread{'s' if self.threads > 1 else ''}")
+
 
 class Layer(Frozen):
     """What the state after one block holds of a window's local change and of its slow trend (bench/probes.py)."""
@@ -328,7 +333,7 @@ class RunResult(Frozen):
     layers: tuple[Layer, ...] = ()
     """Where the task asks for probes."""
     sample: Sample | None = None
-    """None where the run failed, or was recorded before samples were."""
+    """None where the run failed, was recorded before samples were, or its model cannot take a single window."""
     best_epoch: int | None = None
     curve: tuple[Epoch, ...] = ()
     cost: Cost | None = None

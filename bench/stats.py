@@ -87,7 +87,8 @@ def skill(errors: np.ndarray, reference: np.ndarray) -> float:
 
     As fev's skill score, but no ratio is clipped; NaN if an error is missing.
     """
-    return float(1 - np.exp(np.log(errors / reference).mean()))
+    with np.errstate(divide="ignore", invalid="ignore"):  # an error of 0 is a skill of 1, 0 / 0 is none
+        return float(1 - np.exp(np.log(errors / reference).mean()))
 
 
 def compare(errors: pd.DataFrame) -> Comparison:
@@ -133,8 +134,9 @@ def datasets_needed(pairs: int) -> int:
 def _friedman(errors: pd.DataFrame) -> tuple[float, float]:
     from scipy.stats import friedmanchisquare
 
-    found = friedmanchisquare(*errors.to_numpy().T)
-    return float(found.statistic), float(found.pvalue)
+    with np.errstate(invalid="ignore"):  # equal errors everywhere: 0 / 0, where nothing differs
+        found = friedmanchisquare(*errors.to_numpy().T)
+    return (0.0, 1.0) if math.isnan(found.statistic) else (float(found.statistic), float(found.pvalue))
 
 
 def _pairwise(errors: pd.DataFrame) -> pd.DataFrame:

@@ -98,7 +98,7 @@ class Suite(Frozen):
     """Look-backs of single data sets."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Shares of the training windows, the earliest first."""
-    transfer: dict[str, tuple[str, ...]] = {}
+    transfer: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
     """The data sets that a model trained on this one is tested on."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     backbone: str
@@ -165,6 +165,8 @@ def load_suite(name: str) -> Suite:
     """A suite by name, or a user's own by the path of its TOML file."""
     path, values = _read_suite(name)
     suite = parse(Suite, {"name": path.stem, **values}, str(path))
+    if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
+        raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project; give this one another name")
     for model in suite.models:
         registry.canonical(model)
     for dataset in suite.datasets:

@@ -346,9 +346,10 @@ def _add_blocks(table: Table, runs: Planned, measures: dict[str, str], unit: Cel
     ]
     means = pd.DataFrame(measured, columns=["variant", "stage", "block", *measures.values()])
     means = means.groupby(["variant", "stage", "block"]).mean() * (unit.value or 1)
-    taps = runs.reference[0].options
-    names = {taps["local_tap"]: " (local tap)", taps["global_tap"]: " (global tap)"}
-    blocks = range(1, int(taps["blocks"] or 0) + 1)
+    probed = [entry.spec.options for entry, _ in runs.runs]
+    taps = {key: {options[key] for options in probed} for key in ("local_tap", "global_tap")}
+    names = {taps[key].pop(): f" ({key.replace('_', ' ')})" for key in taps if len(taps[key]) == 1}
+    blocks = range(1, max(int(options["blocks"] or 0) for options in probed) + 1)
     table.rows = [("input", []), *((f"block {block}{names.get(block, '')}", []) for block in blocks)]
     for (variant,), frame in grouped(runs.own(), ["variant"]):
         gap = hole(frame, table) if frame.why.any() else None
@@ -357,8 +358,8 @@ def _add_blocks(table: Table, runs: Planned, measures: dict[str, str], unit: Cel
             table.groups.append(Group(f"{variant}_{stage}".replace(" ", "-"), f"{variant}, {when}", tuple(measures)))
             for block, (_, cells) in enumerate(table.rows):
                 for name in measures.values():
-                    value = float(means.loc[(variant, stage, block), name]) if gap is None else math.nan
-                    cells.append(gap or replace(unit, value=value, runs=keys))
+                    found = means[name].get((variant, stage, block))  # None beyond this variant's last block
+                    cells.append(gap or replace(unit, value=None if found is None else float(found), runs=keys))
 
 
 def _costs(results: list[RunResult]) -> list[float]:

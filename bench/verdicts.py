@@ -20,7 +20,7 @@ from bench import registry
 from bench import suite as suites
 from bench.claims import KINDS, Claim, Evidence, Finding, Verdict
 from bench.planned import Planned
-from bench.render import latex
+from bench.render import latex, markdown
 from bench.spec import BenchError, Frozen, Positive, RunResult, UnknownName, parse
 from bench.suite import CLAIMS, Entry, Filters, Suite
 from models.pretrained import BACKBONES
@@ -319,8 +319,9 @@ def _title(paper: Paper) -> str:
 
 def tally(rows: list[Row]) -> str:
     """How many of each verdict."""
-    counts = Counter(row.verdict for row in rows)
-    return ", ".join(f"{verdict}: {counts[verdict]}" for verdict in Verdict)
+    counts, parts = (Counter(row.verdict for row in some) for some in (rows, [row for row in rows if row.scope]))
+    narrower = {verdict: f" ({parts[verdict]} over part of what is claimed)" for verdict in parts}
+    return ", ".join(f"{verdict}: {counts[verdict]}{narrower.get(verdict, '')}" for verdict in Verdict)
 
 
 def _caption(rows: list[Row], paper: Paper) -> str:
@@ -347,10 +348,10 @@ def _as_text(rows: list[Row], paper: Paper) -> str:
 
 
 def _as_markdown(rows: list[Row], paper: Paper) -> str:
-    body = [[cell.replace("|", "\\|") for cell in _cells(row)] for row in rows]
+    body = [list(map(markdown, _cells(row))) for row in rows]
     grid = tabulate(body, COLUMNS, "pipe", disable_numparse=True)
     said = [f"### {_title(paper)}", grid, _caption(rows, paper)]
-    untested = "\n".join(f"- {text}" for text in _untested(rows))
+    untested = "\n".join(f"- {markdown(text)}" for text in _untested(rows))
     return "\n\n".join([*said, *(["Not tested:", untested] if untested else [])]) + "\n"
 
 

@@ -212,6 +212,44 @@ def with_cost(rule: Callable[[Entry], dict[str, float]]) -> Made:
     return made
 
 
+def test_an_interval_over_seeds_holds_the_number_it_is_of_however_different_the_cells_are() -> None:
+    """One training set is complete; its two targets differ in scale and in who is better."""
+    errors = {
+        ("logo_llm", "ETTh2"): 0.2,
+        ("logo_llm", "ETTm2"): 2.2,
+        ("patchtst", "ETTh2"): 0.3,
+        ("patchtst", "ETTm2"): 2.0,
+    }
+
+    def made(entry: Entry) -> RunResult | None:
+        if entry.spec.task.dataset != "ETTh1":
+            return None
+        result = recorded(entry)
+        found = tuple(
+            each.model_copy(update={"mse": errors.get((entry.spec.model, each.dataset), 9.0) + entry.spec.seed / 1e5})
+            for each in result.evaluations
+        )
+        return result.model_copy(update={"evaluations": found})
+
+    row = verdict("zero_shot", made)
+    low, high = (float(number) for number in row.interval.partition("]")[0].strip("[").split(","))
+    assert low <= float(row.ours.split()[0]) <= high
+    assert row.ours.startswith("-10.")
+
+
+@pytest.mark.parametrize(("seconds", "threads"), [(1.0, 16), (20.0, 1)])
+def test_times_with_another_number_of_threads_are_not_compared(seconds: float, threads: int) -> None:
+    made = with_cost(lambda entry: {"train_s": seconds if entry.spec.model == "logo_llm" else 20})
+
+    def threaded(entry: Entry) -> RunResult | None:
+        result = made(entry)
+        assert result is not None
+        count = threads if entry.spec.model == "logo_llm" else 1
+        return result.model_copy(update={"where": result.where.model_copy(update={"threads": count})})
+
+    assert (verdict("fast_epoch", threaded).verdict is UNTESTED) == (threads > 1)
+
+
 @pytest.mark.parametrize(("share", "expected"), [((10, 19), HOLDS), ((10, 30), PART), ((20, 30), FAILS)])
 def test_few_parameters_train_if_at_every_horizon(share: tuple[int, int], expected: Verdict) -> None:
     at = dict(zip((96, 720), share, strict=True))
@@ -238,7 +276,7 @@ def test_times_of_several_devices_are_not_compared() -> None:
         return result.model_copy(update={"where": result.where.model_copy(update={"device": device})})
 
     row = verdict("fast_epoch", made)
-    assert (row.verdict, row.missing) == (UNTESTED, "the runs are of several devices: CPU; GPU")
+    assert (row.verdict, row.missing) == (UNTESTED, "the runs are of several machines: CPU, 1 thread; GPU, 1 thread")
 
 
 def with_layers(slope: float, twin: float) -> Made:
@@ -455,7 +493,9 @@ def test_the_command_line_prints_verdicts_and_exits_one_while_a_claim_is_not_tes
     assert claims(results=tmp_path) == 1
     said, noted = capsys.readouterr()
     assert said.startswith("What Logo-LLM (arXiv 2505.11017) claims, and what came out\n")
-    assert "Holds: 1, holds in part: 1, does not hold: 0, not tested: 17." in said
+    assert "Holds: 1, holds in part: 1 (1 over part of what is claimed), does not hold: 0, not tested: 17." in " ".join(
+        said.split()
+    )
     assert noted.endswith("17 of 19 claims are not tested; 'python -m bench plan' lists the runs\n")
     assert claims("--partial", "--suite", "paper", "--format", "json", results=tmp_path) == 0
     found = {row["id"]: row for row in json.loads(capsys.readouterr().out)["claims"]}

@@ -350,7 +350,7 @@ def test_captions_count_runs_and_name_what_is_missing_and_why() -> None:
     planned = Planned(planned.runs, {key: "of another protocol"})
     for name in ("heatmap", "horizons", "cost"):
         said = drawn(planned, name).caption
-        assert "87 of 96 runs are there; 1 refused, 7 not run, 1 failed: PatchTST on ETTh1; " in said
+        assert "87 of 96 runs are there; 1 refused, 7 not run, 1 failed, of: PatchTST on ETTh1; " in said
         assert "PatchTST, DLinear on ILI. " in said
         assert "DLinear on ILI 24, seed 2021: failed (OSError: no disk)." in said
         assert "PatchTST on ETTh1 96, seed 2023: refused (of another protocol)." in said
@@ -423,11 +423,11 @@ def test_models_without_a_cell_in_common_are_left_out_of_costs_by_name() -> None
 
 
 def test_times_of_several_devices_are_named() -> None:
-    assert "All times are of Test CPU." in drawn(complete(**FEW), "cost").caption
+    assert "All times are of Test CPU, 1 thread." in drawn(complete(**FEW), "cost").caption
     where = WHERE.model_copy(update={"device": "Some GPU", "resumed": ("Test CPU",)})
     planned = changed(complete(**FEW), "dlinear ILI", where=where)
-    assert "several devices" in drawn(planned, "cost").caption
-    assert "Test CPU (84 runs), Some GPU after Test CPU (12 runs)" in drawn(planned, "cost").caption
+    assert "several machines" in drawn(planned, "cost").caption
+    assert "Test CPU, 1 thread (84 runs), Some GPU, 1 thread after Test CPU (12 runs)" in drawn(planned, "cost").caption
 
 
 def test_seeds_deviate_from_the_mean_of_their_own_cell() -> None:
@@ -450,10 +450,10 @@ def test_forecasts_are_those_of_the_records_and_a_missing_one_says_why() -> None
     (result,) = [result for entry, result in planned.runs if entry.label == "logo_llm ILI h24 s2021" and result]
     assert [list(values) for values in found] == [list(result.sample.forecast)]
     said = [text.get_text() for text in rows["ILI"].texts]
-    assert said == ["no sample:\nnot run", "no sample:\nfailed", "no sample:\nrecorded before\nsamples were"]
+    assert said == ["no sample:\nnot run", "no sample:\nfailed", "no sample:\nnone in\nits record"]
     assert len([each for each in rows["ETTh1"].lines if each.get_gid() == "forecast"]) == 4
     assert "6 of 8 runs are there" in plot.caption
-    assert "1 of the runs were recorded before samples were" in plot.caption
+    assert "1 of the records hold no sample" in plot.caption
     assert "one seed (2021)" in plot.caption
 
 

@@ -102,3 +102,26 @@ def test_few_shot_values_stand_beside_the_same_share_alone() -> None:
     made = table(("patchtst",), ("ETTh1",), suite="few_shot")
     assert len(made.rows) == 5, "four horizons and the average at 10 %; nothing is printed for 5 %"
     assert all("few-shot 10%" in note for note in made.notes)
+
+
+def test_a_variant_is_compared_alone_and_a_cell_with_two_printed_values_counts_once() -> None:
+    filters = Filters(models=("patchtst",), datasets=("ETTh2",), horizons=(96,), seeds=(2021,))
+    (entry,) = entries(load_suite("paper"), filters)
+    runs = []
+    for name, mse in (("plain", 0.4), ("other", 0.8)):
+        error = record(entry.spec).evaluations[0].model_copy(update={"mse": mse})
+        runs.append((entry._replace(variant=name), record(entry.spec).model_copy(update={"evaluations": (error,)})))
+    (table,) = published_table(Planned(runs))
+    ours = {label.partition(" ETTh2")[0]: cells[0].value for label, cells in table.rows}
+    assert ours == {"PatchTST, plain": 0.4, "PatchTST, other": 0.8}
+    printed = [cells[2].value for label, cells in table.rows if label.startswith("PatchTST, plain ETTh2 96")]
+    assert len(printed) == 2, "sources print this cell differently"
+    summary = dict(table.summary)["PatchTST, plain, mean of 1"]
+    assert [cell.value for cell in summary[:3:2]] == pytest.approx([0.4, sum(printed) / 2])
+
+
+def test_cells_that_nobody_printed_are_an_empty_table_that_says_so() -> None:
+    filters = Filters(models=("seasonal_naive",), datasets=("Weather",), seeds=(2021,))
+    (table,) = published_table(Planned([(entry, None) for entry in entries(load_suite("paper"), filters)]))
+    assert table.rows == []
+    assert table.notes == ["No source prints a value for any of these cells."]

@@ -144,3 +144,54 @@ def test_a_folder_that_cannot_be_written_is_one_line(place: Path, capsys: pytest
     assert make(place) == 2
     line = capsys.readouterr().err
     assert re.fullmatch(r"python -m bench\.report: .*reports/paper: cannot be written: .*\n", line)
+
+
+def test_planned_cells_without_a_result_are_an_exit_code_of_1_whatever_the_table_leaves_out(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`ranks` leaves incomplete data sets out, `published` what nobody printed."""
+    records(place, lambda entry: "ILI" not in entry.label)
+    assert make(place, "--table", "ranks") == 1
+    assert "some planned cells are missing" in capsys.readouterr().err
+    narrowed = ("--models", "seasonal_naive", "--datasets", "ILI", "--horizons", 24)
+    assert make(place, "--table", "published", *narrowed) == 1
+
+
+def test_a_table_says_which_filters_narrow_it(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records(place)
+    assert make(place, "--table", "main", "--horizons", 96, "--datasets", "ETTh1") == 0
+    assert "--datasets ETTh1 --horizons 96" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_failed_run_of_the_suites_own_language_model_hides_no_results_of_another(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records(place)
+    store = Store(place / "results")
+    one = entries(load_suite("paper"), FEW.model_copy(update={"backbone": "gpt2"}))[0]
+    words = ["--suite", "paper", "--table", "main", "--results", str(place / "results"), *WORDS]
+    store.put(record(one.spec).model_copy(update={"status": "failed", "evaluations": (), "error": "OSError: no disk"}))
+    assert report.main(words) == 0
+    assert "SmolLM2" in capsys.readouterr().out
+    store.put(record(one.spec))
+    assert report.main(words) == 1
+    out, complaint = capsys.readouterr()
+    assert "GPT-2, pretrained" in out
+    assert "records of other language models are there too: smollm2-135m (8 runs); --backbone shows them" in complaint
+
+
+def test_a_report_goes_where_it_is_told_and_says_where_its_records_are(place: Path) -> None:
+    records(place)
+    assert make(place, "--into", place / "mine") == 0
+    assert not (place / "reports").exists()
+    page = (place / "mine" / "index.html").read_text()
+    assert f"--results {place / 'results'}</code>" in page
+
+
+def test_what_a_failed_run_said_is_no_html_in_markdown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = records(place, lambda entry: entry.label == "patchtst ETTh1 h96 s2021")
+    failure = {"status": "failed", "evaluations": [], "error": "RuntimeError: <b>boom</b> | a & b"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | failure))
+    assert make(place, "--table", "main", "--format", "md", "--models", "patchtst", "--partial") == 0
+    said = capsys.readouterr().out
+    assert r"&lt;b>boom&lt;/b> \| a &amp; b" in said

@@ -240,6 +240,15 @@ def test_one_data_set_tells_nothing_apart_tied_or_not() -> None:
     assert found.sentence.startswith("With 1 data set the smallest p")
 
 
+@pytest.mark.filterwarnings("error")
+def test_models_that_are_equal_everywhere_have_a_p_of_1() -> None:
+    equal = pd.DataFrame(np.repeat(drawn(9, 1).to_numpy(), 3, axis=1), columns=list("ABC"))
+    assert stats.compare(equal).friedman == (0.0, 1.0)
+    assert "Friedman's test gives p = 1;" in stats.compare(equal).sentence
+    assert math.isnan(stats.skill(np.array([0.0]), np.array([0.0])))
+    assert stats.skill(np.array([0.0, 1.0]), np.array([1.0, 1.0])) == 1
+
+
 def test_where_nothing_is_told_apart_the_sentence_says_that() -> None:
     assert stats.compare(drawn(9)).sentence.endswith(", after Holm over 10 pairs, tells no two apart at 0.05.")
 

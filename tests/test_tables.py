@@ -603,3 +603,23 @@ def test_an_experiment_without_a_single_run_is_holes_in_every_form(name: str) ->
     for table in tables(name, nothing):
         assert all(cell.value is None and cell.note for _, line in table.rows for cell in line)
         assert all(render(table, form) for form in SUFFIX)
+
+
+@pytest.mark.parametrize("deep_first", [True, False])
+def test_variants_of_different_depths_share_a_table_of_blocks_and_have_nothing_beyond_their_own(
+    deep_first: bool,
+) -> None:
+    runs = experiment("layers").runs
+    probed = [(entry, result) for entry, result in runs if entry.spec.task.probe and entry.variant == "pretrained"]
+    shallow = []
+    for entry, result in probed:
+        spec = entry.spec.model_copy(update={"options": entry.spec.options | {"blocks": 4, "global_tap": 4}})
+        kept = tuple(layer for layer in result.layers if layer.block <= 4)
+        shallow.append((Entry(spec, "four"), result.model_copy(update={"spec": spec, "layers": kept})))
+    both = [*probed, *shallow] if deep_first else [*shallow, *probed]
+    read = next(table for table in tables_of("layers", Planned(both), "") if table.name == "layers_read")
+    assert [label for label, _ in read.rows][-2:] == ["block 5", "block 6"]
+    for label, cells in read.rows[-2:]:
+        filled = [cell.value is not None for cell in cells]
+        assert sorted(filled) == [False] * 4 + [True] * 4, label
+        assert all(cell.note is None for cell in cells)

@@ -92,14 +92,11 @@ def _points(common: pd.DataFrame) -> pd.DataFrame:
 
 def _devices(common: pd.DataFrame) -> str:
     """On what the times were taken."""
-    devices = Counter(
-        " after ".join(dict.fromkeys((result.where.device, *reversed(result.where.resumed))))
-        for result in common.result
-    )
+    devices = Counter(" after ".join(dict.fromkeys(reversed(result.where.machines))) for result in common.result)
     if len(devices) == 1:
         return f"All times are of {next(iter(devices))}."
     listed = ", ".join(f"{device} ({count} runs)" for device, count in devices.items())
-    return f"Times are of several devices and so compare only roughly: {listed}."
+    return f"Times are of several machines and so compare only roughly: {listed}."
 
 
 def _figure(points: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:

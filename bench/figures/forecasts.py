@@ -21,7 +21,7 @@ FILLED = 0.93
 """Of the width of a section; the rest is the gap to the next one."""
 UPRIGHT = 8
 """So many names have room beside each other; more are slanted."""
-OLD = "recorded before\nsamples were"
+OLD = "none in\nits record"
 
 
 def forecasts(planned: Planned) -> Drawn:
@@ -35,7 +35,7 @@ def forecasts(planned: Planned) -> Drawn:
         "of the standardised channels; each row has a scale of its own"
     )
     old = sum(why == OLD for why in map(_why, chosen.itertuples()))
-    caption = said(runs, lead, f"{old} of the runs were recorded before samples were." if old else "")
+    caption = said(runs, lead, f"{old} of the records hold no sample." if old else "")
     if all(map(_why, chosen.itertuples())):
         return Drawn(words("No record of these runs holds a sample forecast."), caption)
     return Drawn(_figure(chosen, looks(planned)), caption)

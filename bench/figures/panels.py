@@ -183,7 +183,7 @@ def _told(planned: Planned) -> str:
         + textwrap.shorten(row.why, REASON_LENGTH, placeholder=" …)")
         for row in absent[absent.why.str.contains(" (", regex=False)].head(REASONS_NAMED).itertuples()
     ]
-    sentences = [f"{len(frame) - len(absent)} of {len(frame)} runs are there; {counted}: {where}", *reasons]
+    sentences = [f"{len(frame) - len(absent)} of {len(frame)} runs are there; {counted}, of: {where}", *reasons]
     return " ".join(f"{sentence}." for sentence in sentences)
 
 

@@ -80,7 +80,7 @@ def spread(planned: Planned) -> Drawn | None:
         "Test MSE of each run, percent above or below the mean of its cell (a model on a data set at one horizon), for "
         "cells of which all seeds are there; one scale for all panels, linear within 1 %, logarithmic beyond"
     )
-    caption = said(planned, lead)
+    caption = said(planned, lead, averaged=False)
     if frame.deviation.isna().all():
         return Drawn(words("No cell is complete over its seeds: there is no spread to show."), caption)
     there = set(frame[frame.deviation.notna()].data)
