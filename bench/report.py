@@ -22,7 +22,7 @@ from bench.cli import RESULTS, Parser, add_filters, add_results, filters_of, gua
 from bench.methods import Section
 from bench.planned import Planned
 from bench.render import SUFFIX, markdown, render
-from bench.review import TABLES, Review, read, recorded, review, tables_of, under, verdicts
+from bench.review import TABLES, Review, read, read_backbone, review, tables_of, under, verdicts, with_others
 from bench.spec import ROOT, BenchError
 from bench.store import Store
 from bench.suite import Filters, Suite
@@ -65,7 +65,8 @@ def _report(arguments: argparse.Namespace) -> int:
             planned = _write_report(arguments, suite, filters, store)
         complete = len(planned.done) == len(planned.runs)
         _say_what_is_missing(planned, complete)
-        _say_what_else_is_there(planned, suite, filters, store)
+        if not complete and not filters.backbone:
+            _say_what_else_is_there(planned, with_others(suite, filters, store))
     return 0 if complete or arguments.partial else 1
 
 
@@ -120,14 +121,12 @@ def _say_what_is_missing(planned: Planned, complete: bool) -> None:
         print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
 
 
-def _say_what_else_is_there(planned: Planned, suite: Suite, filters: Filters, store: Store) -> None:
+def _say_what_else_is_there(planned: Planned, others: dict[str, Planned]) -> None:
     """Records of other language models, which a report without --backbone leaves out."""
-    if filters.backbone:
-        return
     shown = {entry.spec.options["backbone"] for entry, _ in planned.runs if "backbone" in entry.spec.options}
-    others = {name: count for name, count in recorded(suite, filters, store).items() if count and name not in shown}
-    if shown and others:
-        said = ", ".join(f"{name} ({count} runs)" for name, count in others.items())
+    counts = {name: read_backbone(other) for name, other in others.items() if name not in shown}
+    said = ", ".join(f"{name} ({count} runs)" for name, count in counts.items() if count)
+    if shown and said:
         print(f"records of other language models are there too: {said}; --backbone shows them", file=sys.stderr)
 
 

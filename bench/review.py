@@ -78,21 +78,25 @@ def under(filters: Filters, suite: Suite) -> Suite:
 def read(suite: Suite, filters: Filters, store: Store) -> Planned:
     """The suite's runs with their records.
 
-    Where no --backbone is given and no run of the suite's own is done, that of the most runs is taken; the caption
+    Where no --backbone is given and no run with the suite's own is done, that of the most runs is taken; the caption
     names it.
     """
-    counts = recorded(suite, filters, store)
-    own = next(iter(counts))
-    name = own if counts[own] else max(counts, key=lambda name: counts[name])
-    return _read(suite, filters, store, name)
+    own = _read(suite, filters, store, filters.backbone or suite.backbone)
+    if filters.backbone or read_backbone(own):
+        return own
+    others = with_others(suite, filters, store)
+    return max(others.values(), key=read_backbone) if any(map(read_backbone, others.values())) else own
 
 
-def recorded(suite: Suite, filters: Filters, store: Store) -> dict[str, int]:
-    """How many of the runs that read a language model are done with each: the one asked for, or any; its own first."""
-    others = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
-    names = [filters.backbone] if filters.backbone else list(dict.fromkeys([suite.backbone, *others]))
-    planned = {name: _read(suite, filters, store, name) for name in names}
-    return {name: sum("backbone" in result.spec.options for result in found.done) for name, found in planned.items()}
+def with_others(suite: Suite, filters: Filters, store: Store) -> dict[str, Planned]:
+    """The suite with each other language model that it could be run with."""
+    names = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
+    return {name: _read(suite, filters, store, name) for name in names if name != suite.backbone}
+
+
+def read_backbone(planned: Planned) -> int:
+    """How many runs that read a language model are done."""
+    return sum("backbone" in result.spec.options for result in planned.done)
 
 
 def _read(suite: Suite, filters: Filters, store: Store, backbone: str) -> Planned:
