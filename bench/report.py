@@ -65,7 +65,7 @@ def _report(arguments: argparse.Namespace) -> int:
             planned = _write_report(arguments, suite, filters, store)
         complete = len(planned.done) == len(planned.runs)
         _say_what_is_missing(planned, complete)
-        if not complete and not filters.backbone:
+        if not (complete or filters.backbone or arguments.table):
             _say_what_else_is_there(planned, with_others(suite, filters, store))
     return 0 if complete or arguments.partial else 1
 
