@@ -77,10 +77,6 @@ class Table:
         """For a table that stands alone."""
         return f"{self.caption} {self.common}".rstrip()
 
-    @property
-    def complete(self) -> bool:
-        return all(cell.note is None for _, cells in self.rows for cell in cells)
-
 
 def main_table(planned: Planned) -> list[Table]:
     """Data sets as rows, each the average over its horizons; then average, mean rank and first places."""

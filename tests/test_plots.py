@@ -32,21 +32,12 @@ from bench.figures.ranks import cliques
 from bench.figures.style import SMALL, WIDTH, looks, styled
 from bench.planned import Planned
 from bench.plots import PLOTS, Picture, Plot, pictures, plots
-from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Sample, Where
+from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Sample
 from bench.stats import datasets_needed
 from bench.suite import Entry, Filters, entries, load_suite
 from bench.tables import mean_error
+from tests.test_tables import WHERE
 
-WHERE = Where(
-    date="2026-01-01T00:00:00+00:00",
-    git=None,
-    dirty=None,
-    versions={},
-    device="Test CPU",
-    threads=1,
-    data_sha256={},
-    backbone_sha256=None,
-)
 LEVEL = {"logo_llm": 1.0, "time_llm_lite": 1.12, "calf_lite": 1.06, "patchtst": 0.97, "itransformer": 1.01}
 LEVEL |= {"dlinear": 1.09, "seasonal_naive": 1.45, "repeat_last": 2.2}
 SCALE = {"ILI": 2.1, "ETTh2": 0.36, "ETTm2": 0.27, "Exchange": 0.3, "Weather": 0.24, "ECL": 0.19, "Traffic": 0.55}

@@ -11,7 +11,7 @@ from bench.render import SUFFIX, render
 from bench.suite import Filters, cards, entries, load_suite
 from bench.tables import Cell, Table
 from models import MODELS
-from tests.test_tables import record
+from tests.test_tables import complete, record
 
 
 def table(models: tuple[str, ...], datasets: tuple[str, ...], *, suite: str = "paper", missing: str = "") -> Table:
@@ -82,7 +82,7 @@ def test_what_a_source_does_not_print_is_a_dash_and_no_hole() -> None:
     ((label, cells),) = made.rows
     assert label == "Logo-LLM ILI avg [1]"
     assert [cell.value is None for cell in cells] == [False, False, False, True, False, True]
-    assert made.complete
+    assert complete(made)
     assert "look-back not stated" in made.notes[0]
     assert " - " in render(made, "text")
 
@@ -92,7 +92,7 @@ def test_a_missing_run_is_a_hole_with_its_reason() -> None:
     cells: dict[str, list[Cell]] = dict(made.rows)
     hole = next(row for label, row in cells.items() if " 96 " in label)
     assert [cell.value is None for cell in hole] == [True, True, False, False, True, True]
-    assert not made.complete
+    assert not complete(made)
     assert made.notes[(hole[0].note or 0) - 1].endswith("ETTh1 h96 s2021 not run")
     for form in SUFFIX:
         assert render(made, form)

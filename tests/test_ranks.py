@@ -13,7 +13,7 @@ from bench.planned import METRICS, Planned
 from bench.ranks import COLUMNS, errors_by_dataset, ranks_table
 from bench.spec import Evaluation, RunResult
 from bench.suite import Entry, Filters, entries, load_suite
-from tests.test_tables import record
+from tests.test_tables import complete, record
 
 MODELS = ("patchtst", "dlinear", "seasonal_naive")
 TITLES = ["PatchTST", "DLinear", "Seasonal naive"]
@@ -114,7 +114,7 @@ def test_the_p_of_each_pair_is_shown_where_there_are_data_sets_enough_to_tell() 
 def test_too_few_data_sets_are_said_in_place_of_the_p_of_pairs() -> None:
     (table,) = ranks_table(drawn(datasets=DATASETS[:5]))
     assert table.caption.endswith("no significance is claimed.")
-    assert table.complete
+    assert complete(table)
 
 
 def test_a_data_set_that_one_model_lacks_counts_for_none_and_is_said() -> None:
@@ -131,7 +131,7 @@ def test_a_data_set_that_one_model_lacks_counts_for_none_and_is_said() -> None:
 def test_without_a_complete_data_set_every_number_is_a_hole() -> None:
     nothing = Planned([(entry, None) for entry, _ in drawn().runs])
     (table,) = ranks_table(nothing)
-    assert not table.complete
+    assert not complete(table)
     assert all(cell.value is None and cell.note == 1 for _, cells in table.rows for cell in cells)
 
 
