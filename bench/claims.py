@@ -258,7 +258,10 @@ class TrainableShare(Claim):
 
 
 class Faster(Claim):
-    """Fewer seconds per training epoch, with its validation, at every horizon; all on one device. In part: at some."""
+    """Fewer seconds in the fastest training epoch, with its validation, at every horizon; all on one device.
+
+    In part: at some.
+    """
 
     rival: str
 
@@ -270,7 +273,7 @@ class Faster(Claim):
         machines = {name for _, result in evidence.runs for name in result.where.machines}
         if len(machines) > 1:
             return Finding(Verdict.UNTESTED, remark=f"the runs are of several machines: {'; '.join(sorted(machines))}")
-        seconds = evidence.costs(lambda result, cost: cost.train_s / max(1, len(result.curve)))
+        seconds = evidence.costs(lambda result, cost: result.epoch_s)
         ratios = seconds[self.model] / seconds[self.rival]
         return _everywhere(ratios, 1, "{:.2f} of " + registry.title(self.rival) + "'s time")
 

@@ -71,7 +71,7 @@ PLOTS = {
     "few_shot": Kind("Errors by share of the training windows", frozenset({"few_shot"}), few_shot),
     "variants": Kind("What a change to the models does", frozenset({"ablation", "losses"}), variants),
     "layers": Kind("What each block holds, and errors by tap", frozenset({"layers"}), layers),
-    "cost": Kind("Accuracy against cost", frozenset({"main", "efficiency"}), cost),
+    "cost": Kind("Accuracy against cost", frozenset({"main"}), cost),
     "spread": Kind("Spread over seeds", frozenset({"seeds"}), spread),
     "forecasts": Kind("Sample forecasts", frozenset({"main"}), forecasts),
     "curves": Kind("Learning curves", frozenset({"main", "few_shot"}), curves),

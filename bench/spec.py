@@ -340,6 +340,11 @@ class RunResult(Frozen):
     where: Where
     error: str | None = None
 
+    @property
+    def epoch_s(self) -> float:
+        """Seconds of the fastest training epoch, with its validation (the first warms up); 0 where nothing trains."""
+        return min((epoch.seconds for epoch in self.curve), default=0.0)
+
 
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value` (sorted keys, no blanks)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from functools import lru_cache
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,7 @@ from bench.suite import Filters, load_suite, plan, suite_names
 from bench.verdicts import load_claims, tell
 from models.pretrained import BACKBONES
 
-RESULTS, REPORT = ROOT / "results", ROOT / "reports" / "paper" / "tables"
+RESULTS, REPORTS = ROOT / "results", ROOT / "reports"
 
 
 def git(*words: str) -> list[str] | None:
@@ -26,6 +25,7 @@ def git(*words: str) -> list[str] | None:
 
 
 RECORDS = [ROOT / path for path in git("ls-files", "results") or []]
+SUITES = [path.split("/")[1] for path in git("ls-files", "reports/*/report.md") or []]
 pytestmark = pytest.mark.skipif(
     git("status", "--porcelain", "results", "reports") != [], reason="results/ or reports/ are not as committed"
 )
@@ -57,20 +57,29 @@ def test_every_record_is_a_planned_run_that_ended_well_on_clean_code() -> None:
         assert result.where.git and result.where.dirty is False, path
 
 
-@pytest.mark.parametrize("name", load_suite("paper").tables)
-def test_the_committed_tables_are_those_of_the_committed_records(name: str) -> None:
-    """After new records: `python -m bench.report --suite paper --partial`, and commit what it wrote."""
-    suite = load_suite("paper")
-    for table in tables_of(name, read(suite, Filters(), Store(RESULTS)), suite.about):
-        for form, suffix in SUFFIX.items():
-            assert_equal(REPORT / f"{table.name}.{suffix}", render(table, form))
+def test_there_is_a_report_of_the_paper() -> None:
+    assert "paper" in SUITES
 
 
-def test_the_committed_verdicts_are_those_of_the_committed_records() -> None:
-    rows = verdicts(None, Filters(), Store(RESULTS))
-    for form, suffix in SUFFIX.items():
-        assert_equal(REPORT / f"claims.{suffix}", tell(rows, load_claims()[0], form))
+@pytest.mark.parametrize("suite", SUITES)
+def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(suite: str) -> None:
+    """After new records: `python -m bench.report --suite S --partial` for each of reports/, and commit what it wrote."""
+    folder = REPORTS / suite / "tables"
+    chosen = load_suite(suite)
+    planned = read(chosen, Filters(), Store(RESULTS))
+    expected = {
+        f"{table.name}.{suffix}": render(table, form)
+        for name in chosen.tables
+        for table in tables_of(name, planned, chosen.about)
+        for form, suffix in SUFFIX.items()
+    }
+    if rows := verdicts(None if suite == "paper" else suite, Filters(), Store(RESULTS)):
+        expected |= {f"claims.{suffix}": tell(rows, load_claims()[0], form) for form, suffix in SUFFIX.items()}
+    assert {path.name for path in folder.iterdir()} == set(expected)
+    for name, text in expected.items():
+        assert (folder / name).read_text(encoding="utf-8") == text, f"{folder / name} is not that of results/"
 
 
-def assert_equal(path: Path, text: str) -> None:
-    assert path.read_text(encoding="utf-8") == text, f"{path} is not that of results/"
+def test_the_readme_shows_the_main_table_as_it_is() -> None:
+    table = (REPORTS / "paper" / "tables" / "main.txt").read_text(encoding="utf-8")
+    assert f"```\n{table}```\n" in (ROOT / "README.md").read_text(encoding="utf-8")
