@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -93,6 +94,7 @@ def guarded(
     parser: argparse.ArgumentParser, words: list[str] | None, action: Callable[[argparse.Namespace], int]
 ) -> int:
     """Parse, act, and turn what the user can mend into one line on stderr and exit code 2."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         arguments = parser.parse_args(words)
         from bench.spec import BenchError
@@ -115,3 +117,10 @@ def guarded(
         print(f"{parser.prog}: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNUSABLE
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    """What ends a job where its time is over (`kill`, schedulers) ends it as Ctrl-C does."""
+    raise KeyboardInterrupt

@@ -173,10 +173,11 @@ def perf_text(measured: dict[str, Any]) -> str:
     }
     table = [{title: cell(row) for title, cell in columns.items()} for row in measured["rows"]]
     where = measured["where"]
+    threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
     lines = [
         tabulate(table, headers="keys", disable_numparse=True, stralign="right"),
         "",
-        f"{where['device']}, {where['threads']} threads, torch {where['versions']['torch']}, commit {where['git']}"
+        f"{where['device']}, {threads}, torch {where['versions']['torch']}, commit {where['git']}"
         f"{' (changed)' if where['dirty'] else ''}; medians of {measured['rounds']} rounds, loops in turns.",
         "plain: Dataset, DataLoader with workers, float32, eager attention, the loss read at each step.",
         "reached, backbone: of the fastest matrix product measured beside (ceiling), by a training step and by the",

@@ -793,7 +793,10 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-def test_an_interrupted_run_leaves_nothing_half_done_and_can_be_started_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_half_done_and_can_be_started_again(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
     (tmp_path / "mymodel.py").write_text(MINE)
     (tmp_path / "slow.py").write_text(SLOW)
     (tmp_path / "slow").touch()
@@ -805,7 +808,7 @@ def test_an_interrupted_run_leaves_nothing_half_done_and_can_be_started_again(tm
     ) as running:
         try:
             wait_for(tmp_path / "started", running)
-            running.send_signal(signal.SIGINT)
+            running.send_signal(sent)
             _, said = running.communicate(timeout=30)
         finally:
             running.kill()

@@ -12,7 +12,7 @@ from bench.review import read, tables_of, verdicts
 from bench.spec import ROOT, BenchError, RunResult, parse_json
 from bench.store import Store
 from bench.suite import Filters, load_suite, plan, suite_names
-from bench.verdicts import load_claims, tell
+from bench.verdicts import load_claims, tally, tell
 from models.pretrained import BACKBONES
 
 RESULTS, REPORTS = ROOT / "results", ROOT / "reports"
@@ -63,7 +63,7 @@ def test_there_is_a_report_of_the_paper() -> None:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(suite: str) -> None:
-    """After new records: `python -m bench.report --suite S --partial` for each of reports/, and commit what it wrote."""
+    """After new records: `python -m bench.report --suite S --partial` for each of reports/; commit what it writes."""
     folder = REPORTS / suite / "tables"
     chosen = load_suite(suite)
     planned = read(chosen, Filters(), Store(RESULTS))
@@ -80,6 +80,8 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
         assert (folder / name).read_text(encoding="utf-8") == text, f"{folder / name} is not that of results/"
 
 
-def test_the_readme_shows_the_main_table_as_it_is() -> None:
+def test_the_readme_shows_the_main_table_and_counts_the_verdicts_as_they_are() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = (REPORTS / "paper" / "tables" / "main.txt").read_text(encoding="utf-8")
-    assert f"```\n{table}```\n" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"```\n{table}```\n" in readme
+    assert tally(verdicts(None, Filters(), Store(RESULTS))) in " ".join(readme.split())
