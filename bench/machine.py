@@ -40,11 +40,15 @@ def keep_freed_memory() -> None:
     glibc maps every block above 32 MiB anew and trims its heap: each step would pay for the same pages again, a third
     of Time-LLM-lite's time. Elsewhere this does nothing. Numbers do not change.
     """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+    if libc := _glibc():
         trim_threshold, mmap_max = -1, -4  # of malloc.h
-        libc = ctypes.CDLL(None)
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    """The C library, where it is the one whose allocator is set here."""
+    return ctypes.CDLL(None) if sys.platform == "linux" and platform.libc_ver()[0] == "glibc" else None
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -53,10 +57,13 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def reset_peak(device: torch.device) -> bool:
-    """Start the count of `peak_mb` anew; False where the system cannot."""
+    """Start the count of `peak_mb` anew, without what earlier runs of this process have freed; False where the system
+    cannot."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
+    if libc := _glibc():
+        libc.malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

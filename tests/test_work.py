@@ -13,6 +13,7 @@ from bench import execute, registry
 from bench.data import standardized
 from bench.execute import run_one
 from bench.jobs import Job
+from bench.machine import keep_freed_memory, peak_mb, reset_peak
 from bench.series import load_series
 from bench.spec import BenchError, DatasetCard, RunResult
 from bench.work import check, train
@@ -29,6 +30,18 @@ def test_what_a_model_sets_for_its_process_changes_no_other_run(make_card: MakeC
     after = train(Job(spec), "cpu", lambda progress: None)
     assert isinstance(after, RunResult)
     assert after.evaluations == alone.evaluations
+
+
+def test_what_an_earlier_run_has_freed_is_no_memory_of_the_next(cpu: torch.device) -> None:
+    keep_freed_memory()
+    if not reset_peak(cpu):
+        pytest.skip("this system tells no peak")
+    before = peak_mb(cpu)
+    blocks = [torch.ones(2**22) for _ in range(20)]  # 16 MiB each
+    del blocks
+    assert peak_mb(cpu) > before + 300
+    reset_peak(cpu)
+    assert peak_mb(cpu) < before + 50
 
 
 def test_a_model_of_ones_own_that_was_edited_since_the_plan_is_not_trained_under_its_old_name(
