@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import pytest
 
+from bench.claims import Verdict
 from bench.render import SUFFIX, render
 from bench.review import read, tables_of, under, verdicts
 from bench.spec import ROOT, BenchError, RunResult, parse_json
@@ -89,8 +90,14 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
         assert (folder / name).read_text(encoding="utf-8") == text, f"{folder / name} is not that of results/"
 
 
-def test_the_readme_shows_the_main_table_and_counts_the_verdicts_as_they_are() -> None:
+def test_the_readme_shows_the_main_table_and_the_verdicts_as_they_are() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     table = (REPORTS / "paper" / "tables" / "main.txt").read_text(encoding="utf-8")
     assert f"```\n{table}```\n" in readme
-    assert tally(verdicts(None, Filters(), Store(RESULTS))) in " ".join(readme.split())
+    rows = verdicts(None, Filters(), Store(RESULTS))
+    assert tally(rows) in " ".join(readme.split())
+    for row in rows:
+        if row.verdict is not Verdict.UNTESTED:
+            verdict = ", ".join(filter(None, [row.verdict, row.scope]))
+            cells = (row.claim, verdict, row.ours, row.paper, row.interval)
+            assert f"| {' | '.join(cell or '-' for cell in cells)} |" in readme
