@@ -57,8 +57,7 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def reset_peak(device: torch.device) -> bool:
-    """Start the count of `peak_mb` anew, without what earlier runs of this process have freed; False where the system
-    cannot."""
+    """Start the count of `peak_mb` anew, without what earlier runs have freed; False where the system cannot."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True

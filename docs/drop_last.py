@@ -2,8 +2,8 @@
 
 python docs/drop_last.py ILI patchtst dlinear logo_llm     trains each model again (seed 2021, suite paper, SmolLM2)
 
-The last windows of a series are not like the others: those of ILI hold the winter in which its errors are largest. Our
-harness scores every window; this only shows what the others' numbers are worth (docs/experiments.md).
+The last windows of a series are not like the others: those of ILI hold its largest errors. Our harness scores every
+window; this only shows what the others' numbers are worth (docs/experiments.md).
 """
 
 from __future__ import annotations
