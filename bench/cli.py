@@ -110,6 +110,10 @@ def guarded(
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; nothing finished is lost, start it again", file=sys.stderr)
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        remedy = "'bash run_all.sh' installs everything into .venv; then 'source .venv/bin/activate'"
+        print(f"{parser.prog}: {sys.executable} has no package {error.name!r}; {remedy}", file=sys.stderr)
+        return UNUSABLE
     except BrokenPipeError:  # the reader (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INCOMPLETE

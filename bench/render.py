@@ -9,9 +9,10 @@ import textwrap
 
 from tabulate import tabulate
 
+from bench.names import Format
 from bench.tables import Cell, Group, Table
 
-SUFFIX = {"text": "txt", "md": "md", "latex": "tex", "csv": "csv", "json": "json"}
+SUFFIX: dict[Format, str] = {"text": "txt", "md": "md", "latex": "tex", "csv": "csv", "json": "json"}
 """What a table can be written as, and how such files end."""
 TALLEST = 50
 """Lines of a table on one printed page."""

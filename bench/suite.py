@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, model_validator
 
 from bench import registry
+from bench.names import TableName
 from bench.spec import (
     NAME,
     ROOT,
@@ -38,9 +39,6 @@ CARDS = ROOT / "datasets"
 SUITES = ROOT / "bench" / "suites"
 SETTINGS = SUITES / "settings.toml"
 CLAIMS = SUITES / "claims.toml"
-TableName = Literal[
-    "main", "full", "seeds", "ranks", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency", "published"
-]
 Fraction = Annotated[float, Field(gt=0, le=1)]
 
 

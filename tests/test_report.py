@@ -116,8 +116,8 @@ def test_a_process_without_torch_makes_the_same_report_byte_for_byte_and_leaves_
         "        if name.partition('.')[0] in ('torch', 'transformers', 'ray'): raise ImportError(name)\n"
         "sys.meta_path.insert(0, No())\n"
         "from pathlib import Path\n"
-        "from bench import report\n"
-        "report.REPORTS = Path(sys.argv.pop(1))\n"
+        "from bench import report, reporter\n"
+        "reporter.REPORTS = Path(sys.argv.pop(1))\n"
         "sys.exit(report.main(sys.argv[1:]))\n"
     )
     words = ["--suite", "paper", *WORDS, "--backbone", "smollm2-135m", "--results", place / "results"]

@@ -1,0 +1,10 @@
+"""Names that command lines offer before anything else is imported."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+TableName = Literal[
+    "main", "full", "seeds", "ranks", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency", "published"
+]
+Format = Literal["text", "md", "latex", "csv", "json"]
