@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bench import __main__ as verbs
-from bench import report
+from bench import report, reporter
 from bench.execute import run_one
 from bench.render import SUFFIX
 from bench.spec import DatasetCard
@@ -37,7 +37,7 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test stands in its own directory, which holds no data, and writes its reports there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(report, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(reporter, "REPORTS", tmp_path / "reports")
 
 
 def bench(*words: object) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import report
+from bench import report, reporter
 from bench.render import SUFFIX
 from bench.store import Store
 from bench.suite import Entry, Filters, entries, load_suite
@@ -32,7 +32,7 @@ Report = Callable[..., int]
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Reports go below it."""
-    monkeypatch.setattr(report, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(reporter, "REPORTS", tmp_path / "reports")
     return tmp_path
 
 
