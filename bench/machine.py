@@ -20,17 +20,20 @@ from bench.spec import ROOT, BenchError, Where
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU if there is one. Raises BenchError for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """`auto` is the GPU if there is one. A GPU becomes the one that this process makes streams and graphs on.
+
+    Raises BenchError for a device that is not there.
+    """
     try:
-        device = torch.device(name)
+        device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
         raise BenchError(f"--device {name}: no such device; known: auto, cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BenchError(f"--device {name}: {torch.cuda.device_count()} CUDA GPUs are visible; try --device cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
     return device
 
 

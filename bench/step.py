@@ -50,7 +50,9 @@ class Stepper:
         self.divisible = not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
         fits = max(1, SERIES_PER_MICRO_BATCH[self.device.type] // train.series.shape[1])
         self.micro_batch = min(whole, fits) if self.divisible else whole
-        self.graph = _Graph(self._step, whole) if graphs and on_gpu and getattr(model, "capturable", False) else None
+        # Pieces that are computed again for the gradient (models.layers.in_pieces) set random states: no graph can.
+        fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
+        self.graph = _Graph(self._step, whole, self.device) if graphs and on_gpu and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
         """One step on these windows at this learning rate; returns their mean loss, still on the device."""
@@ -106,12 +108,12 @@ class Stepper:
 class _Graph:
     """Runs `step` on whole batches as a CUDA graph, captured after a few steps; on others as it is."""
 
-    def __init__(self, step: Callable[[Tensor], Tensor], whole: int) -> None:
-        self.step, self.whole = step, whole
+    def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device) -> None:
+        self.step, self.whole, self.device = step, whole, device
         self.seen, self.refused = 0, False
         self.graph: torch.cuda.CUDAGraph | None = None
         self.index = self.loss = torch.empty(0)
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream(device)
 
     def __call__(self, index: Tensor) -> Tensor:
         if len(index) != self.whole or self.refused:
@@ -128,23 +130,28 @@ class _Graph:
 
     def _aside(self, index: Tensor) -> Tensor:
         """A step on the stream that is going to be captured."""
-        self.stream.wait_stream(torch.cuda.current_stream())
+        main = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(main)
         with torch.cuda.stream(self.stream):
             loss = self.step(index)
-        torch.cuda.current_stream().wait_stream(self.stream)
+        main.wait_stream(self.stream)
         return loss
 
     def _captured(self, index: Tensor) -> bool:
         """Record a step without taking it. A step that cannot be recorded is run as it is from now on."""
         graph = torch.cuda.CUDAGraph()
         self.index = index.clone()
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
+        main = torch.cuda.current_stream(self.device)
+        generator = torch.cuda.default_generators[self.stream.device_index]
+        untouched = generator.clone_state()
+        torch.cuda.synchronize(self.device)
         try:
             with torch.cuda.graph(graph, stream=self.stream):
                 self.loss = self.step(self.index)
         except Exception as error:  # the numbers are the same without it
             warnings.warn(f"a training step could not become a CUDA graph ({error}); it runs without", stacklevel=2)
+            torch.cuda.set_stream(main)  # torch leaves both as if the capture still went on
+            generator.graphsafe_set_state(untouched)
             self.refused = True
             return False
         self.graph = graph

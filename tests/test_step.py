@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from bench.randomness import seed_everything
 from bench.spec import ROOT, TrainConfig
 from bench.step import SERIES_PER_MICRO_BATCH, Stepper
 from bench.train import fit
+from models import layers
 from models.fast import is_plain, plain
 from models.options import Shape
 from models.pretrained import BACKBONES
@@ -217,6 +219,37 @@ class TestOutOfMemory:
         said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert said.stdout.strip() == "True", said.stderr
         assert out_of_memory(MemoryError()) and not out_of_memory(ValueError("memory"))
+
+
+class TestCapturable:
+    """What a CUDA graph asks of a step, on tensors without values: what the host reads from one is an error there."""
+
+    @staticmethod
+    def gradients(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch, "autocast", lambda *kind, **enabled: nullcontext())  # there is none for shapes alone
+        monkeypatch.setitem(SERIES_PER_MICRO_BATCH, "meta", 5 * CHANNELS)
+        monkeypatch.setitem(layers.SERIES_PER_PIECE, "meta", 1024)
+        windows = part(0, 200)
+        assert windows.calendar is not None
+        shapes = dataclasses.replace(windows, series=windows.series.to("meta"), calendar=windows.calendar.to("meta"))
+        step = Stepper(model.train().to("meta"), shapes, config())
+        step._gradients(torch.arange(16, device="meta"))
+        nn.utils.clip_grad_norm_(step.trainable, 1.0)
+
+    @pytest.mark.parametrize("model", STILL)
+    def test_a_step_of_a_model_that_says_so_reads_nothing_back(self, model: str, monkeypatch) -> None:
+        built = build(model)
+        assert getattr(built, "capturable", False)
+        self.gradients(built, monkeypatch)
+        assert all(parameter.grad is not None for parameter in built.parameters() if parameter.requires_grad)
+
+    def test_one_that_does_is_found_out(self, monkeypatch) -> None:
+        class Asking(Net):
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return super().forward(x) if x.mean() > 0 else super().forward(-x)
+
+        with pytest.raises(RuntimeError, match="meta"):
+            self.gradients(Asking(), monkeypatch)
 
 
 def test_the_record_says_how_many_windows_passed_at_once() -> None:
