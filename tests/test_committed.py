@@ -1,4 +1,7 @@
-"""What is committed as measured: every record is a planned run of clean code, and the report is that of the records."""
+"""Every committed record is a planned run of clean code; reports and README are those of the records.
+
+After new records: `python -m tests.committed`.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,14 @@ from functools import lru_cache
 
 import pytest
 
-from bench.claims import Verdict
 from bench.render import SUFFIX, render
 from bench.review import read, tables_of, under, verdicts
 from bench.spec import ROOT, BenchError, RunResult, parse_json
 from bench.store import Store
 from bench.suite import Filters, load_suite, plan, suite_names
-from bench.verdicts import load_claims, tally, tell
+from bench.verdicts import load_claims, tell
 from models.pretrained import BACKBONES
-
-RESULTS, REPORTS = ROOT / "results", ROOT / "reports"
+from tests.committed import README, REPORTED, REPORTS, RESULTS, SHOWN, shown
 
 
 def git(*words: str) -> list[str] | None:
@@ -26,16 +27,6 @@ def git(*words: str) -> list[str] | None:
 
 
 RECORDS = [ROOT / path for path in git("ls-files", "results") or []]
-ILI = Filters(datasets=("ILI",))
-REPORTED = {
-    "paper": Filters(),
-    "ablation": Filters(models=("logo_llm",), datasets=("ILI",)),
-    "layers": ILI,
-    "few_shot": ILI,
-    "lookback_336": ILI,
-    "efficiency": Filters(),
-}
-"""What narrows the committed report of each suite."""
 pytestmark = pytest.mark.skipif(
     git("status", "--porcelain", "results", "reports") != [], reason="results/ or reports/ are not as committed"
 )
@@ -73,7 +64,6 @@ def test_the_reports_that_are_committed_are_known_here() -> None:
 
 @pytest.mark.parametrize("suite", REPORTED)
 def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(suite: str) -> None:
-    """After new records: `python -m bench.report --suite S --partial` with these filters; commit what it writes."""
     folder, filters = REPORTS / suite / "tables", REPORTED[suite]
     chosen = under(filters, load_suite(suite))
     planned = read(chosen, filters, Store(RESULTS))
@@ -91,13 +81,7 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
 
 
 def test_the_readme_shows_the_main_table_and_the_verdicts_as_they_are() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = (REPORTS / "paper" / "tables" / "main.txt").read_text(encoding="utf-8")
-    assert f"```\n{table}```\n" in readme
-    rows = verdicts(None, Filters(), Store(RESULTS))
-    assert tally(rows) in " ".join(readme.split())
-    for row in rows:
-        if row.verdict is not Verdict.UNTESTED:
-            verdict = ", ".join(filter(None, [row.verdict, row.scope]))
-            cells = (row.claim, verdict, row.ours, row.paper, row.interval)
-            assert f"| {' | '.join(cell or '-' for cell in cells)} |" in readme
+    text = README.read_text(encoding="utf-8")
+    found = SHOWN.search(text)
+    assert found and found[0] == found[1] + shown() + found[2]
+    assert (REPORTS / "paper" / "tables" / "main.txt").read_text(encoding="utf-8") in text
