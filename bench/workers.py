@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,8 @@ class Workers:
     """
 
     def __init__(self, device: str, jobs: int | None = None) -> None:
+        if importlib.util.find_spec("torch") is None:
+            raise ModuleNotFoundError(name="torch")  # said once here, and not by each process
         self.threads = max(1, cores() // jobs) if jobs and jobs > 1 else None
         self.devices = [device]
         self.workers = [self._new(0)]

@@ -298,6 +298,13 @@ def test_outside_its_environment_it_says_how_to_get_there(words: list[str]) -> N
     assert "run_all.sh" in ended.stderr
 
 
+def test_training_where_there_is_no_torch_is_refused_alike(tmp_path: Path) -> None:
+    ended = python("-c", WITHOUT, "bench.__main__", "run", "--suite", "quick", "--results", tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "has no package 'torch'" in ended.stderr
+
+
 BAD_WORDS = {
     "model": (["plan", "--suite", "quick", "--models", "patchtts"], ["'patchtts'", "nearest: patchtst"]),
     "data set": (["plan", "--suite", "quick", "--datasets", "ETTh3"], ["'ETTh3'", "nearest: ETTh"]),
