@@ -62,7 +62,7 @@ def _where(done: Iterable[RunResult]) -> list[str]:
     devices: dict[str, None] = {}
     lower: dict[str, None] = {}
     for result in done:
-        devices |= dict.fromkeys((*result.where.resumed, result.where.device))
+        devices |= dict.fromkeys(result.where.devices)
         if result.spec.train.precision == "bf16":
             lower[registry.title(result.spec.model)] = None
     sentences = [f"Run on {'; '.join(devices)}."] if devices else []

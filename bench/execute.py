@@ -98,7 +98,7 @@ def _run(
             flops=flops,
             micro_batch=trained.micro_batch,
         ),
-        where=where.model_copy(update={"resumed": trained.devices}),
+        where=where.model_copy(update={"resumed": trained.machines}),
     )
 
 

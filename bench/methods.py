@@ -168,7 +168,7 @@ def _provenance(planned: Planned) -> Section:
         where = result.where
         commit = (where.git or "no commit")[:10] + (" with changes" if where.dirty else "")
         versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
-        devices = " then ".join((*where.resumed, where.device))
+        devices = " then ".join(where.devices)
         made: tuple[str, ...] = (devices, str(where.threads), result.spec.train.precision, commit, versions)
         alike.setdefault(made, []).append(result)
     rows = []

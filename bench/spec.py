@@ -277,6 +277,11 @@ class Cost(Frozen):
     """Windows that passed through the model at once in training; None where nothing trains."""
 
 
+def machine(device: str, threads: int) -> str:
+    """What times are taken on; those of different machines do not compare."""
+    return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
+
+
 class Where(Frozen):
     """What a number was made with."""
 
@@ -289,12 +294,17 @@ class Where(Frozen):
     data_sha256: dict[str, str]
     backbone_sha256: str | None
     resumed: tuple[str, ...] = ()
-    """Devices of the earlier parts of a run that was interrupted and went on from its checkpoint."""
+    """Machines of the earlier parts of a run that was interrupted and went on from its checkpoint."""
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """What its times were taken on; times of different ones do not compare."""
-        return (*self.resumed, f"{self.device}, {self.threads} thread{'s' if self.threads > 1 else ''}")
+        """Each once, in the order that the run was on them."""
+        return tuple(dict.fromkeys((*self.resumed, machine(self.device, self.threads))))
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Of the machines, each once."""
+        return tuple(dict.fromkeys(name.rpartition(", ")[0] for name in self.machines))
 
 
 class Layer(Frozen):

@@ -18,7 +18,7 @@ from bench.machine import device_name
 from bench.metrics import evaluate
 from bench.randomness import random_state, set_random_state
 from bench.schedule import StepPlan
-from bench.spec import BenchError, Epoch, Frozen, Positive, TrainConfig, parse_json
+from bench.spec import BenchError, Epoch, Frozen, Positive, TrainConfig, machine, parse_json
 from bench.step import Stepper
 
 
@@ -50,7 +50,7 @@ class Fit:
     """In training steps, validation left out."""
     micro_batch: int | None = None
     """Windows passed through the model at once; None where nothing trains."""
-    devices: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
     """Those of earlier parts, where training went on from a checkpoint ..."""
     before: float = 0.0
     """... and how many seconds, validation included, those took."""
@@ -113,7 +113,7 @@ class _Training:
         self.curve: list[Epoch] = []
         self.best: list[Tensor] = []
         self.best_epoch = 0
-        self.devices: tuple[str, ...] = ()
+        self.machines: tuple[str, ...] = ()
         self.before = 0.0
         self._begin_epoch()
 
@@ -174,7 +174,7 @@ class _Training:
             self.plan.windows(self.step),
             self.seconds,
             self.take_step.micro_batch,
-            self.devices,
+            self.machines,
             self.before,
         )
 
@@ -182,10 +182,6 @@ class _Training:
         self.order_at_start = self.order.get_state()
         self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
         self.epoch_began = time.perf_counter()
-
-    def _here(self) -> str:
-        name = device_name(self.device)
-        return name if self.device.type == "cuda" else f"{name}, {torch.get_num_threads()} threads"
 
     def _tell(self, watch: Watch) -> None:
         watch.report(Progress(self.step, self.plan.total, self.curve[-1] if self.curve else None))
@@ -201,7 +197,7 @@ class _Training:
             curve=tuple(self.curve),
             best_epoch=self.best_epoch,
             micro_batch=self.take_step.micro_batch,
-            devices=tuple(dict.fromkeys((*self.devices, self._here()))),
+            machines=tuple(dict.fromkeys((*self.machines, machine(device_name(self.device), torch.get_num_threads())))),
             drawn=drawn,
         )
         tensors |= {"order": self.order_at_start, "loss": self.loss}
@@ -224,7 +220,7 @@ class _Training:
     @torch.no_grad()
     def _restore(self, facts: _Facts, tensors: Mapping[str, Tensor]) -> None:
         self.step, self.seconds, self.curve = facts.step, facts.seconds, list(facts.curve)
-        self.best_epoch, self.devices = facts.best_epoch, facts.devices
+        self.best_epoch, self.machines = facts.best_epoch, facts.machines
         self.before = facts.epoch_seconds + sum(epoch.seconds for epoch in facts.curve)
         self.take_step.micro_batch = facts.micro_batch
         state = _state(self.model)
@@ -255,7 +251,7 @@ class _Facts(Frozen):
     curve: tuple[Epoch, ...]
     best_epoch: int
     micro_batch: Positive
-    devices: tuple[str, ...]
+    machines: tuple[str, ...]
     """Those that the run was made on so far."""
     drawn: dict[str, Any]
     """Where the generators stand that are not torch's."""

@@ -92,7 +92,7 @@ def _points(common: pd.DataFrame) -> pd.DataFrame:
 
 def _devices(common: pd.DataFrame) -> str:
     """On what the times were taken."""
-    devices = Counter(" after ".join(dict.fromkeys(reversed(result.where.machines))) for result in common.result)
+    devices = Counter(" after ".join(reversed(result.where.machines)) for result in common.result)
     if len(devices) == 1:
         return f"All times are of {next(iter(devices))}."
     listed = ", ".join(f"{device} ({count} runs)" for device, count in devices.items())
