@@ -39,7 +39,7 @@ def shown() -> str:
     planned = read(paper, Filters(), Store(RESULTS))
     (main,) = tables_of("main", planned, paper.about)
     latest = max(result.where.date for result in planned.done)[:10]
-    said = f"Of the paper's {len(rows)} claims, by the runs up to {latest}: {tally(rows)}."
+    said = f"Of {len(rows)} claims that are judged, by the runs up to {latest}: {tally(rows)}."
     return "\n".join(
         [
             textwrap.fill(said, 120),
