@@ -417,8 +417,9 @@ def test_times_of_several_devices_are_named() -> None:
     assert "All times are of Test CPU, 1 thread." in drawn(complete(**FEW), "cost").caption
     where = WHERE.model_copy(update={"device": "Some GPU", "resumed": ("Test CPU, 1 thread",)})
     planned = changed(complete(**FEW), "dlinear ILI", where=where)
-    assert "several machines" in drawn(planned, "cost").caption
-    assert "Test CPU, 1 thread (84 runs), Some GPU, 1 thread after Test CPU, 1 thread (12 runs)" in drawn(planned, "cost").caption
+    caption = drawn(planned, "cost").caption
+    assert "several machines" in caption
+    assert "Test CPU, 1 thread (84 runs), Some GPU, 1 thread after Test CPU, 1 thread (12 runs)" in caption
 
 
 def test_seeds_deviate_from_the_mean_of_their_own_cell() -> None:
