@@ -111,6 +111,8 @@ def guarded(
         print(f"{parser.prog}: interrupted; nothing finished is lost, start it again", file=sys.stderr)
         return INTERRUPTED
     except ModuleNotFoundError as error:
+        if arguments.debug:
+            traceback.print_exc()
         remedy = "'bash run_all.sh' installs everything into .venv; then 'source .venv/bin/activate'"
         print(f"{parser.prog}: {sys.executable} has no package {error.name!r}; {remedy}", file=sys.stderr)
         return UNUSABLE

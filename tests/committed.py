@@ -12,7 +12,7 @@ import textwrap
 from bench import report
 from bench.claims import Verdict
 from bench.render import render
-from bench.review import read, tables_of, under, verdicts
+from bench.review import read, tables_of, verdicts
 from bench.spec import ROOT
 from bench.store import Store
 from bench.suite import Filters, load_suite
@@ -35,7 +35,7 @@ SHOWN = re.compile(r"(<!-- python -m tests\.committed -->\n).*?(<!-- end -->\n)"
 def shown() -> str:
     """The main table and the verdicts, as README shows them."""
     rows = verdicts(None, Filters(), Store(RESULTS))
-    paper = under(Filters(), load_suite("paper"))
+    paper = load_suite("paper")
     planned = read(paper, Filters(), Store(RESULTS))
     (main,) = tables_of("main", planned, paper.about)
     latest = max(result.where.date for result in planned.done)[:10]

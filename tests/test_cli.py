@@ -296,6 +296,7 @@ def test_outside_its_environment_it_says_how_to_get_there(words: list[str]) -> N
     assert ended.stderr.count("\n") == 1
     assert "has no package" in ended.stderr
     assert "run_all.sh" in ended.stderr
+    assert "Traceback" in python("-S", *program(*words, "--debug")).stderr
 
 
 def test_training_where_there_is_no_torch_is_refused_alike(tmp_path: Path) -> None:
