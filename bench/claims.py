@@ -270,6 +270,8 @@ class Faster(Claim):
         return (self.rival,)
 
     def judge(self, evidence: Evidence) -> Finding:
+        if any(result.where.shared for _, result in evidence.runs):
+            return Finding(Verdict.UNTESTED, remark="the runs shared a GPU with others; repeat them one at a time")
         machines = {name for _, result in evidence.runs for name in result.where.machines}
         if len(machines) > 1:
             return Finding(Verdict.UNTESTED, remark=f"the runs are of several machines: {'; '.join(sorted(machines))}")

@@ -64,8 +64,8 @@ class Cluster:
             self.task = ray.remote(
                 num_cpus=self.share.cpus, num_gpus=self.share.gpus, max_retries=RETRIES, retry_exceptions=False
             )(_answer)
-            self.code = _commit()
-            self.where = self._ask("greet").model_copy(update=self.code)
+            self.known = {**_commit(), "sharing": self.share.sharing}
+            self.where = self._ask("greet").model_copy(update=self.known)
         except BaseException:
             self.close()
             raise
@@ -94,7 +94,7 @@ class Cluster:
                 self.problem = what
                 continue
             if isinstance(what, RunResult):
-                what = what.model_copy(update={"where": what.where.model_copy(update=self.code)})
+                what = what.model_copy(update={"where": what.where.model_copy(update=self.known)})
             found.append(Event(keys[ref], what))
         if self.problem and not found:
             raise self.problem
@@ -131,6 +131,8 @@ class Share:
     cpus: int
     gpus: float
     device: str
+    sharing: int | None
+    """Runs on a GPU; None on CPUs."""
 
 
 def share_out(nodes: Sequence[dict[str, float]], device: str, jobs: int | None) -> Share:
@@ -147,9 +149,10 @@ def share_out(nodes: Sequence[dict[str, float]], device: str, jobs: int | None) 
     widest = max(int(node.get("CPU", 0)) for node in nodes)
     threads = max(1, min(cpus // slots, widest))
     if on_gpus:
-        part = math.floor(10_000 / math.ceil(slots / gpus)) / 10_000  # Ray counts in steps of 1/10000
-        return Share(slots, threads, 1, part, "cuda")
-    return Share(slots, threads, threads, 0, "cpu")
+        sharing = math.ceil(slots / gpus)
+        part = math.floor(10_000 / sharing) / 10_000  # Ray counts in steps of 1/10000
+        return Share(slots, threads, 1, part, "cuda", sharing)
+    return Share(slots, threads, threads, 0, "cpu", None)
 
 
 def _connect(address: str | None) -> None:

@@ -8,7 +8,10 @@ for all runs of a model cancels. *Operations*: the prior alone. It is
     MiB     = process + data + weights with gradients and Adam's moments + numbers kept of what passes at once
 
 over operations, numbers and weights counted layer by layer for the shape of the model. A pass is a micro-batch in
-training or a batch in evaluation. The constants here were fitted to 130 runs on a CPU; those of a GPU are guesses.
+training or a batch in evaluation. The constants here were fitted to 130 runs on a CPU; those of a GPU to a step each of
+four models on an H200, whose times they miss by a third at most.
+
+Runs that share a GPU take turns on it (docs/speed.md): each takes as much longer as there are of them.
 """
 
 from __future__ import annotations
@@ -67,22 +70,23 @@ class Machine(NamedTuple):
     series_per_piece: int
 
 
-GPU = Machine(5e13, 5e10, 2.0, 1e-3, 100, 32768, 4096, 32768)
+GPU = Machine(2e14, 2e11, 2.0, 1e-3, 100, 32768, 4096, 32768)
 
 
 @cache
 def cpu() -> Machine:
     """This machine's cores, as many as torch takes; together they reach a part of what each could."""
     cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    return Machine(0.7 * cores * core_speed(), 4e8, 0.05, 1e-3, 400, 1024, 512, 4096)
+    return Machine(0.8 * cores * core_speed(), 4e8, 0.05, 1e-3, 400, 1024, 512, 4096)
 
 
 def core_speed() -> float:
     """Operations per second of one core in float32 matrix products, the best of a twentieth of a second.
 
-    The matrices are too small for several threads: those wait for one another where a core is busy.
+    The matrices are too small for numpy to take several threads: those wait for one another, where a core is busy a
+    thousand times as long as the product takes.
     """
-    side = 96
+    side = 64
     matrix = np.ones((side, side), dtype=np.float32)
     best, end = math.inf, time.perf_counter() + 0.05
     while (started := time.perf_counter()) < end:
@@ -108,8 +112,8 @@ class Known(NamedTuple):
     forecast: Forecast
     per_step: float
     """Operations of one optimiser step, by which runs are near one another."""
-    slower: float
-    """Its seconds over what the prior says of as many epochs."""
+    slower: float | None
+    """Its seconds over what the prior says of as many epochs; None where they are not known to be its own."""
     larger: float | None
     operations: float
     """Those that torch counted over those counted here."""
@@ -118,10 +122,10 @@ class Known(NamedTuple):
 
 
 class Estimates:
-    """Of runs on one device, from records of that device."""
+    """Of runs on one device, from records of that device; `sharing` of them at once, where it is a GPU."""
 
-    def __init__(self, device: str, records: Iterable[RunResult]) -> None:
-        self.device = device
+    def __init__(self, device: str, records: Iterable[RunResult], sharing: int | None = None) -> None:
+        self.device, self.sharing = device, sharing or 1
         self._costs: dict[str, dict[int, Cost]] = defaultdict(dict)  # by cell and seed
         self._known: dict[str, dict[str, Known]] = defaultdict(dict)  # by model and run
         self._answers: dict[str, dict[str, Estimate]] = defaultdict(dict)
@@ -136,11 +140,18 @@ class Estimates:
         """Take in a run that has ended; one that failed, or ran elsewhere, tells nothing."""
         if result.status != "done" or result.cost is None or result.where.device != self.device:
             return
-        spec = result.spec
-        self._costs[_cell(spec)][spec.seed] = result.cost
+        spec, seconds = result.spec, self._alone(result, result.cost)
+        if seconds is not None:
+            self._costs[_cell(spec)][spec.seed] = result.cost.model_copy(update={"total_s": seconds})
         self._answers.pop(spec.model, None)
         with suppress(KeyError, TypeError):  # a data set that has gone, options of an earlier version
-            self._known[spec.model][spec.key] = _compared(result, result.cost, self.machine)
+            self._known[spec.model][spec.key] = _compared(result, result.cost, seconds, self.machine)
+
+    def _alone(self, result: RunResult, cost: Cost) -> float | None:
+        """Seconds that a run would have taken alone; None where that is not known."""
+        if self.machine is not GPU:
+            return cost.total_s
+        return cost.total_s / result.where.sharing if result.where.sharing else None
 
     def of(self, spec: RunSpec) -> Estimate:
         cell, answers = _cell(spec), self._answers[spec.model]
@@ -152,12 +163,12 @@ class Estimates:
         near = self._near(spec)
         operations = near[0].operations if near else 1.0
         seconds = _seconds(spec, self.machine, _epochs(spec, near), operations)
-        seconds *= _median((each.slower for each in near), 1.0)
+        seconds *= _median((each.slower for each in near), 1.0) * self.sharing
         peak_mb = _peak_mb(spec, self.machine) * _median((each.larger for each in near), 1.0)
         if not same:
             return Estimate(seconds, peak_mb, "scaled" if near else "operations")
         peaks = [cost.peak_mb for cost in same if cost.peak_mb is not None]
-        return Estimate(median(cost.total_s for cost in same), max(peaks, default=peak_mb), "measured")
+        return Estimate(median(cost.total_s for cost in same) * self.sharing, max(peaks, default=peak_mb), "measured")
 
     def _near(self, spec: RunSpec) -> list[Known]:
         """Records of the model: of the same forecast, of about as many operations per step, of the same data set."""
@@ -170,7 +181,7 @@ class Estimates:
         return heapq.nsmallest(NEAREST, self._known[spec.model].values(), key=distance)
 
 
-def _compared(result: RunResult, cost: Cost, machine: Machine) -> Known:
+def _compared(result: RunResult, cost: Cost, took: float | None, machine: Machine) -> Known:
     """Raises KeyError and TypeError where the data set or the options are no longer known."""
     spec = result.spec
     counted = _own_size(spec).forward
@@ -180,7 +191,7 @@ def _compared(result: RunResult, cost: Cost, machine: Machine) -> Known:
     return Known(
         forecast=_forecast(spec),
         per_step=_per_step(spec),
-        slower=cost.total_s / seconds,
+        slower=took / seconds if took is not None else None,
         larger=cost.peak_mb / _peak_mb(spec, machine) if cost.peak_mb else None,
         operations=operations,
         best_share=result.best_epoch / spec.train.epochs if result.best_epoch and not cut else None,

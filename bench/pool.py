@@ -120,7 +120,8 @@ class _Grid:
         self.waiting, self.stamps, self.tally = dict(todo), stamps, tally
         if self.deadline < math.inf:
             models = dict.fromkeys(entry.spec.model for entry in todo.values())
-            self.estimates = Estimates(self.engine.where.device, records_of(self.store.root, models))
+            where = self.engine.where
+            self.estimates = Estimates(where.device, records_of(self.store.root, models), where.sharing)
         told = False
         while self.waiting or self.running:
             self._fill()

@@ -295,11 +295,21 @@ class Where(Frozen):
     backbone_sha256: str | None
     resumed: tuple[str, ...] = ()
     """Machines of the earlier parts of a run that was interrupted and went on from its checkpoint."""
+    sharing: Positive | None = None
+    """Runs that the command kept at once on the GPU of this one, itself counted. None on a CPU, where each has its own
+    threads, and in records from before this was noted."""
 
     @property
     def machines(self) -> tuple[str, ...]:
         """Each once, in the order that the run was on them."""
-        return tuple(dict.fromkeys((*self.resumed, machine(self.device, self.threads))))
+        own = machine(self.device, self.threads)
+        as_used = f"{own} shared by {self.sharing} runs" if self.shared else own
+        return tuple(dict.fromkeys(as_used if name == own else name for name in (*self.resumed, own)))
+
+    @property
+    def shared(self) -> bool:
+        """Whether the times of this run are known to hold those of others."""
+        return (self.sharing or 1) > 1
 
     @property
     def devices(self) -> tuple[str, ...]:

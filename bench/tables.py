@@ -192,6 +192,8 @@ def efficiency_table(planned: Planned) -> list[Table]:
         "the fastest training epoch, with its validation; milliseconds per test window, in batches; most memory, "
         "allocated on a GPU, resident in the process on a CPU"
     )
+    if count := sum(bool(result) and result.where.shared for result in frame.result):
+        lead += f"; {count} of the {len(frame)} runs shared a GPU with others, and their times hold those of the others"
     table.caption = planned.shown(lead)
     return [table]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import multiprocessing
 import os
 import signal
@@ -40,6 +41,7 @@ class Workers:
                 self.workers[0].kill()
                 self.workers[0] = self._new(0)
             self.workers += [self._new(number) for number in range(1, self.slots)]
+            self.where = self.where.model_copy(update={"sharing": sharing(self.slots, self.devices)})
         except BaseException:
             self.close()
             raise
@@ -67,6 +69,9 @@ class Workers:
             lame = isinstance(what, RunResult) and what.status == "failed" and worker.device != "cpu"
             if isinstance(what, Lost) or lame:  # a failed kernel leaves a GPU unusable for its process
                 self._replace(worker)
+            if isinstance(what, RunResult):
+                shared = what.where.model_copy(update={"sharing": self.where.sharing})
+                what = what.model_copy(update={"where": shared})
             if isinstance(what, Exception):
                 self.problem = what
             else:
@@ -101,6 +106,11 @@ class Workers:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+def sharing(slots: int, devices: Sequence[str]) -> int | None:
+    """Runs on the fullest of these GPUs, of so many at once in all; None for a CPU."""
+    return math.ceil(slots / len(devices)) if devices[0] != "cpu" else None
 
 
 class _Worker:

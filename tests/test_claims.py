@@ -290,6 +290,19 @@ def test_times_of_several_devices_are_not_compared() -> None:
     assert (row.verdict, row.missing) == (UNTESTED, "the runs are of several machines: CPU, 1 thread; GPU, 1 thread")
 
 
+def test_times_of_runs_that_shared_a_gpu_are_not_compared() -> None:
+    def made(sharing: int) -> Made:
+        def shared(entry: Entry) -> RunResult:
+            result = recorded(entry)
+            return result.model_copy(update={"where": result.where.model_copy(update={"sharing": sharing})})
+
+        return shared
+
+    assert verdict("fast_epoch", made(1)).verdict != UNTESTED
+    row = verdict("fast_epoch", made(8))
+    assert (row.verdict, row.missing) == (UNTESTED, "the runs shared a GPU with others; repeat them one at a time")
+
+
 def with_layers(slope: float, twin: float) -> Made:
     """local_r2 falls and trend_r2 rises by this much from the first block to the last; half as much before training."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
 import io
 import shutil
@@ -26,7 +28,7 @@ from bench.series import data_dir  # noqa: E402
 from bench.spec import ROOT, BenchError, RunResult, RunSpec  # noqa: E402
 from bench.store import Store  # noqa: E402
 from bench.suite import Entry, Filters, entries, load_suite  # noqa: E402
-from bench.workers import Workers  # noqa: E402
+from bench.workers import Workers, sharing  # noqa: E402
 
 MINE = """\
 import os
@@ -161,8 +163,9 @@ def test_a_cluster_gives_the_numbers_of_a_machine_alone(
     workers = Workers("cpu", jobs=2)
     _, ours = run(planned, tmp_path / "local", workers)
     workers.close()
+    assert {result.where.sharing for result in (*theirs.values(), *ours.values())} == {None}, "there is no GPU"
     assert tally == Tally(done=len(planned))
-    assert {result.where.git for result in theirs.values()} == {engine.code["git"]}
+    assert {result.where.git for result in theirs.values()} == {engine.known["git"]}
     assert {key: numbers(result) for key, result in theirs.items()} == {
         key: numbers(result) for key, result in ours.items()
     }
@@ -289,23 +292,31 @@ def test_a_node_without_the_drivers_data_directory_has_its_own(tmp_path: Path, m
     assert data_dir() == tmp_path
 
 
+def test_records_say_how_many_runs_shared_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [sharing(slots, ["cuda:0", "cuda:1"]) for slots in (2, 3, 8)] == [1, 2, 4]
+    assert sharing(8, ["cpu"]) is None
+    monkeypatch.setattr("bench.workers.sharing", lambda slots, devices: 7 * slots)
+    with contextlib.closing(Workers("cpu", jobs=1)) as workers:
+        _, records = run(tiny("repeat_last"), tmp_path, workers)
+    assert {result.where.sharing for result in records.values()} == {7}
+
+
 @pytest.mark.parametrize(
     ("nodes_have", "device", "jobs", "expected"),
     [
-        ([{"CPU": 4}, {"CPU": 8}], "auto", None, (12, 1, 1, 0, "cpu")),
-        ([{"CPU": 4}, {"CPU": 8}], "auto", 3, (3, 4, 4, 0, "cpu")),
-        ([{"CPU": 4}, {"CPU": 4}], "auto", 1, (1, 4, 4, 0, "cpu")),  # no run spans two nodes
-        ([{"CPU": 8, "GPU": 2}, {"CPU": 8}], "auto", None, (2, 8, 1, 1, "cuda")),
-        ([{"CPU": 8, "GPU": 2}], "cuda", 3, (3, 2, 1, 0.5, "cuda")),
-        ([{"CPU": 8, "GPU": 2}], "cuda", 6, (6, 1, 1, 0.3333, "cuda")),
-        ([{"CPU": 8, "GPU": 2}], "cpu", 2, (2, 4, 4, 0, "cpu")),
+        ([{"CPU": 4}, {"CPU": 8}], "auto", None, (12, 1, 1, 0, "cpu", None)),
+        ([{"CPU": 4}, {"CPU": 8}], "auto", 3, (3, 4, 4, 0, "cpu", None)),
+        ([{"CPU": 4}, {"CPU": 4}], "auto", 1, (1, 4, 4, 0, "cpu", None)),  # no run spans two nodes
+        ([{"CPU": 8, "GPU": 2}, {"CPU": 8}], "auto", None, (2, 8, 1, 1, "cuda", 1)),
+        ([{"CPU": 8, "GPU": 2}], "cuda", 3, (3, 2, 1, 0.5, "cuda", 2)),
+        ([{"CPU": 8, "GPU": 2}], "cuda", 6, (6, 1, 1, 0.3333, "cuda", 3)),
+        ([{"CPU": 8, "GPU": 2}], "cpu", 2, (2, 4, 4, 0, "cpu", None)),
     ],
 )
 def test_what_a_run_gets_of_a_cluster(
     nodes_have: list[dict[str, float]], device: str, jobs: int | None, expected: tuple[object, ...]
 ) -> None:
-    share = share_out(nodes_have, device, jobs)
-    assert (share.slots, share.threads, share.cpus, share.gpus, share.device) == expected
+    assert dataclasses.astuple(share_out(nodes_have, device, jobs)) == expected
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import estimate, machine, metrics, registry, step
-from bench import suite as suites
 from bench.cli import duration, duration_text
 from bench.data import split_windows
 from bench.estimate import Estimates, Machine, records_of
@@ -53,7 +52,12 @@ def one(model: str, dataset: str = "ETTh1", horizon: int = 96, seed: int = 2021,
 
 
 def record(
-    spec: RunSpec, seconds: float, peak_mb: float | None = 500, epochs: int = 10, device: str = "this CPU"
+    spec: RunSpec,
+    seconds: float,
+    peak_mb: float | None = 500,
+    epochs: int = 10,
+    device: str = "this CPU",
+    sharing: int | None = None,
 ) -> RunResult:
     """As if `spec` had run: all its epochs alike, the best one three before the end."""
     curve = tuple(Epoch(epoch=n + 1, train_loss=1, val_loss=1, lr=1e-3, seconds=1) for n in range(epochs))
@@ -63,8 +67,9 @@ def record(
         params=1, trainable=1, flops=flops,
     )  # fmt: skip
     where = Where(
-        date="", git=None, dirty=None, versions={}, device=device, threads=2, data_sha256={}, backbone_sha256=None
-    )
+        date="", git=None, dirty=None, versions={}, device=device, threads=2, data_sha256={}, backbone_sha256=None,
+        sharing=sharing,
+    )  # fmt: skip
     return RunResult(spec=spec, status="done", best_epoch=max(1, epochs - 3), curve=curve, cost=cost, where=where)
 
 
@@ -168,11 +173,45 @@ def test_every_run_that_ends_teaches_and_failures_do_not() -> None:
 def test_records_of_other_devices_are_ignored() -> None:
     alone = Estimates("this CPU", []).of(one("patchtst"))
     assert Estimates("this CPU", [record(one("patchtst"), 1e6, device="A GPU")]).of(one("patchtst")) == alone
-    on_gpu = Estimates("A GPU", [record(one("patchtst"), 7, device="A GPU")])
+    on_gpu = Estimates("A GPU", [record(one("patchtst"), 7, device="A GPU", sharing=1)])
     assert on_gpu.of(one("patchtst")).seconds == 7
     assert (
         on_gpu.of(one("logo_llm", "Traffic")).seconds < Estimates("this CPU", []).of(one("logo_llm", "Traffic")).seconds
     )
+
+
+def test_runs_that_share_a_gpu_take_turns_on_it() -> None:
+    def guess(in_records: int | None, now: int | None, seed: int) -> estimate.Estimate:
+        done = record(one("patchtst"), 80, device="A GPU", sharing=in_records)
+        return Estimates("A GPU", [done], sharing=now).of(one("patchtst", seed=seed))
+
+    assert [guess(8, now, 1).seconds for now in (None, 1, 4)] == [10, 10, 40]
+    assert guess(1, None, 1).seconds == 80 == record(one("patchtst"), 80).cost.total_s
+    unknown, none = guess(None, None, 1), Estimates("A GPU", []).of(one("patchtst", seed=1))
+    assert unknown.basis == "scaled" and unknown.seconds != 80
+    assert unknown.seconds / none.seconds < 2, "how long it took tells nothing; how many epochs it took does"
+    on_cpu = Estimates("this CPU", [record(one("patchtst"), 80)]).of(one("patchtst", seed=1))
+    assert on_cpu.seconds == 80
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "ms"),
+    [
+        ("logo_llm", "ETTh1", 4.96),
+        ("calf_lite", "ETTh1", 7.86),
+        ("time_llm_lite", "ETTh1", 4.0),
+        ("patchtst", "ETTm1", 2.73),
+    ],
+)
+def test_a_step_on_a_gpu_is_within_a_third_of_what_was_measured(model: str, dataset: str, ms: float) -> None:
+    """The H200's of docs/speed.md."""
+    (spec,) = paper(models=(model,), datasets=(dataset,), horizons=(96,), seeds=(2021,), backbone="smollm2-135m")
+
+    def seconds(steps: int) -> float:
+        train = spec.train.model_copy(update={"max_steps": steps})
+        return estimate._seconds(spec.model_copy(update={"train": train}), estimate.GPU, 1, 1.0)
+
+    assert 1e3 * (seconds(20) - seconds(10)) / 10 == pytest.approx(ms, rel=1 / 3)
 
 
 def test_cells_are_told_from_other_cells_of_the_model() -> None:
@@ -232,7 +271,8 @@ def test_records_that_no_longer_fit_are_passed_over(monkeypatch: pytest.MonkeyPa
     gone = record(one("dlinear", "ETTh2"), 5)
     older = record(patch, 5)
     older = older.model_copy(update={"spec": patch.model_copy(update={"options": {"no_longer": 1}})})
-    monkeypatch.delitem(suites.cards(), "ETTh2")
+    left = {name: card for name, card in cards().items() if name != "ETTh2"}
+    monkeypatch.setattr(estimate, "cards", lambda: left)
     estimates = Estimates("this CPU", [gone, older])
     assert estimates.of(linear).basis == "operations" == estimates.of(patch).basis
 

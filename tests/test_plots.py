@@ -420,6 +420,10 @@ def test_times_of_several_devices_are_named() -> None:
     caption = drawn(planned, "cost").caption
     assert "several machines" in caption
     assert "Test CPU, 1 thread (84 runs), Some GPU, 1 thread after Test CPU, 1 thread (12 runs)" in caption
+    where = WHERE.model_copy(update={"device": "Some GPU", "resumed": ("Some GPU, 1 thread",), "sharing": 8})
+    caption = drawn(changed(complete(**FEW), "dlinear ILI", where=where), "cost").caption
+    assert "Test CPU, 1 thread (84 runs), Some GPU, 1 thread shared by 8 runs (12 runs)" in caption
+    assert where.devices == ("Some GPU",)
 
 
 def test_seeds_deviate_from_the_mean_of_their_own_cell() -> None:

@@ -190,8 +190,8 @@ class Hours:
         outer = self
 
         class Table:
-            def __init__(self, device: str, records: object) -> None:
-                assert device == "a machine"
+            def __init__(self, device: str, records: object, sharing: int | None) -> None:
+                assert (device, sharing) == ("a machine", HERE.sharing)
 
             def learn(self, result: RunResult) -> None:
                 outer.learnt = result

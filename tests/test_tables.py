@@ -592,6 +592,16 @@ def test_memory_that_a_system_does_not_tell_is_a_dash_and_no_run_is_missing() ->
     assert re.search(r"ETTh1 96 PatchTST .* -$", render(table, "text"), re.MULTILINE)
 
 
+def test_costs_of_runs_that_shared_a_gpu_say_so() -> None:
+    def shared(result: RunResult) -> RunResult:
+        on_gpu = result.spec.model == "patchtst"
+        return result.model_copy(update={"where": result.where.model_copy(update={"sharing": 8 if on_gpu else 1})})
+
+    (table,) = tables("efficiency", Planned([(entry, shared(run)) for entry, run in experiment("efficiency").runs]))
+    assert "; 4 of the 16 runs shared a GPU with others, and their times hold those of the others;" in table.caption
+    assert "shared" not in tables("efficiency")[0].caption
+
+
 @pytest.mark.parametrize(("name", "label"), [("main", "ILI {} %"), ("losses", "ILI {} %, MSE")])
 def test_runs_on_different_shares_of_the_windows_are_never_averaged(name: str, label: str) -> None:
     drawn = with_random_numbers("few_shot")
