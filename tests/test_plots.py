@@ -413,17 +413,32 @@ def test_models_without_a_cell_in_common_are_left_out_of_costs_by_name() -> None
     assert not set(gone.split(", ")) & set(texts(plot.figure))
 
 
-def test_times_of_several_devices_are_named() -> None:
-    assert "All times are of Test CPU, 1 thread." in drawn(complete(**FEW), "cost").caption
-    where = WHERE.model_copy(update={"device": "Some GPU", "resumed": ("Test CPU, 1 thread",)})
-    planned = changed(complete(**FEW), "dlinear ILI", where=where)
-    caption = drawn(planned, "cost").caption
-    assert "several machines" in caption
-    assert "Test CPU, 1 thread (84 runs), Some GPU, 1 thread after Test CPU, 1 thread (12 runs)" in caption
-    where = WHERE.model_copy(update={"device": "Some GPU", "resumed": ("Some GPU, 1 thread",), "sharing": 8})
-    caption = drawn(changed(complete(**FEW), "dlinear ILI", where=where), "cost").caption
-    assert "Test CPU, 1 thread (84 runs), Some GPU, 1 thread shared by 8 runs (12 runs)" in caption
-    assert where.devices == ("Some GPU",)
+def test_times_that_do_not_compare_give_way_to_operations() -> None:
+    def axis_and_caption(pattern: str, **update: object) -> tuple[str, str]:
+        where = WHERE.model_copy(update=update)
+        plot = drawn(changed(complete(**FEW), pattern, where=where), "cost")
+        assert plot.figure.axes[1].get_xlabel() == "Trained parameters"
+        return plot.figure.axes[0].get_xlabel(), plot.caption
+
+    label, caption = axis_and_caption("nothing")
+    assert label == "Training time of a run (s)" and "All times are of Test CPU, 1 thread." in caption
+    why = "Operations, and not times, which do not compare: the runs are of "
+    for pattern, update, listed in (
+        ("dlinear ILI", {"device": "Some GPU"}, "Test CPU, 1 thread (84 runs), Some GPU, 1 thread (12 runs)."),
+        (
+            "dlinear ILI",
+            {"device": "Some GPU", "resumed": ("Test CPU, 1 thread",)},
+            "Test CPU, 1 thread (84 runs), Some GPU, 1 thread after Test CPU, 1 thread (12 runs).",
+        ),
+        (
+            ".*",
+            {"device": "Some GPU", "resumed": ("Some GPU, 1 thread",), "sharing": 8},
+            "Some GPU, 1 thread shared by 8 runs (96 runs).",
+        ),
+    ):
+        label, caption = axis_and_caption(pattern, **update)
+        assert label == "Floating-point operations of a forecast"
+        assert why + listed in caption
 
 
 def test_seeds_deviate_from_the_mean_of_their_own_cell() -> None:

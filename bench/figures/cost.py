@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,11 @@ from bench.figures.panels import Drawn, blank, legend, named, own_frame, ratio_s
 from bench.figures.style import FAINT, Look, looks
 from bench.planned import Planned
 
-COSTS = {"train_s": "Training time of a run (s)", "trainable": "Trained parameters"}
+COSTS = {
+    "train_s": "Training time of a run (s)",
+    "flops": "Floating-point operations of a forecast",
+    "trainable": "Trained parameters",
+}
 CELL = ["dataset", "fraction", "horizon"]
 NAMED = 10
 """So many models have their names beside their points; more have a legend."""
@@ -32,7 +36,10 @@ AROUND = (
 
 
 def cost(planned: Planned) -> Drawn | None:
-    """Relative error over training time and over trained parameters; None for one model, which has none."""
+    """Relative error over training time and over trained parameters; None for one model, which has none.
+
+    Where times do not compare, operations stand in their place.
+    """
     shown = looks(planned)
     if len(shown) < 2:
         return None
@@ -50,7 +57,9 @@ def cost(planned: Planned) -> Drawn | None:
     over = f"Over {cells} of {all_cells} cells, those complete for every model shown ({len(common)} runs)."
     without = f"Left out, without such a cell: {named(left_out, math.inf)}." if left_out else ""
     remaining = {name: look for name, look in shown.items() if name not in left_out}
-    return Drawn(_figure(_points(common), remaining), said(planned, lead, over, without, _devices(common)))
+    measure, why = _first(common)
+    figure = _figure(_points(common), [measure, "trainable"], remaining)
+    return Drawn(figure, said(planned, lead, over, without, why))
 
 
 def pareto(costs: pd.Series, errors: pd.Series) -> list[str]:
@@ -90,20 +99,20 @@ def _points(common: pd.DataFrame) -> pd.DataFrame:
     return means[list(COSTS)].groupby(level="title").mean().assign(error=relative)
 
 
-def _devices(common: pd.DataFrame) -> str:
-    """On what the times were taken."""
-    devices = Counter(" after ".join(reversed(result.where.machines)) for result in common.result)
-    if len(devices) == 1:
-        return f"All times are of {next(iter(devices))}."
-    listed = ", ".join(f"{device} ({count} runs)" for device, count in devices.items())
-    return f"Times are of several machines and so compare only roughly: {listed}."
+def _first(common: pd.DataFrame) -> tuple[str, str]:
+    """What a run costs, in a measure in which these runs compare; and why it is that one."""
+    machines = Counter(" after ".join(reversed(result.where.machines)) for result in common.result)
+    if len(machines) == 1 and not any(result.where.shared for result in common.result):
+        return "train_s", f"All times are of {next(iter(machines))}."
+    listed = ", ".join(f"{machine} ({count} runs)" for machine, count in machines.items())
+    return "flops", f"Operations, and not times, which do not compare: the runs are of {listed}."
 
 
-def _figure(points: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
+def _figure(points: pd.DataFrame, measures: Sequence[str], shown: Mapping[str, Look]) -> Figure:
     figure = blank(3.0)
-    axes = figure.subplots(1, len(COSTS), sharey=True)
-    for axis, (measure, label) in zip(axes, COSTS.items(), strict=True):
-        axis.set_xlabel(label)
+    axes = figure.subplots(1, len(measures), sharey=True)
+    for axis, measure in zip(axes, measures, strict=True):
+        axis.set_xlabel(COSTS[measure])
         axis.set_xscale("log")
         trained = points[points[measure] > 0]
         for name, point in points[points[measure] == 0].iterrows():
@@ -113,7 +122,7 @@ def _figure(points: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
         for name, point in trained.iterrows():
             look = shown[str(name)]
             axis.plot(point[measure], point.error, look.marker, color=look.colour, markersize=7, label=name)
-        axis.xaxis.set_major_formatter(EngFormatter(sep="") if measure == "trainable" else StrMethodFormatter("{x:,g}"))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}") if measure == "train_s" else EngFormatter(sep=""))
         axis.margins(x=0.1, y=0.12)
         low, high = axis.get_xlim()
         axis.set_xlim(low, high * (high / low) ** 0.2)  # names stand to the right of points
@@ -123,7 +132,7 @@ def _figure(points: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
         legend(figure, shown)
         return settled(figure)
     settled(figure)
-    for axis, measure in zip(axes, COSTS, strict=True):
+    for axis, measure in zip(axes, measures, strict=True):
         _label(axis, points, measure, shown)
     return figure
 
