@@ -55,6 +55,8 @@ class Row:
     """The same for the language model's blocks alone, forward and backward."""
     outside_share: float
     """Of a step's time, what is neither the model nor the optimiser: gathering windows, the loop, progress."""
+    one_by_one_ms: float | None
+    """A step whose kernels are launched one by one, where ours are a CUDA graph."""
     infer_ms: float
     """Per window, in evaluation's batches."""
     peak_mb: float | None
@@ -105,6 +107,7 @@ def _row(spec: RunSpec, readings: dict[Loop, list[Reading]], ends: dict[Loop, Re
         if has_blocks
         else None,
         outside_share=median(lambda reading: reading["outside_s"] / reading["step_s"]),
+        one_by_one_ms=1000 * end["one_by_one_s"] if "one_by_one_s" in end else None,
         infer_ms=1000 * end["infer_s"],
         peak_mb=end.get("peak_mb"),
         plain_peak_mb=ends["plain"].get("peak_mb") if "plain" in ends else None,
@@ -171,7 +174,10 @@ def perf_text(measured: dict[str, Any]) -> str:
         "peak MiB": lambda row: _number(row["peak_mb"], 0),
         "plain MiB": lambda row: _number(row["plain_peak_mb"], 0),
     }
-    table = [{title: cell(row) for title, cell in columns.items()} for row in measured["rows"]]
+    rows = measured["rows"]
+    if graphs := any(row["one_by_one_ms"] for row in rows):
+        columns["no graph"] = lambda row: _number(row["one_by_one_ms"], 1)
+    table = [{title: cell(row) for title, cell in columns.items()} for row in rows]
     where = measured["where"]
     threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
     lines = [
@@ -182,6 +188,7 @@ def perf_text(measured: dict[str, Any]) -> str:
         "plain: Dataset, DataLoader with workers, float32, eager attention, the loss read at each step.",
         "reached, backbone: of the fastest matrix product measured beside (ceiling), by a training step and by the",
         "language model's blocks in it; outside: of a step, neither model nor optimiser; batch a/b: in pieces of b.",
+        *(["no graph: ms/step of ours with its kernels launched one by one."] if graphs else []),
         *(f"{name}: {seconds:.2f}" for name, seconds in measured["commands"].items()),
     ]
     return "\n".join(lines)

@@ -158,6 +158,10 @@ class _Ours(_Measured):
         evaluate(self.model, replace(self.windows, count=evaluated), self.config.precision)
         reading = {"infer_s": (time.perf_counter() - started) / evaluated, "micro_batch": self.take_step.micro_batch}
         reading |= self.peak()
+        if self.take_step.graph:
+            one_by_one = Stepper(self.model, self.windows, self.config, graphs=False)
+            self._loop(WARM_UP, one_by_one)
+            reading["one_by_one_s"] = self._loop(self.steps, one_by_one)
         self.model.train()
         index = self.positions(1).to(self.device)
         reading["step_flops"] = _flops(lambda: self.take_step._in_micro_batches(index))

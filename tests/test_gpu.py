@@ -12,11 +12,12 @@ from bench import execute, step
 from bench.data import Windows, calendar, split_windows, standardized
 from bench.execute import build, run_one
 from bench.machine import pick_device
+from bench.perf import measure, perf_specs
 from bench.randomness import seed_everything
 from bench.series import Series, load_series
 from bench.spec import DatasetCard, RunSpec
 from bench.step import Stepper
-from bench.suite import cards
+from bench.suite import Filters, cards
 from models import MODELS, layers
 from tests.conftest import make_spec, waves
 
@@ -135,3 +136,11 @@ def test_pieces_that_are_computed_again_are_never_captured(
     losses, taken = steps_of(spec, graphs=True)
     assert taken.graph is None
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("model", ["logo_llm", "itransformer"])
+def test_perf_times_steps_with_and_without_a_graph(model: str) -> None:
+    (spec,) = perf_specs("efficiency", Filters(models=(model,), horizons=(96,)), 32)
+    row = measure(spec, "cuda", with_plain=True, rounds=1, seconds=0.2)
+    assert row.one_by_one_ms and row.plain_ms_step, "both are measured"
+    assert 0 < row.ceiling_share < 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -51,6 +52,23 @@ def test_figures_are_medians_over_rounds_and_ratios_are_taken_within_a_round() -
     assert row.backbone_share == pytest.approx(0.5), "0.5, 0.5, 1/3"
     assert row.outside_share == pytest.approx(0.01)
     assert (row.batch, row.micro_batch, row.infer_ms, row.peak_mb, row.plain_peak_mb) == (10, 5, 20, 7, 9)
+    assert row.one_by_one_ms is None, "no graph was used"
+
+
+def test_the_gain_of_graphs_is_shown_where_they_are_used() -> None:
+    (spec,) = perf.perf_specs("efficiency", Filters(models=("dlinear",), horizons=(96,)), 10)
+    reading = {"step_s": 0.004, "outside_s": 0.0, "ceiling": 1e14}
+    end = {"step_flops": 1e9, "micro_batch": 10, "infer_s": 0.001}
+
+    def text(**more: float) -> str:
+        row = perf._row(spec, {"ours": [reading]}, {"ours": {**end, **more}})
+        where = {"device": "A GPU", "threads": 1, "versions": {"torch": "2"}, "git": "abc", "dirty": False}
+        return perf.perf_text({"where": where, "rounds": 1, "rows": [dataclasses.asdict(row)], "commands": {}})
+
+    assert "no graph" not in text()
+    shown = text(one_by_one_s=0.0228)
+    assert shown.splitlines()[2].split()[-1] == "22.8"
+    assert "no graph: ms/step of ours with its kernels launched one by one." in shown
 
 
 def test_the_command_prints_a_table_and_writes_json(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
