@@ -77,7 +77,7 @@ def _text(content: bytes) -> tuple[str, str]:
 
 def _delimiter(text: str) -> str:
     """What cuts the first rows into equally many cells, more than one; the comma last, as it may be a decimal one."""
-    for delimiter in ";\t|":
+    for delimiter in ";\t|,":
         widths = {len(cells) for _, cells in islice(_records(text[:1_000_000], delimiter), 20)}
         if len(widths) == 1 and widths != {1}:
             return delimiter

@@ -26,7 +26,7 @@ NASTY = (
 )  # fmt: skip
 Edits = list[tuple[float, int, str]]
 EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), st.sampled_from(NASTY)), min_size=1, max_size=4)
-FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def edited(text: str, edits: Edits) -> str:

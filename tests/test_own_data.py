@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bench import suite
@@ -525,6 +525,7 @@ def fresh(folder: Path) -> None:
 
 
 @FUZZ
+@example(names=[";;"])  # more of it than of the delimiter
 @given(names=st.lists(hostile, min_size=1, max_size=4))
 def test_hostile_names_of_channels_reach_the_card_as_they_are(place: Place, tmp_path: Path, names: list[str]) -> None:
     fresh(tmp_path)
