@@ -20,7 +20,7 @@ from tests.conftest import make_spec, waves
 
 HERE = Where(
     date="2026-01-01", git=None, dirty=None, versions={}, device="a machine", threads=1, data_sha256={},
-    backbone_sha256=None,
+    backbone_sha256=None, sharing=3,
 )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ class Hours:
 
         class Table:
             def __init__(self, device: str, records: object, sharing: int | None) -> None:
-                assert (device, sharing) == ("a machine", HERE.sharing)
+                assert (device, sharing) == ("a machine", 3)
 
             def learn(self, result: RunResult) -> None:
                 outer.learnt = result
