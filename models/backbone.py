@@ -82,12 +82,31 @@ class Blocks(nn.Module):
         """`prefix` is what `read_prefix` returned: the tokens then follow a prompt that was read once."""
         start = 0 if prefix is None else prefix.shape[-2]
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
-        out = self.model(
-            inputs_embeds=tokens, position_ids=positions, use_cache=False, output_hidden_states=True,
-            output_attentions=is_plain(), prefix=prefix,
-        )  # fmt: skip
-        states: tuple[Tokens, ...] = out.hidden_states
-        return states
+        if is_plain():
+            out = self.model(
+                inputs_embeds=tokens, position_ids=positions, use_cache=False, output_hidden_states=True,
+                output_attentions=True,
+            )  # fmt: skip
+            states: tuple[Tokens, ...] = out.hidden_states
+            return states
+        model = cast(Any, self.model)
+        # The model's own forward records states by hooks, which no compiler sees through.
+        if self.family == "gpt2":
+            state, known = model.drop(tokens + model.wpe(positions)), {}
+        else:
+            state, known = tokens, {"position_embeddings": model.rotary_emb(tokens, positions)}
+        kept = [state]
+        for number, block in enumerate(self.layers()):
+            state = block(state, prefix=None if prefix is None else prefix[number], **known)
+            kept.append(state)
+        kept[-1] = (model.ln_f if self.family == "gpt2" else model.norm)(state)
+        return tuple(kept)
+
+    def layers(self) -> nn.ModuleList:
+        """The blocks themselves, alike but for their weights."""
+        model = cast(Any, self.model)
+        blocks: nn.ModuleList = model.h if self.family == "gpt2" else model.layers
+        return blocks
 
     @torch.no_grad()
     def read_prefix(self, prompt: Float[Tensor, "n d"]) -> Float[Tensor, "blocks kv heads n e"]:
@@ -330,7 +349,7 @@ def _attend(
     if prefix is None:
         mixed = drop(softmax(scores), dropout, module.training) @ value
     else:
-        keys, values = prefix[cast(int, module.layer_idx)]
+        keys, values = prefix
         shared = rearrange(q, "s kv m e -> kv (s m) e") @ keys.transpose(-1, -2)
         scores = torch.cat([rearrange(shared, "kv (s m) p -> s kv m p", s=len(q)), scores], dim=-1)
         weights = drop(softmax(scores), dropout, module.training)

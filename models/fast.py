@@ -42,7 +42,7 @@ def softmax(scores: Tensor) -> Tensor:
     """Over the last axis. On a CPU torch is slow on rows that do not fill its vectors: a dozen tokens are padded."""
     tokens = scores.shape[-1]
     missing = -tokens % 16
-    if is_plain() or scores.device.type != "cpu" or tokens > FEW_TOKENS or not missing:
+    if scores.device.type != "cpu" or is_plain() or tokens > FEW_TOKENS or not missing:
         return scores.softmax(dim=-1)
     padded = F.pad(scores.float(), (0, missing), value=float("-inf"))
     return padded.softmax(dim=-1)[..., :tokens]
@@ -50,7 +50,7 @@ def softmax(scores: Tensor) -> Tensor:
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """As torch's. On a CPU its masks are drawn four from a 64-bit word of a faster generator, seeded by torch's."""
-    if is_plain() or x.device.type != "cpu" or not training or not 0 < p < 1:
+    if x.device.type != "cpu" or is_plain() or not training or not 0 < p < 1:
         return F.dropout(x, p, training)
     generator = np.random.SFC64(int(torch.randint(2**62, ())))
     words = torch.from_numpy(generator.random_raw((x.numel() + 3) // 4).view(np.int16))
