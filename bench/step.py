@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,9 @@ from bench.data import Windows
 from bench.machine import out_of_memory
 from bench.metrics import autocast, predict
 from bench.randomness import device_random_state, set_device_random_state
+from bench.schedule import StepPlan
 from bench.spec import TrainConfig
+from models.fast import fused
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Criterion] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
@@ -22,6 +25,8 @@ SERIES_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 32768}
 """A batch of more series (windows times channels) is split. Fixed: the split decides which numbers dropout draws."""
 WARM_UP = 3
 """Steps before a graph is captured: libraries and the optimiser make their buffers in them."""
+WORTH_COMPILING = 1000
+"""Planned steps from which on a language model's blocks are compiled: seconds at first, a millisecond or two a step."""
 
 
 class Stepper:
@@ -32,7 +37,7 @@ class Stepper:
     micro-batch is halved, for good, and the step done again from the same random state.
 
     On a GPU the steps of a model that declares itself `capturable` (the same operations for every batch of a size,
-    nothing read back by the host) are replayed as a CUDA graph.
+    nothing read back by the host) are replayed as a CUDA graph; in a long run it holds compiled blocks.
     """
 
     def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, graphs: bool = True) -> None:
@@ -52,7 +57,8 @@ class Stepper:
         self.micro_batch = min(whole, fits) if self.divisible else whole
         # Pieces that are computed again for the gradient (models.layers.in_pieces) set random states: no graph can.
         fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
-        self.graph = _Graph(self._step, whole, self.device) if graphs and on_gpu and fixed else None
+        compiled = StepPlan(config, len(train)).total >= WORTH_COMPILING
+        self.graph = _Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
         """One step on these windows at this learning rate; returns their mean loss, still on the device."""
@@ -108,8 +114,9 @@ class Stepper:
 class _Graph:
     """Runs `step` on whole batches as a CUDA graph, captured after a few steps; on others as it is."""
 
-    def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device) -> None:
+    def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool) -> None:
         self.step, self.whole, self.device = step, whole, device
+        self.kind = fused if compiled else nullcontext
         self.seen, self.refused = 0, False
         self.graph: torch.cuda.CUDAGraph | None = None
         self.index = self.loss = torch.empty(0)
@@ -132,7 +139,7 @@ class _Graph:
         """A step on the stream that is going to be captured."""
         main = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(main)
-        with torch.cuda.stream(self.stream):
+        with torch.cuda.stream(self.stream), self.kind():
             loss = self.step(index)
         main.wait_stream(self.stream)
         return loss
@@ -146,7 +153,7 @@ class _Graph:
         untouched = generator.clone_state()
         torch.cuda.synchronize(self.device)
         try:
-            with torch.cuda.graph(graph, stream=self.stream):
+            with torch.cuda.graph(graph, stream=self.stream), self.kind():
                 self.loss = self.step(self.index)
         except Exception as error:  # the numbers are the same without it
             warnings.warn(f"a training step could not become a CUDA graph ({error}); it runs without", stacklevel=2)

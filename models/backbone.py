@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.fast import FEW_TOKENS, GELU, Dropout, RMSNorm, is_plain, softmax
+from models.fast import FEW_TOKENS, GELU, Dropout, RMSNorm, is_fused, is_plain, softmax
 from models.fast import dropout as drop
 from models.layers import Attention
 from models.options import Reader
@@ -97,7 +97,8 @@ class Blocks(nn.Module):
             state, known = tokens, {"position_embeddings": model.rotary_emb(tokens, positions)}
         kept = [state]
         for number, block in enumerate(self.layers()):
-            state = block(state, prefix=None if prefix is None else prefix[number], **known)
+            run = torch.compile(block.forward, dynamic=False) if is_fused() else block  # one compilation for all
+            state = run(state, prefix=None if prefix is None else prefix[number], **known)
             kept.append(state)
         kept[-1] = (model.ln_f if self.family == "gpt2" else model.norm)(state)
         return tuple(kept)

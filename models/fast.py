@@ -1,7 +1,8 @@
-"""Operations that are ours where torch's are slow at our shapes, and the switch back to the plain ones.
+"""Operations that are ours where torch's are slow at our shapes, and switches: to the plain ones, to a compiler.
 
 The same mathematics, so no option chooses between them. Under `plain()` models run as peers write them: what `bench
-perf` measures against, and what a test holds the fast path to.
+perf` measures against, and what a test holds the fast path to. Under `fused()` a compiler joins what lies between the
+matrix products of a language model's blocks: worth it on a GPU, for steps that are taken a thousand times.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,28 +21,58 @@ from torch import Tensor, nn
 FEW_TOKENS = 64
 """Up to here attention over materialised scores trains faster than fused kernels on a CPU; beyond, memory decides."""
 
-_plain = ContextVar("plain", default=False)
+COMPILED_SHAPES = 256
+"""That a process keeps; torch's own limit is eight, and then it compiles no more."""
+
+Mode = Literal["fast", "plain", "fused"]
+_mode: Mode = "fast"
+"""Of this process. A global: a compiler cannot read a context variable."""
 
 
 @contextmanager
 def plain() -> Iterator[None]:
     """Build and run models on torch's and transformers' own operations; attention is eager and returns its weights."""
-    token = _plain.set(True)
+    with _in("plain"):
+        yield
+
+
+@contextmanager
+def fused() -> Iterator[None]:
+    """Run a language model's blocks through torch's compiler. Where it fails they run as they are, with a warning."""
+    from torch._dynamo import config  # takes two seconds
+
+    with _in("fused"), config.patch(recompile_limit=COMPILED_SHAPES, suppress_errors=True):
+        yield
+
+
+@contextmanager
+def _in(mode: Mode) -> Iterator[None]:
+    global _mode  # noqa: PLW0603
+    before, _mode = _mode, mode
     try:
         yield
     finally:
-        _plain.reset(token)
+        _mode = before
 
 
 def is_plain() -> bool:
-    return _plain.get()
+    return _mode == "plain"
+
+
+def is_fused() -> bool:
+    return _mode == "fused"
+
+
+def _ours(x: Tensor) -> bool:
+    """Whether an operation on it is one of this module's: they are faster on a CPU, and a compiler does without."""
+    return _mode == "fast" and x.device.type == "cpu"
 
 
 def softmax(scores: Tensor) -> Tensor:
     """Over the last axis. On a CPU torch is slow on rows that do not fill its vectors: a dozen tokens are padded."""
     tokens = scores.shape[-1]
     missing = -tokens % 16
-    if scores.device.type != "cpu" or is_plain() or tokens > FEW_TOKENS or not missing:
+    if not _ours(scores) or tokens > FEW_TOKENS or not missing:
         return scores.softmax(dim=-1)
     padded = F.pad(scores.float(), (0, missing), value=float("-inf"))
     return padded.softmax(dim=-1)[..., :tokens]
@@ -50,7 +80,7 @@ def softmax(scores: Tensor) -> Tensor:
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """As torch's. On a CPU its masks are drawn four from a 64-bit word of a faster generator, seeded by torch's."""
-    if x.device.type != "cpu" or is_plain() or not training or not 0 < p < 1:
+    if not _ours(x) or not training or not 0 < p < 1:
         return F.dropout(x, p, training)
     generator = np.random.SFC64(int(torch.randint(2**62, ())))
     words = torch.from_numpy(generator.random_raw((x.numel() + 3) // 4).view(np.int16))
@@ -71,7 +101,7 @@ class GELU(nn.Module):
     """GPT-2's activation, the tanh form of GELU: x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if not _ours(x):
             return F.gelu(x, approximate="tanh")
         activated: Tensor = _GELU.apply(x)
         return activated
@@ -114,7 +144,7 @@ class RMSNorm(nn.Module):
         device = x.device.type
         products = self.for_products and device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if products else x.dtype
-        if device == "cpu":
+        if _ours(x):
             normed: Tensor = _RMSNorm.apply(x.float(), self.weight, self.eps, dtype)
             return normed
         return F.rms_norm(x.float(), x.shape[-1:], self.weight, self.eps).to(dtype)

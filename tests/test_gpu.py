@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from bench import execute, step
 from bench.data import Windows, calendar, split_windows, standardized
@@ -14,7 +15,7 @@ from bench.execute import build, run_one
 from bench.machine import pick_device
 from bench.perf import measure, perf_specs
 from bench.randomness import seed_everything
-from bench.series import Series, load_series
+from bench.series import load_series
 from bench.spec import DatasetCard, RunSpec
 from bench.step import Stepper
 from bench.suite import Filters, cards
@@ -28,9 +29,8 @@ pytestmark = [
 TRAINED = [name for name in MODELS if name not in ("repeat_last", "seasonal_naive")]
 
 
-def without_dropout(spec: RunSpec, series: Series) -> nn.Module:
-    """The model of a spec, none of whose masks are drawn: those of a GPU are others than those of a CPU."""
-    model = build(spec, series)
+def without_dropout(model: nn.Module) -> nn.Module:
+    """The model, none of whose masks are drawn: a CPU, a GPU and a compiler draw each its own."""
     for part in model.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -48,7 +48,7 @@ def test_a_run_on_a_gpu_agrees_with_the_same_run_on_a_cpu(
     make_card: Callable[..., DatasetCard],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(execute, "build", without_dropout)
+    monkeypatch.setattr(execute, "build", lambda *of: without_dropout(build(*of)))
     spec = make_spec(make_card(waves(400, 3)), model, precision=precision)
     on_cpu, on_gpu = (run_one(spec, torch.device(name)) for name in ("cpu", "cuda"))
     assert on_gpu.status == "done", on_gpu.error
@@ -88,6 +88,21 @@ def test_steps_replayed_as_a_graph_equal_steps_taken_one_by_one(
     # The masks of dropout may differ, and sums run in another order.
     assert replayed[:3] == pytest.approx(one_by_one[:3], rel=1e-3)
     assert replayed == pytest.approx(one_by_one, rel=0.2)
+
+
+@pytest.mark.parametrize("precision, apart", [("float32", 1e-3), ("bf16", 2e-2)])
+@pytest.mark.parametrize("model", ["logo_llm", "time_llm_lite", "calf_lite"])
+def test_compiled_blocks_train_as_they_do_when_they_are_not(
+    model: str, precision: str, apart: float, make_card: Callable[..., DatasetCard]
+) -> None:
+    spec = make_spec(make_card(waves(400, 3)), model, epochs=step.WORTH_COMPILING, precision=precision)
+    one_by_one, _ = steps_of(spec, graphs=False, wrap=without_dropout)
+    counters.clear()
+    compiled, graphed = steps_of(spec, graphs=True, wrap=without_dropout)
+    assert counters["stats"]["unique_graphs"] > 0
+    assert not counters["graph_break"]
+    assert graphed.graph is not None and graphed.graph.graph is not None and not graphed.graph.refused
+    assert compiled == pytest.approx(one_by_one, rel=apart)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second GPU")

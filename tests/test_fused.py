@@ -1,0 +1,110 @@
+"""A language model's blocks under a compiler: one graph for all of them, and the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._dynamo.utils import counters
+
+from models.backbone import Blocks
+from models.fast import fused, is_fused
+
+
+def _norms(blocks: Blocks) -> None:
+    blocks.train_norms_and_positions()
+
+
+def _lora(blocks: Blocks) -> None:
+    blocks.add_lora(rank=4, alpha=8, dropout=0.0)
+
+
+@pytest.fixture
+def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Have torch.compile use this backend and these settings. Ours decides what is compiled, not by what."""
+    compile_ = torch.compile
+    yield lambda **settings: monkeypatch.setattr(torch, "compile", partial(compile_, **settings))
+    torch.compiler.reset()
+
+
+def made(name: str, set_free: Callable[[Blocks], None], seed: int = 1, count: int = 3) -> Blocks:
+    torch.manual_seed(seed)
+    blocks = Blocks(name, count)
+    set_free(blocks)
+    for part in blocks.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    return blocks.train()
+
+
+def states_and_gradients(blocks: Blocks, tokens: Tensor, prefix: Tensor | None) -> list[Tensor]:
+    blocks.zero_grad()
+    states = blocks(tokens, prefix)
+    along = torch.randn(states[-1].shape, generator=torch.Generator().manual_seed(1))
+    (states[-1] * along).sum().backward()
+    gradients = [each.grad for each in blocks.parameters() if each.grad is not None]
+    assert gradients
+    return [*(state.detach() for state in states), *gradients]
+
+
+@pytest.mark.parametrize(
+    ("name", "set_free", "prompted"),
+    [
+        ("gpt2-random", _norms, False),
+        ("smollm2-135m-random", _norms, False),
+        ("smollm2-135m-random", _lora, False),
+        ("gpt2-random", _norms, True),
+        ("smollm2-135m-random", _norms, True),
+    ],
+)
+def test_blocks_are_one_graph_that_serves_all_of_them_and_the_next_model(
+    name: str, set_free: Callable[[Blocks], None], prompted: bool, compile_with: Callable[..., None]
+) -> None:
+    compile_with(backend="eager", fullgraph=True)
+    counters.clear()
+    for seed in (1, 2):
+        blocks = made(name, set_free, seed)
+        tokens = torch.randn(5, 12, blocks.width, requires_grad=True)  # as an input layer's are
+        prefix = blocks.read_prefix(torch.randn(7, blocks.width)) if prompted else None
+        expected = states_and_gradients(blocks, tokens, prefix)
+        with fused():
+            assert is_fused()
+            compiled = states_and_gradients(blocks, tokens, prefix)
+        assert not is_fused()
+        assert len(compiled) == len(expected)
+        for ours, theirs in zip(compiled, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+
+
+def test_a_process_compiles_more_shapes_than_torch_would(compile_with: Callable[..., None]) -> None:
+    compile_with(backend="eager", fullgraph=True)
+    blocks = made("smollm2-135m-random", _norms, count=1)
+    counters.clear()
+    with fused():
+        for series in range(2, 12):
+            blocks(torch.randn(series, 3, blocks.width))
+    assert counters["stats"]["unique_graphs"] == 10
+
+
+def test_where_the_compiler_fails_blocks_run_as_they_are(compile_with: Callable[..., None]) -> None:
+    asked = []
+
+    def fails(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        asked.append(graph)
+        raise RuntimeError("no C compiler")
+
+    compile_with(backend=fails)
+    blocks = made("gpt2-random", _norms)
+    tokens = torch.randn(2, 12, blocks.width)
+    expected = states_and_gradients(blocks, tokens, None)
+    with fused():
+        got = states_and_gradients(blocks, tokens, None)
+    assert asked
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
