@@ -25,8 +25,9 @@ SERIES_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 32768}
 """A batch of more series (windows times channels) is split. Fixed: the split decides which numbers dropout draws."""
 WARM_UP = 3
 """Steps before a graph is captured: libraries and the optimiser make their buffers in them."""
-WORTH_COMPILING = 1000
-"""Planned steps from which on a language model's blocks are compiled: seconds at first, a millisecond or two a step."""
+WORTH_COMPILING = 60
+"""Planned steps from which on a language model's blocks are compiled. Few: what a step takes should not depend on how
+long a model trains (the suite `efficiency`), and what was compiled once is on disk for the next run of the shape."""
 
 
 class Stepper:
@@ -37,7 +38,7 @@ class Stepper:
     micro-batch is halved, for good, and the step done again from the same random state.
 
     On a GPU the steps of a model that declares itself `capturable` (the same operations for every batch of a size,
-    nothing read back by the host) are replayed as a CUDA graph; in a long run it holds compiled blocks.
+    nothing read back by the host) are replayed as a CUDA graph, which holds compiled blocks.
     """
 
     def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, graphs: bool = True) -> None:

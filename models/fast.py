@@ -2,7 +2,7 @@
 
 The same mathematics, so no option chooses between them. Under `plain()` models run as peers write them: what `bench
 perf` measures against, and what a test holds the fast path to. Under `fused()` a compiler joins what lies between the
-matrix products of a language model's blocks: worth it on a GPU, for steps that are taken a thousand times.
+matrix products of a language model's blocks, on a GPU (bench/step.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 FEW_TOKENS = 64
-"""Up to here attention over materialised scores trains faster than fused kernels on a CPU; beyond, memory decides."""
+"""Up to here attention over materialised scores trains faster than fused kernels; beyond, memory decides."""
 
 COMPILED_SHAPES = 256
 """That a process keeps; torch's own limit is eight, and then it compiles no more."""
