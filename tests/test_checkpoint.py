@@ -56,17 +56,17 @@ def kill_after(cut: int, checkpoint: Checkpoint) -> Watch:
     return Watch(report, checkpoint)
 
 
-def run_in_pieces(spec: RunSpec, file: Path, cuts: list[int]) -> RunResult:
-    cpu = torch.device("cpu")
+def run_in_pieces(spec: RunSpec, file: Path, cuts: list[int], device: str = "cpu") -> RunResult:
+    on = torch.device(device)
     for cut in cuts:
         torch.manual_seed(cut)  # whatever was drawn in a process before
         with pytest.raises(Killed):
-            _run(spec, kill_after(cut, Checkpoint(file, identity(spec, cpu))))
-    return _run(spec, Watch(checkpoint=Checkpoint(file, identity(spec, cpu))))
+            _run(spec, on, kill_after(cut, Checkpoint(file, identity(spec, on))))
+    return _run(spec, on, Watch(checkpoint=Checkpoint(file, identity(spec, on))))
 
 
-def _run(spec: RunSpec, watch: Watch) -> RunResult:
-    result = run_one(spec, torch.device("cpu"), watch)
+def _run(spec: RunSpec, device: torch.device, watch: Watch) -> RunResult:
+    result = run_one(spec, device, watch)
     if result.error and "Killed" in result.error:
         raise Killed
     return result
@@ -91,6 +91,22 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
     assert pieces.where.resumed == whole.where.machines, "all parts were made on this machine"
     assert pieces.where.devices == (whole.where.device,)
     assert numbers(pieces) == numbers(whole)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is visible")
+@pytest.mark.parametrize("model", ["logo_llm", "calf_lite", "itransformer"])
+def test_on_a_gpu_a_resumed_run_draws_the_masks_it_would_have_drawn(
+    model: str, make_card: MakeCard, tmp_path: Path
+) -> None:
+    """Its steps are replayed from a graph again; sums there run in no fixed order."""
+    spec = make_spec(make_card(waves(400, 3)), model, epochs=3, batch=8, patience=3)
+    whole = run_one(spec, torch.device("cuda"))
+    assert whole.cost is not None
+    pieces = run_in_pieces(spec, tmp_path / "c.safetensors", [whole.cost.steps // 2], "cuda")
+    losses = [[epoch.train_loss for epoch in run.curve] for run in (pieces, whole)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert pieces.evaluations[0].mse == pytest.approx(whole.evaluations[0].mse, rel=1e-3)
 
 
 def test_early_stopping_and_the_best_epoch_survive_an_interruption(
@@ -172,7 +188,7 @@ def test_a_checkpoint_of_another_code_or_device_is_left_alone_and_the_run_starts
     spec = make_spec(make_card(waves(260, 3)), "dlinear")
     file = tmp_path / "c.safetensors"
     with pytest.raises(Killed):
-        _run(spec, kill_after(5, Checkpoint(file, "another build")))
+        _run(spec, cpu, kill_after(5, Checkpoint(file, "another build")))
     steps: list[int] = []
     result = run_one(spec, cpu, Watch(lambda at: steps.append(at.step), Checkpoint(file, identity(spec, cpu))))
     assert steps[0] == 1
@@ -206,7 +222,7 @@ def test_a_damaged_checkpoint_is_one_line_with_the_remedy(
     spec = make_spec(make_card(waves(260, 3)), "dlinear")
     file = tmp_path / "c.safetensors"
     with pytest.raises(Killed):
-        _run(spec, kill_after(5, Checkpoint(file, identity(spec, cpu))))
+        _run(spec, cpu, kill_after(5, Checkpoint(file, identity(spec, cpu))))
     damage(file, how)
     with pytest.raises(CheckpointError, match=r"c\.safetensors: damaged \(.*\); delete it: its run starts over"):
         run_one(spec, cpu, Watch(checkpoint=Checkpoint(file, identity(spec, cpu))))
@@ -218,7 +234,7 @@ def test_a_checkpoint_that_fits_another_model_is_damaged_not_a_traceback(
     card = make_card(waves(260, 3))
     file = tmp_path / "c.safetensors"
     with pytest.raises(Killed):
-        _run(make_spec(card, "itransformer"), kill_after(5, Checkpoint(file, "the same")))
+        _run(make_spec(card, "itransformer"), cpu, kill_after(5, Checkpoint(file, "the same")))
     with pytest.raises(CheckpointError, match="damaged"):
         run_one(make_spec(card, "patchtst"), cpu, Watch(checkpoint=Checkpoint(file, "the same")))
 
