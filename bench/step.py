@@ -59,7 +59,7 @@ class Stepper:
         # Pieces that are computed again for the gradient (models.layers.in_pieces) set random states: no graph can.
         fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
         compiled = StepPlan(config, len(train)).total >= WORTH_COMPILING
-        self.graph = _Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
+        self.graph = Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
         """One step on these windows at this learning rate; returns their mean loss, still on the device."""
@@ -112,10 +112,15 @@ class Stepper:
             return criterion(forecast.float(), y)
 
 
-class _Graph:
-    """Runs `step` on whole batches as a CUDA graph, captured after a few steps; on others as it is."""
+class Graph:
+    """Runs `step` on whole batches as a CUDA graph, captured after a few steps; on others as it is.
 
-    def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool) -> None:
+    `compiled`: the blocks of a language model, in the graph.
+    """
+
+    def __init__(
+        self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool = True
+    ) -> None:
         self.step, self.whole, self.device = step, whole, device
         self.kind = fused if compiled else nullcontext
         self.seen, self.refused = 0, False
