@@ -26,8 +26,8 @@ SERIES_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 32768}
 WARM_UP = 3
 """Steps before a graph is captured: libraries and the optimiser make their buffers in them."""
 WORTH_COMPILING = 60
-"""Planned steps from which on a language model's blocks are compiled. Few: what a step takes should not depend on how
-long a model trains (the suite `efficiency`), and what was compiled once is on disk for the next run of the shape."""
+"""Planned steps from which on fusible parts are compiled. Few: what a step takes should not depend on how long a model
+trains (the suite `efficiency`), and what was compiled once is on disk for the next run of the shape."""
 
 
 class Stepper:
@@ -38,7 +38,8 @@ class Stepper:
     micro-batch is halved, for good, and the step done again from the same random state.
 
     On a GPU the steps of a model that declares itself `capturable` (the same operations for every batch of a size,
-    nothing read back by the host) are replayed as a CUDA graph, which holds compiled blocks.
+    nothing read back by the host) are replayed as a CUDA graph. It holds what the compiler makes of parts that declare
+    themselves `fusible`.
     """
 
     def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, graphs: bool = True) -> None:
@@ -58,7 +59,9 @@ class Stepper:
         self.micro_batch = min(whole, fits) if self.divisible else whole
         # Pieces that are computed again for the gradient (models.layers.in_pieces) set random states: no graph can.
         fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
-        compiled = StepPlan(config, len(train)).total >= WORTH_COMPILING
+        compiled = StepPlan(config, len(train)).total >= WORTH_COMPILING and any(
+            getattr(part, "fusible", False) for part in model.modules()
+        )
         self.graph = Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
@@ -115,7 +118,7 @@ class Stepper:
 class Graph:
     """Runs `step` on whole batches as a CUDA graph, captured after a few steps; on others as it is.
 
-    `compiled`: the blocks of a language model, in the graph.
+    `compiled`: with fusible parts compiled in it.
     """
 
     def __init__(

@@ -37,6 +37,8 @@ class Blocks(nn.Module):
     output of each block, the last of them after the final norm unless that is left out.
     """
 
+    fusible = True  # bench/step.py
+
     def __init__(self, name: str, count: int, final_norm: bool = True) -> None:
         super().__init__()
         backbone = find(name)
@@ -93,21 +95,17 @@ class Blocks(nn.Module):
         # The model's own forward records states by hooks, which no compiler sees through.
         if self.family == "gpt2":
             state, known = model.drop(tokens + model.wpe(positions)), {}
+            blocks, norm = model.h, model.ln_f
         else:
             state, known = tokens, {"position_embeddings": model.rotary_emb(tokens, positions)}
+            blocks, norm = model.layers, model.norm
         kept = [state]
-        for number, block in enumerate(self.layers()):
+        for number, block in enumerate(blocks):
             run = torch.compile(block.forward, dynamic=False) if is_fused() else block  # one compilation for all
             state = run(state, prefix=None if prefix is None else prefix[number], **known)
             kept.append(state)
-        kept[-1] = (model.ln_f if self.family == "gpt2" else model.norm)(state)
+        kept[-1] = norm(state)
         return tuple(kept)
-
-    def layers(self) -> nn.ModuleList:
-        """The blocks themselves, alike but for their weights."""
-        model = cast(Any, self.model)
-        blocks: nn.ModuleList = model.h if self.family == "gpt2" else model.layers
-        return blocks
 
     @torch.no_grad()
     def read_prefix(self, prompt: Float[Tensor, "n d"]) -> Float[Tensor, "blocks kv heads n e"]:
