@@ -18,7 +18,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.fast import FEW_TOKENS, GELU, Dropout, RMSNorm, is_fused, is_plain, softmax
+from models.fast import FEW_TOKENS, GELU, Dropout, RMSNorm, compiled, is_fused, is_plain, softmax
 from models.fast import dropout as drop
 from models.layers import Attention
 from models.options import Reader
@@ -101,7 +101,7 @@ class Blocks(nn.Module):
             blocks, norm = model.layers, model.norm
         kept = [state]
         for number, block in enumerate(blocks):
-            run = torch.compile(block.forward, dynamic=False) if is_fused() else block  # one compilation for all
+            run = compiled(block.forward) if is_fused() else block  # one compilation serves all
             state = run(state, prefix=None if prefix is None else prefix[number], **known)
             kept.append(state)
         kept[-1] = norm(state)

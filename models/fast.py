@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ COMPILED_SHAPES = 256
 Mode = Literal["fast", "plain", "fused"]
 _mode: Mode = "fast"
 """Of this process. A global: a compiler cannot read a context variable."""
+_gave_up = False
+"""The compiler has failed in this process."""
 
 
 @contextmanager
@@ -39,11 +41,11 @@ def plain() -> Iterator[None]:
 
 @contextmanager
 def fused() -> Iterator[None]:
-    """Run a language model's blocks through torch's compiler. Where it fails they run as they are, with a warning."""
+    """Run a language model's blocks through torch's compiler."""
     from torch._dynamo import config as tracing  # takes two seconds
     from torch._inductor import config as compiling
 
-    many = tracing.patch(recompile_limit=COMPILED_SHAPES, suppress_errors=True)
+    many = tracing.patch(recompile_limit=COMPILED_SHAPES)
     here = compiling.patch(compile_threads=1)  # a pool of processes in each worker would outlive it
     with _in("fused"), many, here, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\._inductor")  # advice to those who write kernels
@@ -65,7 +67,27 @@ def is_plain() -> bool:
 
 
 def is_fused() -> bool:
-    return _mode == "fused"
+    return _mode == "fused" and not _gave_up
+
+
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function through torch's compiler, for `fused()`. Where that fails, as it is, and no other is tried again."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    made = torch.compile(function, dynamic=False)
+
+    def run(*args: Any, **named: Any) -> Tensor:
+        global _gave_up  # noqa: PLW0603
+        try:
+            return made(*args, **named)
+        except TorchDynamoException as error:
+            _gave_up = True
+            why = " ".join(str(error).partition("Set TORCHDYNAMO_VERBOSE")[0].split())[:200]
+            what = "torch cannot compile here: language models run slower, with the same numbers"
+            warnings.warn(f"{what} ({why})", stacklevel=2)
+            return function(*args, **named)
+
+    return run
 
 
 def _ours(x: Tensor) -> bool:
