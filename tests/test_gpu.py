@@ -105,6 +105,21 @@ def test_compiled_blocks_train_as_they_do_when_they_are_not(
     assert compiled == pytest.approx(one_by_one, rel=apart)
 
 
+def test_compiled_blocks_draw_other_masks_at_every_replay(make_card: Callable[..., DatasetCard]) -> None:
+    def dropout_in_blocks_only(model: nn.Module) -> nn.Module:
+        blocks = set(model.get_submodule("blocks.model.h").modules())
+        for part in model.modules():
+            if isinstance(part, nn.Dropout) and part not in blocks:
+                part.p = 0.0
+        return model
+
+    spec = make_spec(make_card(waves(400, 3)), "logo_llm", epochs=step.WORTH_COMPILING)
+    _, take_step = steps_of(spec, graphs=True, wrap=dropout_in_blocks_only)
+    index = torch.arange(16, device="cuda")
+    losses = [take_step(index, 0.0).item() for _ in range(8)]
+    assert len(set(losses)) == 8, "the same windows and weights, other masks"
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second GPU")
 def test_graphs_are_made_on_the_gpu_that_trains(make_card: Callable[..., DatasetCard]) -> None:
     spec = make_spec(make_card(waves(400, 3)), "itransformer")
