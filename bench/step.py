@@ -121,9 +121,7 @@ class Graph:
     `compiled`: with fusible parts compiled in it.
     """
 
-    def __init__(
-        self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool = True
-    ) -> None:
+    def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool) -> None:
         self.step, self.whole, self.device = step, whole, device
         self.kind = fused if compiled else nullcontext
         self.seen, self.refused = 0, False

@@ -147,7 +147,7 @@ class _Ours(_Measured):
         self.peak_of_steps = self.peak()
         self.take_blocks: Callable[[Tensor], Tensor] = self._blocks_step
         if self.blocks and self.take_step.graph:
-            self.take_blocks = Graph(self._blocks_step, 1, device)  # as they are in the step's
+            self.take_blocks = Graph(self._blocks_step, 1, device, compiled=True)  # as they are in the step's
             _timed(self._blocks_alone, first, device)
         self.steps = self.steps_in(self._loop(1))
 

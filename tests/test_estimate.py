@@ -202,7 +202,7 @@ def test_runs_that_share_a_gpu_take_turns_on_it() -> None:
     ],
 )
 def test_a_step_on_a_gpu_is_within_a_factor_of_what_was_measured(model: str, dataset: str, ms: float) -> None:
-    """The H200's of docs/speed.md."""
+    """The H200's of docs/speed.md; CALF-lite's among ten other runs, a share of the time that a step took there."""
     (spec,) = paper(models=(model,), datasets=(dataset,), horizons=(96,), seeds=(2021,), backbone="smollm2-135m")
 
     def seconds(steps: int) -> float:
