@@ -243,8 +243,8 @@ def test_help_is_answered_without_heavy_imports() -> None:
     ("words", "expected"),
     [
         (["list"], 0),
-        (["plan", "--suite", "quick"], 0),
-        (["show", "--suite", "quick", "--models", "dlinear"], 1),
+        (["plan", "--suite", "quick", "--results", "none"], 0),
+        (["show", "--suite", "quick", "--models", "dlinear", "--results", "none"], 1),
     ],
     ids=["list", "plan", "show"],
 )
