@@ -23,7 +23,7 @@ from bench.cli import (
 )
 
 if TYPE_CHECKING:
-    from bench.jobs import Engine
+    from bench.core.jobs import Engine
 
 
 def main(words: list[str] | None = None) -> int:
@@ -102,9 +102,9 @@ def _list(arguments: argparse.Namespace) -> int:
 def _plan(arguments: argparse.Namespace) -> int:
     from tabulate import tabulate
 
+    from bench.core.store import Store
     from bench.overview import plan_rows, plan_summary
-    from bench.store import Store
-    from bench.suite import entries, load_suite
+    from bench.plan.suite import entries, load_suite
 
     planned = entries(load_suite(arguments.suite), filters_of(arguments))
     rows, left = plan_rows(planned, Store(arguments.results))
@@ -114,15 +114,16 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _fetch(arguments: argparse.Namespace) -> int:
     """Fetch what can be fetched; each thing that cannot is a line on stderr, and makes the exit code 2."""
-    from bench.fetch import fetch_backbone, fetch_data
-    from bench.series import file_of
-    from bench.spec import BenchError
-    from bench.suite import cards, load_suite, plan
-    from models.pretrained import BackboneError, find
+    from bench.core.base import BenchError
+    from bench.core.card import cards
+    from bench.data.fetch import fetch_backbone, fetch_data
+    from bench.data.series import file_of
+    from bench.plan.suite import load_suite, plan
+    from models.llm_files import BackboneError, find
 
     specs = plan(load_suite(arguments.suite), filters_of(arguments))
     if arguments.into:
-        from bench.bundle import make_bundle
+        from bench.data.bundle import make_bundle
 
         print("\n".join(make_bundle(specs, arguments.into)))
         return DONE
@@ -141,14 +142,14 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.pool import Orders, run_grid
-    from bench.spec import BenchError
-    from bench.store import Store
-    from bench.suite import entries, load_suite
+    from bench.core.base import BenchError
+    from bench.core.store import Store
+    from bench.grid.driver import Orders, run_grid
+    from bench.plan.suite import entries, load_suite
 
     planned = entries(load_suite(arguments.suite), filters_of(arguments))
     if arguments.offline:
-        from bench.bundle import use_bundle
+        from bench.data.bundle import use_bundle
 
         use_bundle(arguments.offline, [entry.spec for entry in planned])
     if arguments.address and arguments.engine != "ray":
@@ -162,10 +163,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _engine(arguments: argparse.Namespace) -> Engine:
     if arguments.engine == "ray":
-        from bench.cluster import Cluster
+        from bench.grid.cluster import Cluster
 
         return Cluster(arguments.address, arguments.device, arguments.jobs)
-    from bench.workers import Workers
+    from bench.grid.local import Workers
 
     return Workers(arguments.device, arguments.jobs)
 
@@ -175,8 +176,8 @@ def _perf(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from bench.perf import perf, perf_specs, perf_text
-    from bench.spec import BenchError
+    from bench.core.base import BenchError
+    from bench.perf.measure import perf, perf_specs, perf_text
 
     specs = perf_specs(arguments.suite, filters_of(arguments), arguments.batch)
     if arguments.json and not arguments.json.absolute().parent.is_dir():  # said before minutes are spent
@@ -191,18 +192,20 @@ def _perf(arguments: argparse.Namespace) -> int:
 def _add_dataset(arguments: argparse.Namespace) -> int:
     import dataclasses
 
-    from bench.own_data import Given, add_dataset
+    from bench.data.add_dataset import Given, add_dataset
+    from bench.overview import next_commands
 
     given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Given)}
     lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    print(add_dataset(arguments.file, Given(**{**given, **lists})))
+    text, card = add_dataset(arguments.file, Given(**{**given, **lists}))
+    print("\n".join([text, "", *next_commands(card)]))
     return DONE
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    from bench.core.store import Store
     from bench.overview import run_text
-    from bench.store import Store
-    from bench.suite import entries, load_suite
+    from bench.plan.suite import entries, load_suite
 
     store = Store(arguments.results)
     missing = 0

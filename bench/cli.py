@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bench.suite import Filters
+    from bench.plan.suite import Filters
 
-RESULTS = Path(__file__).resolve().parent.parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 DONE, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -55,17 +55,6 @@ def duration(text: str) -> float:
     return seconds
 
 
-def duration_text(seconds: float) -> str:
-    """With two figures or so: `45 s`, `9 min`, `3.2 h`, `2.1 d`."""
-    if seconds < 1:
-        return "< 1 s"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
-
-
 def add_filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("filters", "narrow the suite, or add any model or data set to it")
     group.add_argument("--models", nargs="+", metavar="NAME", help="names in any case, or module:Class of your own")
@@ -83,8 +72,8 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def filters_of(arguments: argparse.Namespace) -> Filters:
-    from bench.spec import parse
-    from bench.suite import Filters
+    from bench.core.base import parse
+    from bench.plan.suite import Filters
 
     given = {name: getattr(arguments, name) for name in Filters.model_fields}
     return parse(Filters, given, "filters")
@@ -97,8 +86,8 @@ def guarded(
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         arguments = parser.parse_args(words)
-        from bench.spec import BenchError
-        from models.pretrained import BackboneError
+        from bench.core.base import BenchError
+        from models.llm_files import BackboneError
 
         try:
             return action(arguments)

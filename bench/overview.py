@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import suite as suites
-from bench.cli import duration_text
-from bench.estimate import Estimates, records_of
-from bench.host import this_device
-from bench.series import file_of
-from bench.spec import BenchError, RunResult
-from bench.store import Store
-from bench.suite import Entry
+from bench.core.base import BenchError
+from bench.core.card import DatasetCard, cards, longest_horizon
+from bench.core.record import RunResult
+from bench.core.store import Store
+from bench.core.system import this_device
+from bench.data.series import file_of
+from bench.grid.display import duration_text
+from bench.plan import suite as suites
+from bench.plan.estimate import Estimates, records_of
+from bench.plan.settings import SUITES
+from bench.plan.suite import Entry
 from models import MODELS
-from models.pretrained import BACKBONES, BackboneError, locate
+from models.llm_files import BACKBONES, BackboneError, locate
 
 Row = dict[str, str]
 
@@ -28,7 +32,7 @@ def model_rows() -> list[Row]:
 
 def dataset_rows() -> list[Row]:
     rows = []
-    for name, card in suites.cards().items():
+    for name, card in cards().items():
         try:
             here = "yes" if file_of(card).is_file() else "no"
         except BenchError:
@@ -154,3 +158,13 @@ def _flat(values: Mapping[str, object]) -> str:
     return "  ".join(
         f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()
     )
+
+
+def next_commands(card: DatasetCard) -> list[str]:
+    """Run and report; under the horizons of `quick` that the parts can hold, or under the card's own."""
+    wanted = tomllib.loads((SUITES / "quick.toml").read_text(encoding="utf-8"))["horizons"]
+    fitting = [str(horizon) for horizon in wanted if horizon <= longest_horizon(card, card.context)]
+    words = f"--suite {'quick' if fitting else 'paper'} {{}}--datasets {card.name} --models dlinear"
+    if fitting and len(fitting) < len(wanted):
+        words += " --horizons " + " ".join(fitting)
+    return [f"python -m bench run {words.format('')}", f"python -m bench.report {words.format('--table main ')}"]

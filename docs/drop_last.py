@@ -15,14 +15,15 @@ from jaxtyping import Float
 from tabulate import tabulate
 from torch import Tensor
 
-from bench.data import calendar, split_windows, standardized
-from bench.execute import build
-from bench.metrics import autocast, predict
-from bench.randomness import seed_everything
-from bench.series import load_series
-from bench.spec import RunSpec
-from bench.suite import Filters, cards, load_suite, plan
-from bench.train import fit
+from bench.core.card import cards
+from bench.core.spec import RunSpec
+from bench.data.series import load_series
+from bench.plan.suite import Filters, load_suite, plan
+from bench.train.device import seed_everything
+from bench.train.evaluate import autocast, predict
+from bench.train.execute import build
+from bench.train.loop import fit
+from bench.train.windows import calendar, split_windows, standardized
 
 BATCHES = (16, 32, 128)
 CHANNEL_BATCH = 512

@@ -1,4 +1,4 @@
-"""The forecasters, by name. Importing this loads no torch; `bench.registry` resolves the strings when a run starts."""
+"""The forecasters, by name. No torch is loaded; `bench.plan.registry` resolves the strings when a run starts."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class DLinear(nn.Module):
     that training begins at the mean of the look-back.
     """
 
-    capturable = True  # as a CUDA graph: bench/step.py
+    capturable = True  # as a CUDA graph: bench/train/step.py
 
     def __init__(self, shape: Shape, options: DLinearOptions) -> None:
         super().__init__()

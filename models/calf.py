@@ -22,8 +22,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.backbone import read_with, word_embeddings
 from models.layers import Attention, EncoderLayer, Forecast, Windows, normalize_window
+from models.llm_blocks import read_with, word_embeddings
 from models.options import CALFOptions, Shape
 
 Tokens = Float[Tensor, "b c d"]
@@ -37,7 +37,7 @@ class Branch(NamedTuple):
 
 
 class CALFLite(nn.Module):
-    capturable = True  # as a CUDA graph: bench/step.py
+    capturable = True  # as a CUDA graph: bench/train/step.py
     words: Tensor
 
     def __init__(self, shape: Shape, options: CALFOptions) -> None:

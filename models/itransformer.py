@@ -12,13 +12,13 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.fast import Dropout
+from models.kernels import Dropout
 from models.layers import EncoderLayer, Forecast, Windows, normalize_window
 from models.options import ITransformerOptions, Shape
 
 
 class ITransformer(nn.Module):
-    capturable = True  # as a CUDA graph: bench/step.py
+    capturable = True  # as a CUDA graph: bench/train/step.py
 
     def __init__(self, shape: Shape, options: ITransformerOptions) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.fast import FEW_TOKENS, Dropout, dropout, softmax
+from models.kernels import FEW_TOKENS, Dropout, dropout, softmax
 
 SERIES_PER_PIECE = {"cpu": 4096, "cuda": 32768}
 

@@ -15,16 +15,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.backbone import read_with
-from models.fast import Dropout
+from models.kernels import Dropout
 from models.layers import FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.llm_blocks import read_with
 from models.options import LogoLLMOptions, Shape
 
 Tokens = Float[Tensor, "s n d"]
 
 
 class LogoLLM(nn.Module):
-    capturable = True  # as a CUDA graph: bench/step.py
+    capturable = True  # as a CUDA graph: bench/train/step.py
 
     def __init__(self, shape: Shape, options: LogoLLMOptions) -> None:
         super().__init__()

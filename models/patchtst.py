@@ -16,16 +16,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.fast import Dropout, softmax
-from models.layers import (
-    FlattenHead,
-    Forecast,
-    Windows,
-    count_patches,
-    in_pieces,
-    normalize_window,
-    split_patches,
-)
+from models.kernels import Dropout, softmax
+from models.layers import FlattenHead, Forecast, Windows, count_patches, in_pieces, normalize_window, split_patches
 from models.options import PatchTSTOptions, Shape
 
 Tokens = Float[Tensor, "s n d"]
@@ -33,7 +25,7 @@ Scores = Float[Tensor, "s heads n n"]
 
 
 class PatchTST(nn.Module):
-    capturable = True  # as a CUDA graph: bench/step.py
+    capturable = True  # as a CUDA graph: bench/train/step.py
 
     def __init__(self, shape: Shape, options: PatchTSTOptions) -> None:
         super().__init__()

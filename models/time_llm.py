@@ -23,22 +23,14 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.backbone import Blocks, read_with, tokenize, word_embeddings
-from models.fast import Dropout
-from models.layers import (
-    Attention,
-    FlattenHead,
-    Forecast,
-    Windows,
-    count_patches,
-    normalize_window,
-    split_patches,
-)
+from models.kernels import Dropout
+from models.layers import Attention, FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.llm_blocks import Blocks, read_with, tokenize, word_embeddings
 from models.options import Shape, TimeLLMOptions
 
 
 class TimeLLMLite(nn.Module):
-    capturable = True  # as a CUDA graph: bench/step.py
+    capturable = True  # as a CUDA graph: bench/train/step.py
     prefix: Tensor | None
 
     def __init__(self, shape: Shape, options: TimeLLMOptions) -> None:

@@ -9,14 +9,14 @@ import re
 import sys
 import textwrap
 
-from bench import report
-from bench.claims import Verdict
-from bench.render import render
-from bench.review import read, tables_of, verdicts
-from bench.spec import ROOT
-from bench.store import Store
-from bench.suite import Filters, load_suite
-from bench.verdicts import tally
+from bench.analysis.claims import Verdict
+from bench.analysis.verdicts import tally
+from bench.core.base import ROOT
+from bench.core.store import Store
+from bench.plan.suite import Filters, load_suite
+from bench.report import __main__ as report
+from bench.report.contents import read, tables_of, verdicts
+from bench.report.render import render
 
 RESULTS, REPORTS, README = ROOT / "results", ROOT / "reports", ROOT / "README.md"
 ILI = Filters(datasets=("ILI",))

@@ -12,8 +12,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from bench import suite as suites
-from bench.spec import DatasetCard, RunSpec, Source, Task, TrainConfig
+from bench.core.card import DatasetCard, Source, cards
+from bench.core.spec import RunSpec, Task, TrainConfig
 from models import MODELS, options
 from models.options import Shape
 
@@ -82,7 +82,7 @@ def make_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
             horizons=(SHAPE.horizon,),
             source=Source(path=f"{name}.csv"),
         )
-        monkeypatch.setitem(suites.cards(), name, card)
+        monkeypatch.setitem(cards(), name, card)
         return card
 
     return make

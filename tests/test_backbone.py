@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
 
-from models.backbone import Blocks, _config, prepare, read_with, tokenize, word_embeddings
-from models.pretrained import BACKBONES, BackboneError, find, locate
+from models.llm_blocks import Blocks, _config, prepare, read_with, tokenize, word_embeddings
+from models.llm_files import BACKBONES, BackboneError, find, locate
 
 SMOLLM2 = "smollm2-135m"
 RANDOM = ("gpt2-random", "smollm2-135m-random")
@@ -130,7 +130,7 @@ def test_what_is_absent_is_named_with_the_command_that_brings_it(
 ) -> None:
     with pytest.raises(BackboneError, match="no backbone 'gpt-2'; nearest: gpt2"):
         find("gpt-2")
-    monkeypatch.setattr("models.pretrained._in_hub_cache", lambda backbone, name: None)
+    monkeypatch.setattr("models.llm_files._in_hub_cache", lambda backbone, name: None)
     with pytest.raises(
         BackboneError,
         match=r"no model\.safetensors in the Hugging Face cache; run 'python -m bench fetch --suite paper'",
@@ -272,9 +272,9 @@ def test_random_twins_have_the_shapes_of_the_pretrained_and_need_no_files(monkey
     def refuse(*_: object) -> None:
         raise AssertionError("a twin asked for a file")
 
-    monkeypatch.setattr("models.pretrained._in_package", refuse)
-    monkeypatch.setattr("models.pretrained._in_hub_cache", refuse)
-    monkeypatch.setattr("models.backbone._weights", refuse)
+    monkeypatch.setattr("models.llm_files._in_package", refuse)
+    monkeypatch.setattr("models.llm_files._in_hub_cache", refuse)
+    monkeypatch.setattr("models.llm_blocks._weights", refuse)
     for name, expected in zip(RANDOM, shapes, strict=True):
         twin, original = find(name), find(name.removesuffix("-random"))
         assert (twin.files, twin.sha256, twin.shape, twin.pretrained) == ({}, None, original.name, False)

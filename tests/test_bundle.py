@@ -17,14 +17,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.bundle import make_bundle, use_bundle
-from bench.execute import run_one
-from bench.series import data_dir, file_of, load_series
-from bench.spec import BenchError, DatasetCard, RunResult, RunSpec
-from bench.suite import Filters, cards, load_suite, plan
-from bench.train import store_frozen
-from models.backbone import Blocks, tokenize, word_embeddings
-from models.pretrained import BackboneError
+from bench.core.base import BenchError
+from bench.core.card import DatasetCard, cards
+from bench.core.record import RunResult
+from bench.core.spec import RunSpec
+from bench.data.bundle import make_bundle, use_bundle
+from bench.data.series import data_dir, file_of, load_series
+from bench.plan.suite import Filters, load_suite, plan
+from bench.train.execute import run_one
+from bench.train.loop import store_frozen
+from models.llm_blocks import Blocks, tokenize, word_embeddings
+from models.llm_files import BackboneError
 from tests.conftest import make_spec, waves
 from tests.test_backbone import tiny_gpt2  # noqa: F401  (a fixture)
 
@@ -35,9 +38,10 @@ RUN = """
 import sys
 from pathlib import Path
 
-from bench.bundle import use_bundle
-from bench.spec import DatasetCard, RunSpec
-from bench.suite import cards
+from bench.data.bundle import use_bundle
+from bench.core.card import DatasetCard
+from bench.core.spec import RunSpec
+from bench.core.card import cards
 
 folder, card, spec = sys.argv[1:]
 card, spec = DatasetCard.model_validate_json(card), RunSpec.model_validate_json(spec)
@@ -45,7 +49,7 @@ cards()[card.name] = card
 use_bundle(Path(folder), [spec])
 
 import torch
-from bench.execute import run_one
+from bench.train.execute import run_one
 
 torch.set_num_threads(1)
 print(run_one(spec, torch.device("cpu")).model_dump_json())
@@ -233,7 +237,7 @@ def test_data_of_a_python_package_is_found_in_the_bundle_without_the_package(
     make_bundle(specs, tmp_path)
     assert "data/tsdata/fpppy/EPF_FR_BE.csv" in files(tmp_path)
     use_bundle(tmp_path, specs)
-    monkeypatch.setattr("bench.series.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("bench.data.series.importlib.util.find_spec", lambda name: None)
     assert file_of(cards()["EPF"]).is_relative_to(tmp_path)
     assert (load_series(cards()["EPF"]).values == values).all()
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench import checkpoint as checkpoints
-from bench.checkpoint import Checkpoint, CheckpointError, OutOfTime, State
-from bench.execute import identity, run_one
-from bench.jobs import Progress
-from bench.spec import DatasetCard, RunResult, RunSpec
-from bench.train import Watch
+from bench.core.card import DatasetCard
+from bench.core.jobs import Progress
+from bench.core.record import RunResult
+from bench.core.spec import RunSpec
+from bench.train import checkpoint as checkpoints
+from bench.train.checkpoint import Checkpoint, CheckpointError, OutOfTime, State
+from bench.train.execute import identity, run_one
+from bench.train.loop import Watch
 from models import MODELS
 from tests.conftest import SMALL, make_spec, waves
 
@@ -128,7 +130,7 @@ def test_without_its_checkpoint_the_comparison_would_fail(
     """Guards the tests above: leave the random state out, and they see it."""
     spec = make_spec(make_card(waves(260, 3)), "patchtst", epochs=2)
     whole = run_one(spec, cpu)
-    monkeypatch.setattr("bench.train.set_random_state", lambda *_: None)
+    monkeypatch.setattr("bench.train.loop.set_random_state", lambda *_: None)
     assert numbers(run_in_pieces(spec, tmp_path / "c.safetensors", [4])) != numbers(whole)
 
 

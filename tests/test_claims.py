@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from bench import report
-from bench.claims import KINDS, Verdict
-from bench.planned import Planned
-from bench.published import published
-from bench.render import SUFFIX
-from bench.spec import BenchError, Layer, RunResult
-from bench.store import Store
-from bench.suite import Entry, Filters, Suite, entries, load_suite, suite_names
-from bench.verdicts import Row, judged, load_claims, tell
+from bench.analysis.claims import KINDS, Verdict
+from bench.analysis.published import published
+from bench.analysis.results import Planned
+from bench.analysis.verdicts import Row, judged, load_claims
+from bench.core.base import BenchError
+from bench.core.record import Layer, RunResult
+from bench.core.store import Store
+from bench.plan.suite import Entry, Filters, Suite, entries, load_suite, suite_names
+from bench.report import __main__ as report
+from bench.report.render import SUFFIX
+from bench.report.verdict_forms import tell
 from tests.test_tables import equals_golden, record
 
 PAPER, CLAIMS = load_claims()

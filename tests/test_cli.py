@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as verbs
-from bench import report
-from bench.spec import ROOT
-from bench.store import Store
-from bench.suite import Filters, load_suite, plan
+from bench.core.base import ROOT
+from bench.core.store import Store
+from bench.plan.suite import Filters, load_suite, plan
+from bench.report import __main__ as report
 
 Refused = Callable[..., str]
 
@@ -131,6 +131,7 @@ except SystemExit as stop:
 print("\\n" + json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
 """
 
+REPORT = "bench.report.__main__"
 WITHOUT = """\
 import importlib, sys
 
@@ -233,7 +234,11 @@ def test_help_is_answered_without_heavy_imports() -> None:
     assert ended.returncode == 0
     for verb in ("list", "plan", "fetch", "run", "show"):
         assert verb in ended.stdout
-    for words in (["bench.__main__", "--help"], ["bench.__main__", "run", "--help"], ["bench.report", "--help"]):
+    for words in (
+        ["bench.__main__", "--help"],
+        ["bench.__main__", "run", "--help"],
+        ["bench.report.__main__", "--help"],
+    ):
         code, modules = probe(*words)
         assert code == 0
         assert not modules & {*HEAVY, "pandas", "pydantic"}
@@ -278,7 +283,17 @@ def test_show_says_of_a_missing_run_that_it_is_not_run(tmp_path: Path, capsys: p
 
 
 def test_a_table_without_results_is_dashes_and_footnotes_on_a_machine_without_torch(tmp_path: Path) -> None:
-    words = ["-c", WITHOUT, "bench.report", "--table", "main", "--suite", "quick", "--results", tmp_path / "empty"]
+    words = [
+        "-c",
+        WITHOUT,
+        "bench.report.__main__",
+        "--table",
+        "main",
+        "--suite",
+        "quick",
+        "--results",
+        tmp_path / "empty",
+    ]
     ended = python(*words)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr

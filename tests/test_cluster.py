@@ -20,15 +20,17 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster as Nodes  # noqa: E402
 
-from bench import cluster  # noqa: E402
-from bench.cluster import Cluster, share_out  # noqa: E402
-from bench.jobs import Engine, Event, Job  # noqa: E402
-from bench.pool import Orders, Tally, run_grid  # noqa: E402
-from bench.series import data_dir  # noqa: E402
-from bench.spec import ROOT, BenchError, RunResult, RunSpec  # noqa: E402
-from bench.store import Store  # noqa: E402
-from bench.suite import Entry, Filters, entries, load_suite  # noqa: E402
-from bench.workers import Workers, sharing  # noqa: E402
+from bench.core.base import ROOT, BenchError  # noqa: E402
+from bench.core.jobs import Engine, Event, Job  # noqa: E402
+from bench.core.record import RunResult  # noqa: E402
+from bench.core.spec import RunSpec  # noqa: E402
+from bench.core.store import Store  # noqa: E402
+from bench.data.series import data_dir  # noqa: E402
+from bench.grid import cluster  # noqa: E402
+from bench.grid.cluster import Cluster, share_out  # noqa: E402
+from bench.grid.driver import Orders, Tally, run_grid  # noqa: E402
+from bench.grid.local import Workers, sharing  # noqa: E402
+from bench.plan.suite import Entry, Filters, entries, load_suite  # noqa: E402
 
 MINE = """\
 import os
@@ -159,7 +161,7 @@ def test_a_cluster_gives_the_numbers_of_a_machine_alone(
     planned = tiny("dlinear", "itransformer", "repeat_last")
     assert (engine.slots, engine.where.threads) == (3, 1)
     tally, theirs = run(planned, tmp_path / "ray", engine)
-    monkeypatch.setattr("bench.workers.cores", lambda: 2)
+    monkeypatch.setattr("bench.grid.local.cores", lambda: 2)
     workers = Workers("cpu", jobs=2)
     _, ours = run(planned, tmp_path / "local", workers)
     workers.close()
@@ -271,9 +273,9 @@ def test_an_address_that_nobody_answers_is_one_line(scheme: str) -> None:
 
 def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "bench.cluster")
+    monkeypatch.delitem(sys.modules, "bench.grid.cluster")
     with pytest.raises(BenchError, match=r"^--engine ray: Ray is not installed; pip install -e '\.\[cluster\]'$"):
-        importlib.import_module("bench.cluster")
+        importlib.import_module("bench.grid.cluster")
 
 
 def test_a_node_without_the_drivers_data_directory_has_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +297,7 @@ def test_a_node_without_the_drivers_data_directory_has_its_own(tmp_path: Path, m
 def test_records_say_how_many_runs_shared_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [sharing(slots, ["cuda:0", "cuda:1"]) for slots in (2, 3, 8)] == [1, 2, 4]
     assert sharing(8, ["cpu"]) is None
-    monkeypatch.setattr("bench.workers.sharing", lambda slots, devices: 7 * slots)
+    monkeypatch.setattr("bench.grid.local.sharing", lambda slots, devices: 7 * slots)
     with contextlib.closing(Workers("cpu", jobs=1)) as workers:
         _, records = run(tiny("repeat_last"), tmp_path, workers)
     assert {result.where.sharing for result in records.values()} == {7}

@@ -10,13 +10,15 @@ from functools import lru_cache
 
 import pytest
 
-from bench.render import SUFFIX, render
-from bench.review import read, tables_of, under, verdicts
-from bench.spec import ROOT, BenchError, RunResult, parse_json
-from bench.store import Store
-from bench.suite import Filters, load_suite, plan, suite_names
-from bench.verdicts import load_claims, tell
-from models.pretrained import BACKBONES
+from bench.analysis.verdicts import load_claims
+from bench.core.base import ROOT, BenchError, parse_json
+from bench.core.record import RunResult
+from bench.core.store import Store
+from bench.plan.suite import Filters, load_suite, plan, suite_names
+from bench.report.contents import read, tables_of, under, verdicts
+from bench.report.render import SUFFIX, render
+from bench.report.verdict_forms import tell
+from models.llm_files import BACKBONES
 from tests.committed import README, REPORTED, REPORTS, RESULTS, SHOWN, shown
 
 

@@ -11,10 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data import Windows, calendar, split_windows, standardized
-from bench.series import DataError, Series, load_series
-from bench.spec import DatasetCard
-from bench.suite import cards
+from bench.core.card import DatasetCard, cards
+from bench.data.series import DataError, Series, load_series
+from bench.train.windows import Windows, calendar, split_windows, standardized
 from tests.conftest import waves
 
 ORACLE = {

@@ -19,18 +19,24 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import estimate, machine, metrics, registry, step
-from bench.cli import duration, duration_text
-from bench.data import split_windows
-from bench.estimate import Estimates, Machine, records_of
-from bench.host import cpu_name, this_device
-from bench.spec import Cost, Epoch, RunResult, RunSpec, TrainConfig, Where
-from bench.store import Store
-from bench.suite import Filters, cards, load_suite, plan
+from bench.cli import duration
+from bench.core.card import cards
+from bench.core.record import Cost, Epoch, RunResult, Where
+from bench.core.spec import RunSpec, TrainConfig
+from bench.core.store import Store
+from bench.core.system import cpu_name, this_device
+from bench.grid.display import duration_text
+from bench.plan import estimate, registry
+from bench.plan.estimate import Estimates, Machine, records_of
+from bench.plan.operations import COUNTS, size_of
+from bench.plan.suite import Filters, load_suite, plan
+from bench.train import device as machine
+from bench.train import evaluate as metrics
+from bench.train import step
+from bench.train.windows import split_windows
 from models import MODELS, calf, layers, time_llm
+from models.llm_files import find
 from models.options import Shape
-from models.pretrained import find
-from models.sizes import COUNTS, size_of
 
 CPU = Machine(2e11, 4e8, 0.05, 1e-3, 400, 1024, 512, 4096)
 TRAINED = ("logo_llm", "time_llm_lite", "calf_lite", "patchtst", "itransformer", "dlinear")
@@ -310,7 +316,7 @@ def test_the_speed_of_a_core_is_measured_in_a_moment() -> None:
 
 
 def test_planning_loads_no_torch() -> None:
-    code = "import sys, bench.estimate; sys.exit('torch' in sys.modules)"
+    code = "import sys, bench.plan.estimate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
 
 

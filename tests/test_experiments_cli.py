@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from bench import __main__ as verbs
-from bench import report, reporter
-from bench.execute import run_one
-from bench.render import SUFFIX
-from bench.spec import DatasetCard
-from bench.store import Store
-from bench.suite import Entry, Filters, entries, load_suite
+from bench.core.card import DatasetCard
+from bench.core.store import Store
+from bench.plan.suite import Entry, Filters, entries, load_suite
+from bench.report import __main__ as report
+from bench.report import write as reporter
+from bench.report.render import SUFFIX
+from bench.train.execute import run_one
 from tests.conftest import waves
 from tests.test_tables import record
 

@@ -18,10 +18,10 @@ CONTENT = b"date,OT\n" + b"2020-01-01 00:00:00,1.5\n" * 200
 FETCH = """
 import dataclasses, sys
 from pathlib import Path
-from bench import fetch
-from bench.spec import BenchError
-from bench.suite import cards
-from models.pretrained import BACKBONES
+from bench.data import fetch
+from bench.core.base import BenchError
+from bench.core.card import cards
+from models.llm_files import BACKBONES
 
 sha256, into = sys.argv[1:]
 card = cards()["ETTh1"].model_copy(update={"sha256": (sha256,)})

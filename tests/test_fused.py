@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
-from models import fast
-from models.backbone import Blocks
-from models.fast import fused, is_fused
+from models import kernels as fast
+from models.kernels import fused, is_fused
+from models.llm_blocks import Blocks
 
 
 def _norms(blocks: Blocks) -> None:

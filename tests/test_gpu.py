@@ -9,16 +9,16 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from bench import execute, step
-from bench.data import Windows, calendar, split_windows, standardized
-from bench.execute import build, run_one
-from bench.machine import pick_device
-from bench.perf import measure, perf_specs
-from bench.randomness import seed_everything
-from bench.series import load_series
-from bench.spec import DatasetCard, RunSpec
-from bench.step import Stepper
-from bench.suite import Filters, cards
+from bench.core.card import DatasetCard, cards
+from bench.core.spec import RunSpec
+from bench.data.series import load_series
+from bench.perf.measure import measure, perf_specs
+from bench.plan.suite import Filters
+from bench.train import execute, step
+from bench.train.device import pick_device, seed_everything
+from bench.train.execute import build, run_one
+from bench.train.step import Stepper
+from bench.train.windows import Windows, calendar, split_windows, standardized
 from models import MODELS, layers
 from tests.conftest import make_spec, waves
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.spec import ROOT
+from bench.core.base import ROOT
 
 SUITE = """\
 title = "Grid"
@@ -38,9 +38,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-import bench.checkpoint
+import bench.train.checkpoint
 
-bench.checkpoint.EVERY = 0.2  # seconds; half a minute is too long for a test
+bench.train.checkpoint.EVERY = 0.2  # seconds; half a minute is too long for a test
 
 
 class Tired(nn.Module):

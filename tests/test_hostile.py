@@ -12,11 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench import registry
-from bench.spec import ROOT, BenchError, DatasetCard, RunResult, parse
-from bench.store import Store
-from bench.suite import CARDS, SUITES, load_suite, plan
-from models.pretrained import BackboneError
+from bench.core.base import ROOT, BenchError, parse
+from bench.core.card import CARDS, DatasetCard
+from bench.core.record import RunResult
+from bench.core.store import Store
+from bench.plan import registry
+from bench.plan.settings import SUITES
+from bench.plan.suite import load_suite, plan
+from models.llm_files import BackboneError
 from tests.conftest import make_spec, waves
 from tests.test_pool import done
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.planned import Planned
-from bench.render import TALLEST, render
-from bench.review import tables_of
-from bench.suite import Filters, entries, load_suite
-from bench.tables import Table
-from bench.verdicts import tell
+from bench.analysis.results import Planned
+from bench.analysis.tables import Table
+from bench.plan.suite import Filters, entries, load_suite
+from bench.report.contents import tables_of
+from bench.report.render import TALLEST, render
+from bench.report.verdict_forms import tell
 from tests.test_claims import PAPER, three
 from tests.test_tables import EXPERIMENTS, experiment, planned, record
 

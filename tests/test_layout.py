@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from bench.suite import suite_names
+from bench.plan.suite import suite_names
 from models import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent

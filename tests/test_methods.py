@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.methods import Section, methods
-from bench.planned import Planned
-from bench.suite import Filters, entries, load_suite
+from bench.analysis.results import Planned
+from bench.plan.suite import Filters, entries, load_suite
+from bench.report.methods import Section, methods
 from models import MODELS
 from tests.test_tables import planned, record
 

@@ -12,15 +12,16 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import GPT2Config, GPT2Model, PatchTSTConfig, PatchTSTForPrediction
 
-from bench import registry
-from bench.spec import BenchError, UnknownName
-from bench.step import LOSSES
-from models import MODELS, fast
-from models.backbone import Blocks
+from bench.core.base import BenchError, UnknownName
+from bench.plan import registry
+from bench.train.step import LOSSES
+from models import MODELS
+from models import kernels as fast
 from models.calf import principal_words
 from models.layers import normalize_window, split_patches
+from models.llm_blocks import Blocks
+from models.llm_files import BACKBONES
 from models.options import DLinearOptions, LogoLLMOptions, NoOptions, Shape
-from models.pretrained import BACKBONES
 from models.time_llm import _row_space
 from tests.conftest import SHAPE, SMALL
 

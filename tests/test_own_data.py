@@ -17,11 +17,13 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bench import suite
-from bench.data import split_windows, standardized
-from bench.own_data import Given, add_dataset
-from bench.series import file_of, load_series
-from bench.spec import BenchError, DatasetCard, parse
+from bench.core import card as card_module
+from bench.core.base import BenchError, parse
+from bench.core.card import DatasetCard
+from bench.data.add_dataset import Given, add_dataset
+from bench.data.series import file_of, load_series
+from bench.overview import next_commands
+from bench.train.windows import split_windows, standardized
 
 ROWS = 300
 START = datetime(2020, 1, 30, 22)
@@ -34,9 +36,9 @@ Line = list[str]
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """Cards and data directories of the test's own; writes a file to be added beside them."""
     (tmp_path / "cards").mkdir()
-    monkeypatch.setattr(suite, "CARDS", tmp_path / "cards")
+    monkeypatch.setattr(card_module, "CARDS", tmp_path / "cards")
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
-    suite.cards.cache_clear()
+    card_module.cards.cache_clear()
 
     def write(content: str | bytes, name: str = "My load.csv", encoding: str = "utf-8") -> Path:
         path = tmp_path / name
@@ -44,7 +46,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         return path
 
     yield write
-    suite.cards.cache_clear()
+    card_module.cards.cache_clear()
 
 
 def hours(rows: int = ROWS, step: timedelta = timedelta(hours=1), form: str = "%Y-%m-%d %H:%M:%S") -> list[str]:
@@ -64,10 +66,11 @@ def table(stamps: list[str] | None = None, names: Line | None = None, delimiter:
 
 def added(file: Path, decided: Given = Given()) -> tuple[str, DatasetCard]:  # noqa: B008  (frozen)
     """What was printed, and the card as the harness then finds it."""
-    before = set(suite.cards())
-    text = add_dataset(file, decided)
-    (name,) = set(suite.cards()) - before
-    return text, suite.cards()[name]
+    before = set(card_module.cards())
+    text, card = add_dataset(file, decided)
+    text = "\n".join([text, *next_commands(card)])
+    (name,) = set(card_module.cards()) - before
+    return text, card_module.cards()[name]
 
 
 def refusal(file: Path, decided: Given = Given()) -> str:  # noqa: B008  (frozen)
@@ -156,7 +159,7 @@ def test_a_card_holds_what_was_inferred_and_loads_and_gives_windows(place: Place
     np.testing.assert_allclose(series.values, VALUES, rtol=1e-15)
     parts = split_windows(card, standardized(series, torch.device("cpu")), card.context, 24)
     assert {name: len(part) for name, part in parts.items()} == {"train": 210 - 36 - 24 + 1, "val": 7, "test": 37}
-    for promised in (str(suite.CARDS / "My_load.toml"), str(file_of(card)), "train 210, val 30, test 60 rows"):
+    for promised in (str(card_module.CARDS / "My_load.toml"), str(file_of(card)), "train 210, val 30, test 60 rows"):
         assert promised in text
 
 
@@ -292,16 +295,18 @@ def test_a_name_is_made_from_the_files_own(place: Place, file: str, name: str) -
 def test_the_same_content_again_is_there_already_and_changes_nothing(place: Place) -> None:
     file = place(PLAIN)
     _, card = added(file)
-    toml = suite.CARDS / "My_load.toml"
+    toml = card_module.CARDS / "My_load.toml"
     toml.write_text(toml.read_text().replace("unknown: yours to say", "MIT"))
-    suite.cards.cache_clear()
+    card_module.cards.cache_clear()
     before = left(file.parent)
-    assert "there already" in add_dataset(file, Given())
-    assert "there already" in add_dataset(place(table(delimiter="\t"), "other.csv"), Given(name="MY_LOAD", season=24))
+    assert "there already" in add_dataset(file, Given())[0]
+    assert (
+        "there already" in add_dataset(place(table(delimiter="\t"), "other.csv"), Given(name="MY_LOAD", season=24))[0]
+    )
     (file.parent / "other.csv").unlink()
     assert left(file.parent) == before
     file_of(card).unlink()
-    assert "there already" in add_dataset(file, Given())
+    assert "there already" in add_dataset(file, Given())[0]
     assert left(file.parent) == before, "a copy that was deleted is put back"
 
 
@@ -310,7 +315,7 @@ def test_a_name_that_is_taken_is_refused(place: Place) -> None:
     changed = place(PLAIN.replace("2020-", "2019-"), "MY load.csv")
     assert "My_load holds other data; choose another --name" in refusal(changed)
     assert "is there as My_load with season 24; edit" in refusal(place(PLAIN), Given(season=7))
-    assert load_series(suite.cards()["My_load"]).values.shape == (ROWS, 2)
+    assert load_series(card_module.cards()["My_load"]).values.shape == (ROWS, 2)
 
 
 def test_another_file_in_the_place_of_the_copy_is_not_overwritten(place: Place, tmp_path: Path) -> None:
@@ -476,8 +481,8 @@ def test_a_copy_that_was_there_before_stays_when_the_card_cannot_be_written(
 ) -> None:
     file = place(PLAIN)
     added(file)
-    (suite.CARDS / "My_load.toml").unlink()
-    suite.cards.cache_clear()
+    (card_module.CARDS / "My_load.toml").unlink()
+    card_module.cards.cache_clear()
     monkeypatch.setattr(Path, "replace", lambda self, to: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
     assert "Read-only file system" in refusal(file)
     assert (file.parent / "data" / "own" / "My_load.csv").is_file()
@@ -521,7 +526,7 @@ def fresh(folder: Path) -> None:
     """Whatever the last example left is gone."""
     for path in (*folder.glob("cards/*"), *folder.glob("data/own/*")):
         path.unlink()
-    suite.cards.cache_clear()
+    card_module.cards.cache_clear()
 
 
 @FUZZ
@@ -540,7 +545,7 @@ def test_hostile_names_of_channels_reach_the_card_as_they_are(place: Place, tmp_
         return
     _, card = added(file)
     assert list(card.channels) == kept
-    assert parse(DatasetCard, tomllib.loads((suite.CARDS / "My_load.toml").read_bytes().decode()), "card") == card
+    assert parse(DatasetCard, tomllib.loads((card_module.CARDS / "My_load.toml").read_bytes().decode()), "card") == card
     assert load_series(card).values.shape == (250, len(names))
 
 
@@ -578,5 +583,5 @@ def test_whatever_a_file_holds_it_becomes_a_card_that_loads_or_one_line(
         assert str(error).startswith(f"{file}: ")
         assert not [*tmp_path.glob("cards/*"), *tmp_path.glob("data/own/*")]
     else:
-        (card,) = suite.cards().values()
+        (card,) = card_module.cards().values()
         assert len(load_series(card).values) == card.rows

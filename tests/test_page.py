@@ -18,17 +18,17 @@ from typing import Any
 
 import pytest
 
-from bench.claims import Verdict
+from bench.analysis.claims import Verdict
+from bench.analysis.results import Planned
+from bench.analysis.tables import Table
+from bench.analysis.verdicts import Row, load_claims
 from bench.cli import add_filters, filters_of
-from bench.methods import Section
-from bench.page import page
-from bench.planned import Planned
-from bench.plots import Picture
-from bench.review import Review, tables_of
-from bench.spec import Epoch
-from bench.suite import Entry, entries, load_suite, plan
-from bench.tables import Table
-from bench.verdicts import Row, load_claims
+from bench.core.record import Epoch
+from bench.plan.suite import Entry, entries, load_suite, plan
+from bench.report.contents import Review, tables_of
+from bench.report.figures.catalogue import Picture
+from bench.report.methods import Section
+from bench.report.page import page
 from tests.test_tables import EXPERIMENTS, experiment, planned, record
 
 RESULTS = "../../results"

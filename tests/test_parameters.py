@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench.execute import build
-from bench.suite import Filters, cards, load_suite, plan
+from bench.core.card import cards
+from bench.plan.suite import Filters, load_suite, plan
+from bench.train.execute import build
 from models import MODELS
-from models.pretrained import find
+from models.llm_files import find
 
 HORIZON = CONTEXT = 96
 PATCHES = (CONTEXT - 16) // 8 + 2  # patches of 16 steps every 8, one of them from the padding: 12

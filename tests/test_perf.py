@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import perf
 from bench.__main__ import main
-from bench.suite import Filters
+from bench.perf import measure as perf
+from bench.plan.suite import Filters
 
 NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
 

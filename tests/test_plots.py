@@ -25,17 +25,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from bench import suite as suites
-from bench.figures.cost import pareto
-from bench.figures.panels import Drawn
-from bench.figures.ranks import cliques
-from bench.figures.style import SMALL, WIDTH, looks, styled
-from bench.planned import Planned
-from bench.plots import PLOTS, Picture, Plot, pictures, plots
-from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Sample
-from bench.stats import datasets_needed
-from bench.suite import Entry, Filters, entries, load_suite
-from bench.tables import mean_error
+from bench.analysis.results import Planned
+from bench.analysis.stats import datasets_needed
+from bench.analysis.tables import mean_error
+from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Sample
+from bench.core.spec import RunSpec
+from bench.plan import suite as suites
+from bench.plan.suite import Entry, Filters, entries, load_suite
+from bench.report.figures.catalogue import PLOTS, Picture, Plot, pictures, plots
+from bench.report.figures.cost import pareto
+from bench.report.figures.panels import Drawn
+from bench.report.figures.ranks import cliques
+from bench.report.figures.style import SMALL, WIDTH, looks, styled
 from tests.test_tables import WHERE
 
 LEVEL = {"logo_llm": 1.0, "time_llm_lite": 1.12, "calf_lite": 1.06, "patchtst": 0.97, "itransformer": 1.01}

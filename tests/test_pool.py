@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import pool
-from bench.jobs import Event, Job, Lost, Progress, Saved
-from bench.pool import Orders, Tally, in_shard, run_grid
-from bench.spec import BenchError, DatasetCard, Evaluation, RunResult, RunSpec, Where
-from bench.store import WORK, Store
-from bench.suite import Entry
+from bench.core.base import BenchError
+from bench.core.card import DatasetCard
+from bench.core.jobs import Event, Job, Lost, Progress, Saved
+from bench.core.record import Evaluation, RunResult, Where
+from bench.core.spec import RunSpec
+from bench.core.store import WORK, Store
+from bench.grid import driver as pool
+from bench.grid.driver import Orders, Tally, in_shard, run_grid
+from bench.plan.suite import Entry
 from tests.conftest import make_spec, waves
 
 HERE = Where(

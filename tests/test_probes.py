@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import execute
-from bench.data import Windows
-from bench.execute import run_one
-from bench.probes import STRENGTHS, _scaled, held_out_r2, probe, slow_power, trailing_mean
-from bench.spec import DatasetCard, Layer, RunResult, RunSpec
+from bench.core.card import DatasetCard
+from bench.core.record import Layer, RunResult
+from bench.core.spec import RunSpec
+from bench.train import execute
+from bench.train.execute import run_one
+from bench.train.probes import STRENGTHS, _scaled, held_out_r2, probe, slow_power, trailing_mean
+from bench.train.windows import Windows
 from models.layers import split_patches
-from models.pretrained import BACKBONES
+from models.llm_files import BACKBONES
 from tests.conftest import SHAPE, make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bench.planned import Planned
-from bench.published import published, published_table
-from bench.render import SUFFIX, render
-from bench.suite import Filters, cards, entries, load_suite
-from bench.tables import Cell, Table
+from bench.analysis.published import published, published_table
+from bench.analysis.results import Planned
+from bench.analysis.tables import Cell, Table
+from bench.core.card import cards
+from bench.plan.suite import Filters, entries, load_suite
+from bench.report.render import SUFFIX, render
 from models import MODELS
 from tests.test_tables import complete, record
 

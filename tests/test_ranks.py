@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from scipy.stats import gmean, rankdata, wilcoxon
 
-from bench.planned import METRICS, Planned
-from bench.ranks import COLUMNS, errors_by_dataset, ranks_table
-from bench.spec import Evaluation, RunResult
-from bench.suite import Entry, Filters, entries, load_suite
+from bench.analysis.ranks import COLUMNS, errors_by_dataset, ranks_table
+from bench.analysis.results import METRICS, Planned
+from bench.core.record import Evaluation, RunResult
+from bench.plan.suite import Entry, Filters, entries, load_suite
 from tests.test_tables import complete, record
 
 MODELS = ("patchtst", "dlinear", "seasonal_naive")

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import report, reporter
-from bench.render import SUFFIX
-from bench.store import Store
-from bench.suite import Entry, Filters, entries, load_suite
+from bench.core.store import Store
+from bench.plan.suite import Entry, Filters, entries, load_suite
+from bench.report import __main__ as report
+from bench.report import write as reporter
+from bench.report.render import SUFFIX
 from tests.test_tables import record
 
 FEW = Filters(
@@ -116,8 +117,8 @@ def test_a_process_without_torch_makes_the_same_report_byte_for_byte_and_leaves_
         "        if name.partition('.')[0] in ('torch', 'transformers', 'ray'): raise ImportError(name)\n"
         "sys.meta_path.insert(0, No())\n"
         "from pathlib import Path\n"
-        "from bench import report, reporter\n"
-        "reporter.REPORTS = Path(sys.argv.pop(1))\n"
+        "from bench.report import __main__ as report, write\n"
+        "write.REPORTS = Path(sys.argv.pop(1))\n"
         "sys.exit(report.main(sys.argv[1:]))\n"
     )
     words = ["--suite", "paper", *WORDS, "--backbone", "smollm2-135m", "--results", place / "results"]

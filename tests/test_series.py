@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from bench import suite
-from bench.series import DataError, file_of, load_series
-from bench.spec import BenchError, DatasetCard, parse
-from bench.suite import CARDS, cards
+from bench.core import card as card_module
+from bench.core.base import BenchError, parse
+from bench.core.card import CARDS, DatasetCard, cards
+from bench.data.series import DataError, file_of, load_series
 
 WriteCard = Callable[..., DatasetCard]
 
@@ -382,7 +382,7 @@ def test_the_ten_cards_parse_and_are_called_as_their_files() -> None:
 def test_a_card_in_a_file_of_another_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (CARDS / "ILI.toml").read_text()
     (tmp_path / "Flu.toml").write_text(text)
-    monkeypatch.setattr(suite, "CARDS", tmp_path)
+    monkeypatch.setattr(card_module, "CARDS", tmp_path)
     with pytest.raises(BenchError, match=r"Flu\.toml: name is 'ILI'; the file must be called ILI\.toml"):
         cards.__wrapped__()
 

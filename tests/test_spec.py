@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from bench.spec import BenchError, RunResult, RunSpec, Task, TrainConfig, nearest, parse
+from bench.core.base import BenchError, nearest, parse
+from bench.core.record import RunResult
+from bench.core.spec import RunSpec, Task, TrainConfig
 
 SPEC = RunSpec(
     task=Task(dataset="ETTh1", context=96, horizon=96, cards={"ETTh1": "abc"}),

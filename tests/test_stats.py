@@ -16,7 +16,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import stats
+from bench.analysis import stats
 
 MODELS = ["Logo-LLM", "Time-LLM-lite", "CALF-lite", "PatchTST", "iTransformer", "DLinear"]
 
@@ -323,5 +323,5 @@ def test_skill_has_an_interval_by_resampled_pairs() -> None:
 
 
 def test_importing_the_statistics_imports_neither_scipy_nor_torch() -> None:
-    check = "import sys, bench.stats; assert not {'scipy', 'scikit_posthocs', 'torch'} & sys.modules.keys()"
+    check = "import sys, bench.analysis.stats; assert not {'scipy', 'scikit_posthocs', 'torch'} & sys.modules.keys()"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

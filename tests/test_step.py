@@ -13,19 +13,19 @@ import pytest
 import torch
 from torch import nn
 
-from bench import registry
-from bench.data import Windows
-from bench.machine import out_of_memory
-from bench.metrics import evaluate
-from bench.plain import PlainTimeLLM, WindowDataset, train_plainly
-from bench.randomness import seed_everything
-from bench.spec import ROOT, TrainConfig
-from bench.step import SERIES_PER_MICRO_BATCH, Stepper
-from bench.train import fit
+from bench.core.base import ROOT
+from bench.core.spec import TrainConfig
+from bench.perf.plain import PlainTimeLLM, WindowDataset, train_plainly
+from bench.plan import registry
+from bench.train.device import out_of_memory, seed_everything
+from bench.train.evaluate import evaluate
+from bench.train.loop import fit
+from bench.train.step import SERIES_PER_MICRO_BATCH, Stepper
+from bench.train.windows import Windows
 from models import layers
-from models.fast import is_plain, plain
+from models.kernels import is_plain, plain
+from models.llm_files import BACKBONES
 from models.options import Shape
-from models.pretrained import BACKBONES
 from tests.conftest import waves
 
 CONTEXT, HORIZON, CHANNELS = 48, 12, 3
@@ -208,7 +208,7 @@ class TestOutOfMemory:
     def test_what_torch_raises_on_a_cpu_is_recognised(self) -> None:
         code = """
         import resource, torch
-        from bench.machine import out_of_memory
+        from bench.train.device import out_of_memory
         resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
         try:
             torch.empty(16 << 30, dtype=torch.uint8)

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.execute import run_one
-from bench.spec import BenchError, DatasetCard, RunResult
-from bench.store import WORK, Store
+from bench.core.base import BenchError
+from bench.core.card import DatasetCard
+from bench.core.record import RunResult
+from bench.core.store import WORK, Store
+from bench.train.execute import run_one
 from tests.conftest import make_spec, waves
 
 
@@ -134,8 +136,8 @@ def test_weights_that_this_code_does_not_know_make_a_record_foreign(
 CLAIM = """
 import sys
 from pathlib import Path
-from bench.spec import RunResult
-from bench.store import Store
+from bench.core.record import RunResult
+from bench.core.store import Store
 
 spec = RunResult.model_validate_json(Path(sys.argv[2]).read_text()).spec
 store = Store(Path(sys.argv[1]))

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.spec import BenchError, RunSpec
-from bench.suite import Filters, Suite, cards, entries, load_suite, plan, suite_names
+from bench.core.base import BenchError
+from bench.core.card import cards
+from bench.core.spec import RunSpec
+from bench.plan.suite import Filters, Suite, entries, load_suite, plan, suite_names
 from models import MODELS
 
 LANGUAGE_MODELS = ("logo_llm", "time_llm_lite", "calf_lite")

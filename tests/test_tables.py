@@ -17,14 +17,16 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from bench import review
-from bench.planned import Planned
-from bench.render import SUFFIX, render
-from bench.review import tables_of
-from bench.spec import Cost, Epoch, Evaluation, Layer, RunResult, RunSpec, Where
-from bench.suite import Entry, Filters, cards, entries, load_suite, suite_names
-from bench.tables import Table
-from models.pretrained import BACKBONES
+from bench.analysis.results import Planned
+from bench.analysis.tables import Table
+from bench.core.card import cards
+from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Where
+from bench.core.spec import RunSpec
+from bench.plan.suite import Entry, Filters, entries, load_suite, suite_names
+from bench.report import contents as review
+from bench.report.contents import tables_of
+from bench.report.render import SUFFIX, render
+from models.llm_files import BACKBONES
 
 GOLDEN = Path(__file__).parent / "golden"
 WHERE = Where(

@@ -10,14 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from bench.data import Windows, split_windows, standardized
-from bench.execute import run_one
-from bench.metrics import SERIES_PER_BATCH, evaluate
-from bench.schedule import StepPlan
-from bench.series import load_series
-from bench.spec import BenchError, DatasetCard, TrainConfig
-from bench.step import LOSSES
-from bench.train import TrainingDiverged, fit
+from bench.core.base import BenchError
+from bench.core.card import DatasetCard
+from bench.core.spec import TrainConfig
+from bench.data.series import load_series
+from bench.train.evaluate import SERIES_PER_BATCH, evaluate
+from bench.train.execute import run_one
+from bench.train.loop import TrainingDiverged, fit
+from bench.train.schedule import StepPlan
+from bench.train.step import LOSSES
+from bench.train.windows import Windows, split_windows, standardized
 from tests.conftest import SHAPE, SMALL, make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]
@@ -236,7 +238,7 @@ def test_changing_the_test_rows_never_changes_trained_weights(
         card = make_card(rows)
         parts = split_windows(card, standardized(load_series(card), cpu), SHAPE.context, SHAPE.horizon)
         torch.manual_seed(7)
-        from bench import registry
+        from bench.plan import registry
 
         network = registry.load(model)(SHAPE, SMALL[model])
         fit(network, parts["train"], parts["val"], TrainConfig(epochs=1, batch=32, lr=1e-3), 7)

@@ -9,14 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from bench import execute, registry
-from bench.data import standardized
-from bench.execute import run_one
-from bench.jobs import Job
-from bench.machine import keep_freed_memory, peak_mb, reset_peak
-from bench.series import load_series
-from bench.spec import BenchError, DatasetCard, RunResult
-from bench.work import check, train
+from bench.core.base import BenchError
+from bench.core.card import DatasetCard
+from bench.core.jobs import Job
+from bench.core.record import RunResult
+from bench.data.series import load_series
+from bench.plan import registry
+from bench.train import execute
+from bench.train.device import keep_freed_memory, peak_mb, reset_peak
+from bench.train.execute import run_one
+from bench.train.windows import standardized
+from bench.train.worker import check, train
 from tests.conftest import make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]

@@ -1,0 +1,352 @@
+"""What the Logo-LLM paper claims (suites/claims.toml), and how each kind of claim is judged. Pure; no torch.
+
+A claim's kind says what is computed and when it counts as true; verdicts.py gathers the runs and prints. A data
+set counts only if every run that is planned there for every model compared is done. Intervals resample data sets
+(bootstrap of the mean, 95 %); for a single data set they are the range over seeds, over all pairs of seeds where two
+models are compared. The verdicts:
+
+  holds          as claimed on everything it is claimed of, and the interval does not reach the other side
+  holds in part  the claimed side, but the interval reaches the other one, or (see each kind) only some of it is true;
+                 also all that would hold, but over fewer data sets, horizons, seeds or models than claimed: it then
+                 says over which
+  does not hold  not even the side is right; over fewer data sets it says over which, and nothing of the others
+  not tested     no data set is complete, or the filters leave out what is compared; it says what is missing
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from bench.analysis.stats import bootstrap
+from bench.core.base import Frozen, Positive
+from bench.core.record import Cost, RunResult
+from bench.plan import registry
+from bench.plan.settings import Fraction
+
+
+class Verdict(StrEnum):
+    HOLDS = "holds"
+    PART = "holds in part"
+    FAILS = "does not hold"
+    UNTESTED = "not tested"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a kind makes of the runs: its verdict on them, our number and its interval in words, what else to say."""
+
+    verdict: Verdict
+    ours: str = ""
+    interval: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval: NaN where there is one data set and one seed, or nothing to resample."""
+
+    value: float
+    low: float
+    high: float
+    over: str = ""
+
+    def clear(self, sign: int) -> bool:
+        """It is above zero (`sign` 1) or below (-1), and so is the interval."""
+        return min(sign * self.value, sign * self.low, sign * self.high) > 0 and not math.isnan(self.low)
+
+    def interval(self, form: str) -> str:
+        return "" if math.isnan(self.low) else f"[{self.low:{form}}, {self.high:{form}}] over {self.over}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs a claim stands on, by the name of their side: the model, or the variant beside a model's first one."""
+
+    runs: list[tuple[str, RunResult]]
+    """Of the data sets that are complete."""
+    all_horizons: bool
+    """The filters leave every horizon of theirs."""
+
+    def errors(self, metric: str) -> pd.DataFrame:
+        """Means over horizons: rows by dataset, fraction, tested, seed; columns by side. Transfers only, if any."""
+        rows = [
+            (task.dataset, task.train_fraction, each.dataset, result.spec.seed, side, getattr(each, metric))
+            for side, result in self.runs
+            for task in [result.spec.task]
+            for each in result.evaluations
+            if (each.dataset != task.dataset) == bool(task.test_on)
+        ]
+        keys = ["dataset", "fraction", "tested", "seed", "side"]
+        return pd.DataFrame(rows, columns=[*keys, "error"]).groupby(keys).error.mean().unstack()
+
+    def costs(self, measure: Callable[[RunResult, Cost], float]) -> pd.DataFrame:
+        """Means over seeds: rows by dataset, horizon; columns by side."""
+        rows = [
+            (result.spec.task.dataset, result.spec.task.horizon, side, measure(result, result.cost))
+            for side, result in self.runs
+            if result.cost
+        ]
+        keys = ["dataset", "horizon", "side"]
+        return pd.DataFrame(rows, columns=[*keys, "cost"]).groupby(keys).cost.mean().unstack()
+
+
+class Claim(Frozen, ABC):
+    """What the paper says, of which cells of which suite; its kind adds what is compared and how it is judged."""
+
+    id: str
+    text: str
+    source: str
+    kind: str
+    suite: str
+    model: str = "logo_llm"
+    datasets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """None: all of the suite."""
+    fraction: Fraction | None = None
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The models compared with."""
+        return ()
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """The variants compared with each model's first one."""
+        return ()
+
+    @property
+    def paper(self) -> str:
+        """The paper's number."""
+        return ""
+
+    @abstractmethod
+    def judge(self, evidence: Evidence) -> Finding:
+        """What these runs say of it."""
+
+
+class Versus(Claim):
+    rivals: Annotated[tuple[str, ...], Field(min_length=1)]
+    metric: Literal["mse", "mae"] = "mse"
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return self.rivals
+
+    def against(self, table: pd.DataFrame) -> tuple[str, dict[str, Estimate]]:
+        """Percent by which the model's error is above each rival's; first the rival that does best against it."""
+        found = {rival: _difference(table, self.model, rival) for rival in self.rivals if rival in table}
+        return max(found, key=lambda rival: found[rival].value), found
+
+
+class BestCount(Versus):
+    """Lowest error on so many data sets (ties count). In part: fewer, but the interval reaches that many. While data
+    sets are missing it is not tested, unless those that are there decide it: enough of them won, or lost."""
+
+    printed: Positive
+    of: Positive
+
+    @property
+    def paper(self) -> str:
+        return f"{self.printed} of {self.of}"
+
+    def judge(self, evidence: Evidence) -> Finding:
+        means = evidence.errors(self.metric).groupby(level="dataset").mean()
+        first = means[self.model].eq(means.min(axis=1)).astype(float)
+        n, won = len(first), round(first.sum())
+        share = _estimate(first)
+        found = Estimate(n * share.value, n * share.low, n * share.high, share.over)
+        if won >= self.printed:
+            verdict = Verdict.HOLDS
+        elif won + self.of - n >= self.printed:
+            return Finding(Verdict.UNTESTED, remark=f"undecided: best on {won} of the {n} data sets that are complete")
+        else:
+            verdict = Verdict.PART if n >= self.of and found.high >= self.printed else Verdict.FAILS
+        return Finding(verdict, f"{won} of {n}", found.interval(".1f"))
+
+
+class LowerThan(Versus):
+    """Lower mean error than every rival, by data set, in percent. In part: also where it is lower by less than printed
+    and the interval does not reach that."""
+
+    printed: Annotated[float, Field(lt=0)] | None = None
+
+    @property
+    def paper(self) -> str:
+        return "" if self.printed is None else f"{self.printed:+.1f} %"
+
+    def judge(self, evidence: Evidence) -> Finding:
+        nearest, found = self.against(evidence.errors(self.metric))
+        least = found[nearest]
+        reached = self.printed is None or least.value <= self.printed or least.low <= self.printed
+        holds = reached and all(each.clear(-1) for each in found.values())
+        verdict = Verdict.HOLDS if holds else Verdict.PART if least.value < 0 else Verdict.FAILS
+        return Finding(verdict, f"{least.value:+.1f} % against {registry.title(nearest)}", least.interval("+.1f"))
+
+
+class Ahead(Versus):
+    """Lower error than every rival on each data set, whatever the seeds. In part: on some, or for some seeds."""
+
+    def judge(self, evidence: Evidence) -> Finding:
+        table = evidence.errors(self.metric)
+        names = list(dict.fromkeys(table.index.get_level_values("dataset")))
+        compared = {name: self.against(table.loc[[name]]) for name in names}
+        least = {name: found[nearest] for name, (nearest, found) in compared.items()}
+        clear = all(each.clear(-1) for _, found in compared.values() for each in found.values())
+        ahead = [name for name in names if least[name].value < 0]
+        verdict = Verdict.HOLDS if clear else Verdict.PART if ahead else Verdict.FAILS
+        each = [f"{name} {least[name].value:+.1f} % against {registry.title(compared[name][0])}" for name in names]
+        intervals = [f"{name} {shown}" for name in names if (shown := least[name].interval("+.1f"))]
+        return Finding(verdict, f"{len(ahead)} of {len(names)}: {', '.join(each)}", "; ".join(intervals))
+
+
+class Value(Claim):
+    """That error is reached, but for a share of it (`tolerance`). In part: above, but the best seed reaches it, or it
+    is still below what the paper prints for the next model."""
+
+    metric: Literal["mse", "mae"] = "mse"
+    datasets: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)]
+    printed: Annotated[float, Field(gt=0)]
+    runner_up: Annotated[float, Field(gt=0)]
+    tolerance: Annotated[float, Field(ge=0)]
+
+    @property
+    def paper(self) -> str:
+        return f"{self.printed:.3f} (next {self.runner_up:.3f})"
+
+    def judge(self, evidence: Evidence) -> Finding:
+        if not evidence.all_horizons:
+            return Finding(Verdict.UNTESTED, remark="the paper's number is the mean over all horizons")
+        seeds = evidence.errors(self.metric)[self.model]
+        low, high = (seeds.min(), seeds.max()) if len(seeds) > 1 else (math.nan, math.nan)
+        found, limit = Estimate(seeds.mean(), low, high, f"{len(seeds)} seeds"), self.printed * (1 + self.tolerance)
+        near = found.low <= limit or found.value < self.runner_up
+        verdict = Verdict.HOLDS if found.value <= limit else Verdict.PART if near else Verdict.FAILS
+        return Finding(verdict, f"{found.value:.3f}", found.interval(".3f"))
+
+
+class VariantWorse(Claim):
+    """The variant's mean error is higher than that of the model's first variant, by data set, in percent."""
+
+    variant: str
+    metric: Literal["mse", "mae"] = "mse"
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant,)
+
+    def judge(self, evidence: Evidence) -> Finding:
+        found = _difference(evidence.errors(self.metric), self.variant, self.model)
+        verdict = Verdict.HOLDS if found.clear(1) else Verdict.PART if found.value > 0 else Verdict.FAILS
+        return Finding(verdict, f"{found.value:+.1f} %", found.interval("+.1f"))
+
+
+class TrainableShare(Claim):
+    """Less than that share of the parameters trains, at every horizon. In part: at some."""
+
+    below: Annotated[float, Field(gt=0, lt=1)]
+
+    def judge(self, evidence: Evidence) -> Finding:
+        shares = evidence.costs(lambda result, cost: 100 * cost.trainable / cost.params)[self.model]
+        return _everywhere(shares, 100 * self.below, "{:.1f} %")
+
+
+class Faster(Claim):
+    """Fewer seconds in the fastest training epoch, with its validation, at every horizon; all on one device.
+
+    In part: at some.
+    """
+
+    rival: str
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        return (self.rival,)
+
+    def judge(self, evidence: Evidence) -> Finding:
+        if any(result.where.shared for _, result in evidence.runs):
+            return Finding(Verdict.UNTESTED, remark="the runs shared a GPU with others; repeat them one at a time")
+        machines = {name for _, result in evidence.runs for name in result.where.machines}
+        if len(machines) > 1:
+            return Finding(Verdict.UNTESTED, remark=f"the runs are of several machines: {'; '.join(sorted(machines))}")
+        seconds = evidence.costs(lambda result, cost: result.epoch_s)
+        ratios = seconds[self.model] / seconds[self.rival]
+        return _everywhere(ratios, 1, "{:.2f} of " + registry.title(self.rival) + "'s time")
+
+
+class LayerTrend(Claim):
+    """What a probe reads of a state changes in that direction from the first block to the last, after training, and
+    more than in the random twin. In part: the direction is right."""
+
+    variant: str
+    measure: Literal["local_r2", "trend_r2"]
+    direction: Literal["falls", "rises"]
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.variant,)
+
+    def judge(self, evidence: Evidence) -> Finding:
+        rows = []
+        for side, result in evidence.runs:
+            read = {x.block: getattr(x, self.measure) for x in result.layers if x.stage == "trained" and x.block > 0}
+            if len(read) < 2:
+                return Finding(Verdict.UNTESTED, remark="it needs probes of two blocks or more")
+            change = np.polyfit(list(read), list(read.values()), 1)[0] * (max(read) - min(read))
+            rows.append((result.spec.task.dataset, result.spec.seed, side, change))
+        keys = ["dataset", "seed", "side"]
+        table = pd.DataFrame(rows, columns=[*keys, "change"]).groupby(keys).change.mean().unstack()
+        ours, twin = table[self.model], table[self.variant]
+        found = _estimate(ours.groupby(level="dataset").mean(), ours.min(), ours.max(), len(ours))
+        gaps = (ours.min() - twin.max(), ours.max() - twin.min(), len(ours))
+        more = _estimate((ours - twin).groupby(level="dataset").mean(), *gaps)
+        sign = 1 if self.direction == "rises" else -1
+        holds = found.clear(sign) and more.clear(sign)
+        verdict = Verdict.HOLDS if holds else Verdict.PART if sign * found.value > 0 else Verdict.FAILS
+        remark = f"beyond the twin {more.value:+.3f} {more.interval('+.3f')}".rstrip()
+        return Finding(verdict, f"{found.value:+.3f} R2, twin {twin.mean():+.3f}", found.interval("+.3f"), remark)
+
+
+KINDS: dict[str, type[Claim]] = {
+    "best_count": BestCount,
+    "lower_than": LowerThan,
+    "ahead": Ahead,
+    "value": Value,
+    "variant_worse": VariantWorse,
+    "trainable_share": TrainableShare,
+    "faster": Faster,
+    "layer_trend": LayerTrend,
+}
+
+
+def _difference(table: pd.DataFrame, one: str, other: str) -> Estimate:
+    """Percent by which the one side's error is above the other's: by cell, then over each data set, then over them."""
+    cells = table[[one, other]].groupby(level=["dataset", "fraction", "tested"]).mean()
+    by_dataset = (100 * (cells[one] / cells[other] - 1)).groupby(level="dataset").mean()
+    seeds = table.index.unique("seed")
+    ours, theirs = table[one].unstack("seed"), table[other].unstack("seed")
+    pairs = [float((100 * (ours[i] / theirs[j] - 1)).mean()) for i in seeds for j in seeds]
+    return _estimate(by_dataset, min(pairs), max(pairs), len(seeds))
+
+
+def _estimate(by_dataset: pd.Series, low: float = math.nan, high: float = math.nan, seeds: int = 1) -> Estimate:
+    """Mean over data sets with its bootstrap interval; for one data set the range given, if it is one over seeds."""
+    value = float(by_dataset.mean())
+    if len(by_dataset) > 1:
+        return Estimate(value, *bootstrap(by_dataset.to_numpy(), np.mean), f"{len(by_dataset)} data sets")
+    return Estimate(value, low, high, f"{seeds} seeds") if seeds > 1 else Estimate(value, math.nan, math.nan)
+
+
+def _everywhere(values: pd.Series, limit: float, form: str) -> Finding:
+    """Holds if all horizons are below the limit, in part if some are; the interval is their range."""
+    below = values.lt(limit)
+    verdict = Verdict.HOLDS if below.all() else Verdict.PART if below.any() else Verdict.FAILS
+    low, high = (form.partition(" ")[0].format(value) for value in (values.min(), values.max()))
+    return Finding(verdict, form.format(values.mean()), f"[{low}, {high}] over {len(values)} horizons")

@@ -1,0 +1,115 @@
+"""Our errors beside those that papers print: at which look-back, from which source, how far apart. Pure; no torch.
+
+`suites/published.csv` has one row per printed value: model, dataset, horizon (or avg), lookback, setting, mse, mae,
+source. A cell that sources print differently is shown once for each value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from bench.analysis.results import Planned
+from bench.analysis.tables import Cell, Group, Table, behind, grouped, hole, mean_error, run_title
+from bench.core.card import cards
+from bench.plan.settings import SUITES
+
+MEANS = "Means are over the cells printed at our look-back; where sources differ, over them first."
+TITLES = {
+    "Logo-LLM": "logo_llm",
+    "Time-LLM": "time_llm_lite",
+    "CALF": "calf_lite",
+    "PatchTST": "patchtst",
+    "iTransformer": "itransformer",
+    "DLinear": "dlinear",
+}
+"""What papers call the models that are here."""
+
+
+@lru_cache
+def published() -> pd.DataFrame:
+    """Every printed value of a model that is here; `lookback` is NaN where its source does not say."""
+    frame = pd.read_csv(SUITES / "published.csv", dtype={"horizon": str})
+    return frame.assign(model=frame.model.map(TITLES)).dropna(subset="model")
+
+
+def published_table(planned: Planned) -> list[Table]:
+    """A row for every printed value of a planned cell; the mean difference of each model at an equal look-back."""
+    frame = planned.own()
+    groups = [Group("ours", "Ours"), Group("published", "Published"), Group("difference", "Difference, %")]
+    table = Table("published", "Ours beside published errors", f"{planned.shown()} {MEANS}", groups, marked=False)
+    for (model, variant), of_model in grouped(frame, ["model", "variant"]):
+        title = run_title(model, variant)
+        rows: dict[tuple[str, str], list[list[Cell]]] = {}
+        for (dataset, share), runs in grouped(of_model, ["dataset", "fraction"]):
+            context = planned.contexts[dataset]
+            cells = [(str(horizon), own) for (horizon,), own in grouped(runs, ["horizon"])]
+            if set(runs.horizon) == set(cards()[dataset].horizons):
+                cells.append(("avg", runs))
+            for horizon, own in cells:
+                printed = _printed(model, dataset, horizon, share)
+                for (lookback, mse, mae), alike in printed.groupby(
+                    ["lookback", "mse", "mae"], sort=False, dropna=False
+                ):
+                    row = _row(own, (mse, mae), table)
+                    sources = ", ".join(str(_source(each, context, table)) for each in alike.itertuples())
+                    table.rows.append((f"{title} {dataset} {horizon} [{sources}]", row))
+                    if horizon != "avg" and lookback == context:
+                        rows.setdefault((dataset, horizon), []).append(row)
+        _close(table, title, list(rows.values()))
+    if not table.rows:
+        table.notes.append("No source prints a value for any of these cells.")
+    return [table]
+
+
+def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFrame:
+    """What sources print for this cell: in full training, or after that share of it."""
+    frame = published()
+    setting = "full" if share == 1 else f"few_shot_{100 * share:g}"
+    cell = (frame.model == model) & (frame.dataset == dataset) & (frame.horizon == horizon)
+    return frame[cell & frame.setting.str.split(",").str[0].eq(setting)]
+
+
+def _row(runs: pd.DataFrame, printed: tuple[float, float], table: Table) -> list[Cell]:
+    """Ours, theirs, and the difference in percent; a dash without a footnote where the source prints nothing."""
+    keys = tuple(runs.key)
+    ours = [
+        hole(runs, table) if runs.why.any() else Cell(mean_error(runs, metric), runs=keys) for metric in ("mse", "mae")
+    ]
+    theirs = [None if pd.isna(value) else float(value) for value in printed]
+    apart = []
+    for cell, value in zip(ours, theirs, strict=True):
+        change = None if cell.value is None or value is None else 100 * (cell.value / value - 1)
+        apart.append(replace(cell, value=change, digits=1, signed=True, note=None if value is None else cell.note))
+    return [*ours, *map(Cell, theirs), *apart]
+
+
+def _source(printed: Any, context: int, table: Table) -> int:
+    """Number of the footnote that says where a value is printed and in what its protocol differs."""
+    if pd.isna(printed.lookback):
+        where = "look-back not stated"
+    else:
+        where = f"look-back {printed.lookback:.0f}" + ("" if printed.lookback == context else f", ours {context}")
+    again = ", ".join(printed.setting.split(",")[1:]).strip()
+    note = f"{printed.source}; {where}{'; ' + again if again else ''}"
+    if note not in table.notes:
+        table.notes.append(note)
+    return table.notes.index(note) + 1
+
+
+def _close(table: Table, title: str, cells_by_source: list[list[list[Cell]]]) -> None:
+    """The mean over cells printed at our look-back, sources first, if any is complete; a rule before the next model."""
+    complete = [rows for rows in cells_by_source if all(cell.value is not None for row in rows for cell in row)]
+    whole = [pd.DataFrame([[cell.value for cell in row] for row in rows], dtype=float).mean() for rows in complete]
+    if whole:
+        means = pd.DataFrame(whole).mean()
+        runs = [behind(column) for column in zip(*(row for rows in complete for row in rows), strict=True)]
+        cells = [
+            Cell(float(value), digits=1 if i > 3 else 3, signed=i > 3, runs=runs[i]) for i, value in enumerate(means)
+        ]
+        table.summary.append((f"{title}, mean of {len(whole)}", cells))
+    if table.rows and len(table.rows) not in table.rules:
+        table.rules.append(len(table.rows))

@@ -1,0 +1,1 @@
+"""The words that all rooms share: errors, cards, specs, records, the store, jobs, the system."""

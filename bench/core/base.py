@@ -1,0 +1,92 @@
+"""What every room builds on: the base error, strict parsing, names, digests. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The project: bench/, models/, datasets/, results/, reports/."""
+
+Option = bool | int | float | str | None
+Positive = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+MODEL_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*(:[A-Za-z_]\w*)?")
+
+
+class BenchError(Exception):
+    """Something the user can mend: one line naming the thing, the place and the remedy; exit code 2."""
+
+
+class UnknownName(BenchError):
+    """A name that no table holds, with the nearest ones that do exist."""
+
+    def __init__(self, kind: str, name: str, known: list[str], place: str = "") -> None:
+        at = f"{place}: " if place else ""
+        super().__init__(f"{at}no {kind} {name!r}; {nearest(name, known)}")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """`nearest: a, b` where some known name is close, else the whole list."""
+    by_folded = {known_name.casefold(): known_name for known_name in known}
+    close = difflib.get_close_matches(name.casefold(), list(by_folded), n=3, cutoff=0.5)
+    if close:
+        return "nearest: " + ", ".join(by_folded[folded] for folded in close)
+    return "known: " + (", ".join(known) or "none")
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Parsed = TypeVar("Parsed", bound=Frozen)
+
+
+def parse(kind: type[Parsed], values: object, place: str) -> Parsed:
+    """Validate `values` as `kind`; the first thing wrong becomes one line that names `place` and the field."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise _first_line(kind, error, place) from None
+
+
+def parse_json(kind: type[Parsed], text: str, place: str) -> Parsed:
+    """As `parse`, from JSON text."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise _first_line(kind, error, place) from None
+
+
+def _first_line(kind: type[Frozen], error: ValidationError, place: str) -> BenchError:
+    first = min(
+        error.errors(), key=lambda each: each["type"] != "extra_forbidden"
+    )  # a misspelt key hides a missing one
+    where = ".".join(str(part) for part in first["loc"]) or "the whole of it"
+    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
+        return UnknownName("key", where, list(kind.model_fields), place)
+    given = "" if first["type"] == "missing" else f", got {str(first['input'])[:60]!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return BenchError(f"{place}: {where}: {message[:1].lower()}{message[1:]}{given}")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON of `value` (sorted keys, no blanks)."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BenchError(f"{path}: not valid TOML: {error}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"{path}: cannot be read: {error}") from None

@@ -1,0 +1,135 @@
+"""A data set card: its file, how the papers cut it and what they ask of it. No torch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+
+from bench.core.base import NAME, ROOT, BenchError, Frozen, Positive, UnknownName, digest, parse, read_toml
+
+
+def longest_horizon(card: DatasetCard, context: int) -> int:
+    """The longest horizon of which every part holds a window."""
+    train, val, test = (last - first for first, last in card.bounds().values())
+    return min(train - context, val, test)
+
+
+class Source(Frozen):
+    """Where the file of a data set is: below the data directory, or inside an installed Python package."""
+
+    path: str
+    package: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    repo: str | None = None
+    revision: str = "main"
+
+    @field_validator("path")
+    @classmethod
+    def _stays_inside(cls, path: str) -> str:
+        pure = PurePosixPath(path)
+        if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
+            raise ValueError("must be a relative path without '..'")
+        return path
+
+
+class DatasetCard(Frozen):
+    """One data set: its file, how the papers cut it and what they ask of it. Data about data, read from TOML."""
+
+    name: str
+    title: str
+    about: str
+    """One sentence for people and for prompts."""
+    license: str
+    sha256: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Field(min_length=1)]
+    """Accepted hashes of the file's exact bytes; several where versions circulate that hold the same numbers."""
+    stamp: str
+    step: Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|min|h|D)$")]
+    irregular_steps: Annotated[int, Field(ge=0)] = 0
+    """How many steps of the authors' own file differ from `step` (duplicate stamps and gaps)."""
+    rows: Positive
+    channels: Positive | Annotated[tuple[str, ...], Field(min_length=1)]
+    """Column names in order, or only their number where circulating copies damage the names."""
+    season: Positive
+    split: tuple[float, float, float]
+    """Train, val and test in rows, or as shares of the rows that sum to 1 (val takes the rounding)."""
+    context: Positive
+    horizons: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    notes: str = ""
+    source: Source
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name):
+            raise ValueError("must be letters, digits, '_' or '-', beginning with a letter")
+        return name
+
+    @field_validator("channels")
+    @classmethod
+    def _each_once(cls, channels: int | tuple[str, ...]) -> int | tuple[str, ...]:
+        if isinstance(channels, tuple) and len(set(channels)) < len(channels):
+            raise ValueError("must name each column once")
+        return channels
+
+    @model_validator(mode="after")
+    def _split_fits(self) -> DatasetCard:
+        shares = abs(sum(self.split) - 1) < 1e-9
+        whole = all(part == int(part) for part in self.split) and sum(self.split) <= self.rows
+        if min(self.split) <= 0 or not (shares or whole):
+            raise ValueError(f"split must be three row counts within {self.rows} rows, or three shares that sum to 1")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Number of channels."""
+        return self.channels if isinstance(self.channels, int) else len(self.channels)
+
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """First and one-past-last row of each part: `{"train": (0, a), "val": (a, b), "test": (b, c)}`."""
+        train, val, test = self.split
+        if abs(train + val + test - 1) < 1e-9:
+            n_train, n_test = int(self.rows * train), int(self.rows * test)
+            n_val = self.rows - n_train - n_test
+        else:
+            n_train, n_val, n_test = int(train), int(val), int(test)
+        return {
+            "train": (0, n_train),
+            "val": (n_train, n_train + n_val),
+            "test": (n_train + n_val, n_train + n_val + n_test),
+        }
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits over the fields that can change a number; part of every task on this data set."""
+        return digest(
+            self.model_dump(mode="json", exclude={"title", "license", "notes", "source", "context", "horizons"})
+        )[:12]
+
+
+CARDS = ROOT / "datasets"
+
+
+def card_path(name: str) -> Path:
+    """Where the card of this name is, or is to be written."""
+    return CARDS / f"{name}.toml"
+
+
+@lru_cache
+def cards() -> dict[str, DatasetCard]:
+    """Every data set card by name."""
+    found = {}
+    for path in sorted(CARDS.glob("*.toml")):
+        card = parse(DatasetCard, read_toml(path), str(path))
+        if card.name != path.stem:
+            raise BenchError(f"{path}: name is {card.name!r}; the file must be called {card.name}.toml")
+        found[card.name] = card
+    return found
+
+
+def canonical_card(name: str) -> DatasetCard:
+    by_folded = {known.casefold(): card for known, card in cards().items()}
+    if name.casefold() not in by_folded:
+        raise UnknownName("data set", name, list(cards()))
+    return by_folded[name.casefold()]

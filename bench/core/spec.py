@@ -1,0 +1,80 @@
+"""What a task and a run are, and how a run is identified.
+
+Everything here is frozen and refuses unknown fields. The identity of a run is the SHA-256 of its spec's canonical
+JSON: every field that can change a number is in the spec, nothing else is.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, digest
+
+PROTOCOL = 1
+"""Raised when splits, scaling, metrics or the training loop change meaning; older results then count as missing."""
+
+
+class Task(Frozen):
+    """What is asked: this many future steps from that many past ones, on this data set."""
+
+    dataset: str
+    context: Positive
+    horizon: Positive
+    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the training windows that is used, the earliest first (few-shot)."""
+    test_on: tuple[str, ...] = ()
+    """Other data sets that the trained model is tested on besides its own (zero-shot)."""
+    probe: bool = False
+    """Also measure what each block of the model's backbone holds, before and after training (bench/train/probes.py)."""
+    cards: dict[str, str]
+    """Digest of the card of `dataset` and of each in `test_on`: an edited card makes a new task."""
+
+
+class TrainConfig(Frozen):
+    """How a model is trained. Selection is on the validation part, with the metric of the loss."""
+
+    epochs: Positive
+    batch: Positive
+    """Windows (all channels) per optimiser step."""
+    lr: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "halve", "decay", "cosine", "onecycle"] = "constant"
+    """As the official codes run: halve, times 0.5 an epoch from the third on ("type1"); decay, times 0.9 an epoch from
+    the fifth on ("type3"); cosine over `period` epochs; onecycle by step, rising for the share `rise` of all steps."""
+    period: Positive = 10
+    rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+    patience: Positive = 3
+    """Epochs without a better validation score before training stops."""
+    clip: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of the gradient."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16: autocast, frozen weights stored in bf16; what trains stays in float32."""
+    max_steps: Positive | None = None
+    """Most optimiser steps over all epochs; the epoch it cuts short is still validated."""
+
+
+class RunSpec(Frozen):
+    """One run: everything that can change its numbers, and nothing else."""
+
+    task: Task
+    model: Annotated[str, Field(pattern=f"^{MODEL_NAME.pattern}$")]
+    options: dict[str, Option]
+    """Hyper-parameters with defaults resolved; for a user's own model only what the suite sets."""
+    train: TrainConfig
+    seed: Seed
+    code: str | None = None
+    """SHA-256 of the file of a user's own model; None for the registry's models, which PROTOCOL covers."""
+    protocol: int = PROTOCOL
+
+    @property
+    def key(self) -> str:
+        return digest(self.model_dump(mode="json"))
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Where its record lies below the results directory."""
+        model = self.model.replace(":", ".")
+        return PurePosixPath(self.task.dataset, f"h{self.task.horizon}", model, f"s{self.seed}-{self.key[:8]}.json")

@@ -1,0 +1,62 @@
+"""This machine, as records name it and plans count on it; and files that are there whole or not at all. No torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from functools import cache
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
+    """Under a temporary name (`scratch`, on the same file system), flushed to the disk, then renamed into place.
+
+    Its folder must exist. Raises OSError, and leaves neither name half written.
+    """
+    scratch = scratch or path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def this_device(name: str = "auto") -> str:
+    """What `Where.device` of a run on this device would say, without torch: the first GPU, else the CPU.
+
+    `name` as --device takes it. A build of torch without CUDA sees no GPU.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if name == "cpu" or visible in ("", "-1"):
+        return cpu_name()
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *(["-i", visible] if visible else [])]
+    try:
+        if importlib.metadata.version("torch").endswith("+cpu"):
+            return cpu_name()
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+    except (OSError, subprocess.SubprocessError, importlib.metadata.PackageNotFoundError):
+        return cpu_name()
+    names, index = answer.stdout.strip().splitlines(), name.partition(":")[2]
+    wanted = int(index) if index.isdigit() else 0
+    return names[wanted].strip() if wanted < len(names) else cpu_name()
+
+
+@cache
+def cpu_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

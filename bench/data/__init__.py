@@ -1,0 +1,1 @@
+"""Files to verified series; no torch."""

@@ -1,0 +1,157 @@
+"""Card -> the data file, read and verified, in its own units. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.core.base import ROOT, BenchError
+from bench.core.card import DatasetCard
+from models.llm_files import bundle_dir
+
+
+class DataError(BenchError):
+    """A data file that is absent or not what its card says."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One verified data file: `values [rows, channels]` in its own units, `calendar [rows, 4]` from -0.5 to 0.5."""
+
+    card: DatasetCard
+    values: np.ndarray
+    calendar: np.ndarray
+    sha256: str
+
+
+def data_dir() -> Path:
+    return Path(os.environ.get("BENCH_DATA") or ROOT / "datasets" / "cache")
+
+
+def file_of(card: DatasetCard) -> Path:
+    """Where the card's file should be; it need not exist."""
+    if card.source.package is None:
+        return data_dir() / card.source.path
+    if bundle_dir():  # whether or not the package is installed here
+        return data_dir() / card.source.package / card.source.path
+    found = importlib.util.find_spec(card.source.package)
+    folders = list(found.submodule_search_locations or []) if found else []
+    if not folders:
+        raise DataError(f"{card.name}: no Python package {card.source.package!r}; run 'bash run_all.sh' to install it")
+    return Path(folders[0]) / card.source.path
+
+
+def load_series(card: DatasetCard) -> Series:
+    """Read and verify the card's file: hash, columns, rows, time stamps, finite values. Raises DataError."""
+    return _load(card, file_of(card))
+
+
+@lru_cache
+def _load(card: DatasetCard, path: Path) -> Series:
+    fetch = f"run 'python -m bench fetch --suite quick --datasets {card.name}'"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{card.name}: no file {path}; {fetch}, or set BENCH_DATA to the folder that has it") from None
+    except OSError as error:
+        raise DataError(f"{card.name}: cannot read {path}: {error}; make it readable, or set BENCH_DATA") from None
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 not in card.sha256:
+        raise DataError(
+            f"{card.name}: {path} has SHA-256 {sha256[:8]}, its card says {card.sha256[0][:8]}; delete it and {fetch}"
+        )
+    try:
+        table = _table(card, content)
+        stamps = _stamps(card, table)
+        return Series(card, _values(table, stamps), _calendar(stamps), sha256)
+    except _MismatchError as error:
+        raise DataError(f"{card.name}: {path} {error}; mend the file, or its card datasets/{card.name}.toml") from None
+
+
+class _MismatchError(Exception):
+    """What is wrong with a file, in the words that follow its path."""
+
+
+def _table(card: DatasetCard, content: bytes) -> pd.DataFrame:
+    """The file as one row per stamp: the stamps as index, the card's channels as columns."""
+    try:
+        table = pd.read_csv(io.BytesIO(content), encoding_errors="replace")
+    except (ValueError, pd.errors.ParserError) as error:
+        raise _MismatchError(f"is not a CSV table: {str(error)[:160]}") from None
+    if card.stamp not in table:
+        begins = ", ".join(str(name)[:20] for name in table.columns[:4])
+        raise _MismatchError(f"has no column {card.stamp!r}; it begins {begins!r}")
+    if "unique_id" in table:  # Nixtla's long layout: channels are called series:column
+        try:
+            table = table.pivot(index=card.stamp, columns="unique_id")
+        except ValueError as error:
+            raise _MismatchError(f"cannot be laid out by {card.stamp} and unique_id: {error}") from None
+        table.columns = pd.Index([f"{series}:{column}" for column, series in table.columns])
+    else:
+        table = table.set_index(card.stamp)
+    if isinstance(card.channels, int):
+        if table.shape[1] != card.channels:
+            raise _MismatchError(f"has {table.shape[1]} channels, its card says {card.channels}")
+        return table
+    absent = [channel for channel in card.channels if channel not in table]
+    if absent:
+        raise _MismatchError(f"has no column {absent[0]!r}, one of the {len(card.channels)} that its card names")
+    return table[list(card.channels)]
+
+
+def _values(table: pd.DataFrame, stamps: pd.Series) -> np.ndarray:
+    """The channels as float64, once every value is found to be a number."""
+    numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    rows, columns = np.nonzero(~np.isfinite(numbers))
+    if len(rows):
+        column, stamp = table.columns[columns[0]], stamps.iloc[rows[0]]
+        first = str(table.iloc[rows[0], columns[0]])[:40]
+        raise _MismatchError(
+            f"has {len(rows)} values that are missing, infinite or no numbers, the first in column {column!r} at "
+            f"{stamp} ({first})"
+        )
+    return numbers
+
+
+def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
+    """The time stamps, as many and as far apart as the card says, in order."""
+    if len(table) != card.rows:
+        raise _MismatchError(f"has {len(table)} rows, its card says {card.rows}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # pandas tries format after format aloud; the error says enough
+        stamps = pd.to_datetime(pd.Series(table.index), errors="coerce")
+    unread = np.flatnonzero(stamps.isna())
+    if len(unread):
+        raise _MismatchError(
+            f"has {len(unread)} values in column {card.stamp!r} that are no time stamps, the first "
+            f"{str(table.index[unread[0]])[:40]!r} in row {unread[0] + 2}"
+        )
+    steps = stamps.diff().iloc[1:]
+    backward = np.flatnonzero(steps < pd.Timedelta(0))
+    if len(backward):
+        row = backward[0] + 1
+        raise _MismatchError(f"has stamps that are not in order, the first in row {row + 2} ({stamps.iloc[row]})")
+    odd = np.flatnonzero(steps != pd.Timedelta(card.step))
+    if len(odd) != card.irregular_steps:
+        first = f"; the first is at {stamps.iloc[odd[0] + 1]}" if len(odd) else ""
+        raise _MismatchError(
+            f"has {len(odd)} steps that are not {card.step} (duplicate stamps or gaps), its card says "
+            f"{card.irregular_steps}{first}"
+        )
+    return stamps
+
+
+def _calendar(stamps: pd.Series) -> np.ndarray:
+    """Hour of day, day of week, of month and of year, each from -0.5 to 0.5, as the official loaders do."""
+    when = stamps.dt
+    parts = [when.hour / 23, when.day_of_week / 6, (when.day - 1) / 30, (when.day_of_year - 1) / 365]
+    return np.stack([part.to_numpy(dtype=np.float64) for part in parts], axis=1) - 0.5

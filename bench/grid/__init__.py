@@ -1,0 +1,1 @@
+"""Many runs: the driver, its display, and the engines that train."""

@@ -1,0 +1,83 @@
+"""Training as peers write it: a Dataset and a DataLoader with workers, float32, eager attention, a loss read each step.
+
+What `bench perf` measures our loop against, and what a test holds it equal to. Use it under `models.kernels.plain()`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from bench.core.spec import TrainConfig
+from bench.train.schedule import StepPlan
+from bench.train.step import LOSSES
+from bench.train.windows import Windows
+from models.llm_blocks import tokenize, word_embeddings
+from models.options import Shape, TimeLLMOptions
+from models.time_llm import TimeLLMLite, prompt_of
+
+Sample = tuple[Tensor, Tensor, Tensor]
+
+
+class WindowDataset(Dataset[Sample]):
+    """One window at a time: look-back, target, the look-back's calendar features."""
+
+    def __init__(self, windows: Windows) -> None:
+        self.windows, self.series = windows, windows.series.cpu()
+        known = windows.calendar
+        self.calendar = torch.zeros(len(self.series), 4) if known is None else known.cpu()
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, position: int) -> Sample:
+        first = self.windows.first + position
+        last = first + self.windows.context
+        target = self.series[last : last + self.windows.horizon]
+        return self.series[first:last], target, self.calendar[first:last]
+
+
+class PlainTimeLLM(TimeLLMLite):
+    """Reads the prompt in front of every series anew, as the official code does, whose prompts differ."""
+
+    def __init__(self, shape: Shape, options: TimeLLMOptions) -> None:
+        super().__init__(shape, options)
+        ids = torch.tensor(tokenize(options.backbone, prompt_of(shape)))
+        self.register_buffer("prompt", word_embeddings(options.backbone)[ids], persistent=False)
+
+    def behind_prompt(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
+        prompt = self.get_buffer("prompt").expand(len(tokens), -1, -1)
+        last: Tensor = self.blocks(torch.cat([prompt, tokens], dim=1))[-1]
+        return last[:, prompt.shape[1] :]
+
+
+def train_plainly(
+    model: nn.Module, train: Windows, config: TrainConfig, order: Sequence[int], workers: int
+) -> Iterator[float]:
+    """One pass over the windows in this order; yields the loss of every step when the step is done."""
+    device = train.series.device
+    loader = DataLoader(WindowDataset(train), config.batch, sampler=order, num_workers=workers)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
+    plan = StepPlan(config, len(train))
+    criterion = LOSSES[config.loss]
+    own_loss = getattr(model, "training_loss", None)
+    model.train()
+    for step, batch in enumerate(loader):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.lr(step)
+        optimizer.zero_grad()
+        x, y, calendar = (part.to(device) for part in batch)
+        if own_loss:
+            loss = own_loss(x, y, criterion)
+        else:
+            loss = criterion(model(x, calendar) if getattr(model, "reads_calendar", False) else model(x), y)
+        value = loss.item()
+        loss.backward()
+        if config.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+        optimizer.step()
+        yield value

@@ -1,0 +1,1 @@
+"""Numbers to pages; no torch."""

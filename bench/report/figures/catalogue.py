@@ -1,0 +1,112 @@
+"""Planned runs + their records -> the figures of a report, with captions. Pure; no torch."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from bench.analysis.results import Planned
+from bench.plan.suite import Suite
+from bench.report.figures.cost import cost
+from bench.report.figures.curves import curves, spread
+from bench.report.figures.forecasts import forecasts
+from bench.report.figures.heatmap import heatmap
+from bench.report.figures.layers import layers
+from bench.report.figures.lines import few_shot, horizons
+from bench.report.figures.panels import Drawn
+from bench.report.figures.ranks import ranks
+from bench.report.figures.style import styled
+from bench.report.figures.variants import variants
+
+Builder = Callable[[Planned], Drawn | None]
+"""None where such a figure would show nothing."""
+COORDINATES = re.compile(rb'(?<= [dxy]=")[^"]*')
+LONG = re.compile(rb"\d+\.\d{2,}")
+
+
+@dataclass(frozen=True, eq=False)
+class Plot:
+    """A figure as it is drawn."""
+
+    name: str
+    """What its files are called."""
+    title: str
+    caption: str
+    """What is shown, over what, with how many runs; what is not there, and why."""
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as files."""
+
+    name: str
+    title: str
+    caption: str
+    files: dict[str, bytes]
+    """By suffix: svg, pdf, png."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A figure that suites with any of these tables have."""
+
+    title: str
+    tables: frozenset[str]
+    build: Builder
+
+
+PLOTS = {
+    "ranks": Kind("Mean ranks of the models", frozenset({"main", "ranks"}), ranks),
+    "heatmap": Kind("Errors relative to the best model", frozenset({"main", "zero_shot"}), heatmap),
+    "horizons": Kind("Errors by horizon", frozenset({"full"}), horizons),
+    "few_shot": Kind("Errors by share of the training windows", frozenset({"few_shot"}), few_shot),
+    "variants": Kind("What a change to the models does", frozenset({"ablation", "losses"}), variants),
+    "layers": Kind("What each block holds, and errors by tap", frozenset({"layers"}), layers),
+    "cost": Kind("Accuracy against cost", frozenset({"main"}), cost),
+    "spread": Kind("Spread over seeds", frozenset({"seeds"}), spread),
+    "forecasts": Kind("Sample forecasts", frozenset({"main"}), forecasts),
+    "curves": Kind("Learning curves", frozenset({"main", "few_shot"}), curves),
+}
+
+
+def plots(planned: Planned, suite: Suite) -> list[Plot]:
+    """The figures that the suite's tables ask for and that its planned runs can fill."""
+    with styled():
+        drawn = {name: kind.build(planned) for name, kind in PLOTS.items() if kind.tables & set(suite.tables)}
+    return [Plot(name, PLOTS[name].title, each.caption, each.figure) for name, each in drawn.items() if each]
+
+
+def pictures(plots: list[Plot]) -> list[Picture]:
+    """As files, the same bytes for the same figure; the figures are emptied."""
+    return [_picture(plot) for plot in plots]
+
+
+def _picture(plot: Plot) -> Picture:
+    """Drawn by each format's own canvas: `savefig` would go over everything twice."""
+    files = {suffix: io.BytesIO() for suffix in ("svg", "pdf", "png")}
+    with styled(), matplotlib.rc_context({"svg.hashsalt": plot.name}):
+        FigureCanvasAgg(plot.figure).print_png(files["png"], metadata={"Software": None})
+        FigureCanvasSVG(plot.figure).print_svg(files["svg"], metadata={"Date": None, "Creator": None})
+        FigureCanvasPdf(plot.figure).print_pdf(
+            files["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None}
+        )
+    plot.figure.clear()
+    found = {suffix: file.getvalue() for suffix, file in files.items()}
+    found["svg"] = COORDINATES.sub(_shorter, found["svg"])
+    return Picture(plot.name, plot.title, plot.caption, found)
+
+
+def _shorter(found: re.Match[bytes]) -> bytes:
+    """Coordinates to a tenth of a point, to a hundredth where there are curves (letters, small circles)."""
+    text, digits = found[0], 2 if b"C" in found[0] or b"Q" in found[0] else 1
+    text = LONG.sub(lambda number: f"{float(number[0]):.{digits}f}".encode(), text)
+    return text if digits == 2 else text.replace(b" \nL ", b" ")  # a line goes on until another command

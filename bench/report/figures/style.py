@@ -1,0 +1,102 @@
+"""How figures look: sizes, fonts and colours, and for each model a colour and a marker of its own. Pure; no torch."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import matplotlib.style
+
+from bench.analysis.results import Planned
+from bench.analysis.tables import run_title
+from models import MODELS
+
+WIDTH = 7.0
+"""Inches: two columns of a journal page."""
+SMALL = 7.0
+"""Points; the least of any text."""
+INK, FAINT, PAST = "#222222", "#6e6e6e", "#9a9a9a"
+GRID, HOLE, EMPTY = "#e3e3e3", "#ededed", "#f7f7f7"
+STYLE: dict[str, object] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # the first comes with matplotlib
+    "font.size": 7.5,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 4,
+    "axes.labelsize": 7.5,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#8c8c8c",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
+    "text.color": INK,
+    "text.hinting": "none",
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.color": "#8c8c8c",
+    "ytick.color": "#8c8c8c",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 5,
+    "lines.markeredgecolor": "white",
+    "lines.markeredgewidth": 0.35,
+    "hatch.linewidth": 0.5,
+    "hatch.color": "#b5b5b5",
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+    "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and set in another font
+    "pdf.fonttype": 42,  # TrueType; journals refuse Type 3
+}
+# Okabe and Ito's colours, told apart by colour-blind readers; yellow, too light for a line, is left out.
+REGISTERED = (
+    ("#D55E00", "o"),
+    ("#E69F00", "s"),
+    ("#CC79A7", "D"),
+    ("#0072B2", "^"),
+    ("#56B4E9", "v"),
+    ("#009E73", "P"),
+    ("#000000", "X"),
+    ("#8A8A8A", "<"),
+)
+# Tol's muted colours, for a user's own models and for variants.
+FURTHER = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499", "#661100", "#6699CC")
+MARKERS = ("p", ">", "*", "h", "d", "8", "H", "o", "s", "^", "v")
+
+
+@dataclass(frozen=True)
+class Look:
+    colour: str
+    marker: str
+
+
+def styled() -> AbstractContextManager[None]:
+    """matplotlib's defaults and ours over them, whatever the reader's own settings are."""
+    found: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
+    return found
+
+
+def looks(planned: Planned) -> dict[str, Look]:
+    """By title, in planned order. A registered model looks the same in every suite; what else is planned gets further
+    looks, over and over where there are more than there are looks."""
+    registered = {name: Look(*look) for name, look in zip(MODELS, itertools.cycle(REGISTERED), strict=False)}
+    further = (Look(FURTHER[number % len(FURTHER)], MARKERS[number % len(MARKERS)]) for number in itertools.count())
+    taken: dict[str, Look] = {}
+    for entry, _ in planned.runs:
+        name = run_title(entry.spec.model, entry.variant)
+        if name not in taken:
+            own = registered.pop(entry.spec.model, None)  # its first variant's
+            taken[name] = own or next(further)
+    return taken

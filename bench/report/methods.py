@@ -1,0 +1,202 @@
+"""How the numbers of a report were made, in words and tables written from the suite and its records. Pure; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bench.analysis.results import Planned
+from bench.analysis.stats import LEVEL
+from bench.analysis.tables import run_title
+from bench.core.card import DatasetCard, cards
+from bench.core.record import Cost, RunResult
+from bench.core.spec import RunSpec, Task, TrainConfig
+from bench.plan import registry
+from bench.plan.suite import Entry, Suite
+from models import MODELS
+from models.llm_files import BACKBONES
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the methods: paragraphs, then a table of words if there is one."""
+
+    title: str
+    text: tuple[str, ...]
+    headers: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+def methods(suite: Suite, planned: Planned) -> list[Section]:
+    """Protocol, data, models, settings, statistics, provenance."""
+    entries = [entry for entry, _ in planned.runs]
+    return [
+        _protocol(suite, entries),
+        _data(entries),
+        _models(planned),
+        _settings(entries),
+        _statistics(entries),
+        _provenance(planned),
+    ]
+
+
+def _protocol(suite: Suite, entries: Sequence[Entry]) -> Section:
+    tasks = [entry.spec.task for entry in entries]
+    text = [
+        f"{suite.title}. {suite.about}",
+        "A model reads the last steps of all channels (the look-back) and forecasts the steps after them (the "
+        "horizon). Channels are standardised with mean and standard deviation of the training part; errors are MSE and "
+        "MAE on that scale over every window, step and channel of the test part, summed in float64. No window is "
+        "dropped, and no forecast depends on the other windows of its batch.",
+        "Training is on the training part; the weights of the best validation epoch are kept, by MSE where MSE is "
+        "the loss, else by MAE. The test part is scored once per run, after training, in eval mode. Nothing is chosen "
+        "by it.",
+    ]
+    if any(task.train_fraction < 1 for task in tasks):
+        text.append("Few-shot: the earliest share of the training windows is used, scaled by the whole training part.")
+    if any(task.test_on for task in tasks):
+        text.append(
+            "Zero-shot: the model is tested on data it was not trained on, scaled by the training part of that data."
+        )
+    if any(task.probe for task in tasks):
+        text.append(
+            "Layers: ridge probes on the states after each block, fitted on training windows, scored on validation "
+            "windows, before and after training."
+        )
+    return Section("Protocol", tuple(text))
+
+
+def _data(entries: Sequence[Entry]) -> Section:
+    tasks: dict[str, list[Task]] = {}
+    for entry in entries:
+        for name in (entry.spec.task.dataset, *entry.spec.task.test_on):
+            tasks.setdefault(name, []).append(entry.spec.task)
+    headers = ("Data set", "What", "Rows x channels", "Step", "Train / val / test rows", "Look-back", "Horizons")
+    more = ("Test windows", "Season", "Licence", "SHA-256")
+    return Section("Data", (), headers + more, tuple(_data_row(cards()[name], tasks[name]) for name in tasks))
+
+
+def _data_row(card: DatasetCard, tasks: list[Task]) -> tuple[str, ...]:
+    sizes = [last - first for first, last in card.bounds().values()]
+    horizons = sorted({task.horizon for task in tasks})
+    return (
+        card.name,
+        card.title,
+        f"{card.rows} x {card.width}",
+        card.step,
+        " / ".join(map(str, sizes)),
+        _listed(sorted({task.context for task in tasks})),
+        _listed(horizons),
+        _listed(sizes[2] - horizon + 1 for horizon in horizons),
+        str(card.season),
+        card.license,
+        ", ".join(digest[:12] for digest in card.sha256),
+    )
+
+
+def _models(planned: Planned) -> Section:
+    costs: dict[str, list[Cost]] = {}
+    for entry, result in planned.runs:
+        costs.setdefault(entry.spec.model, []).extend([result.cost] if result and result.cost else [])
+    rows = []
+    for name, known in costs.items():
+        known_model = MODELS.get(name)
+        follows, differs = (known_model.follows, known_model.differs) if known_model else ("a model of your own", "")
+        sizes = [_millions(cost.params for cost in known), _millions(cost.trainable for cost in known)]
+        rows.append((registry.title(name), follows, differs, *sizes))
+    headers = ("Model", "Follows", "Stated differences", "Parameters, M", "Trained, M")
+    return Section("Models", tuple(_language_models(planned.reference)), headers, tuple(rows))
+
+
+def _language_models(specs: Iterable[RunSpec]) -> list[str]:
+    read = [BACKBONES[str(spec.options["backbone"])] for spec in specs if "backbone" in spec.options]
+    return [
+        f"Language model: {each.title}, {each.blocks} blocks of width {each.width}, "
+        + (f"pretrained; SHA-256 {each.sha256[:12]}." if each.sha256 else "NOT pretrained.")
+        for each in {each.name: each for each in read}.values()
+    ]
+
+
+def _settings(entries: Sequence[Entry]) -> Section:
+    """Which settings were used where; equal ones stand together."""
+    where: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    models = list(dict.fromkeys(entry.spec.model for entry in entries))
+    for entry in sorted(entries, key=lambda entry: models.index(entry.spec.model)):
+        spec = entry.spec
+        train = spec.train.model_dump(mode="json", exclude_none=True, exclude=_unused(spec.train))
+        used = (run_title(spec.model, entry.variant), _named(train), _named(spec.options))
+        horizons = where.setdefault(used, {}).setdefault(spec.task.dataset, [])
+        if spec.task.horizon not in horizons:
+            horizons.append(spec.task.horizon)
+    rows = tuple((title, _places(places), train, options) for (title, train, options), places in where.items())
+    return Section("Settings", (), ("Model", "On", "Training", "Options"), rows)
+
+
+def _unused(train: TrainConfig) -> set[str]:
+    """Fields that its schedule does not read."""
+    return {name for name, reader in (("period", "cosine"), ("rise", "onecycle")) if train.schedule != reader}
+
+
+def _places(places: dict[str, list[int]]) -> str:
+    """Data sets with their horizons, those of equal horizons together."""
+    by_horizons: dict[tuple[int, ...], list[str]] = {}
+    for dataset, horizons in places.items():
+        by_horizons.setdefault(tuple(horizons), []).append(dataset)
+    return "; ".join(f"{', '.join(names)} at {_listed(horizons)}" for horizons, names in by_horizons.items())
+
+
+def _statistics(entries: Sequence[Entry]) -> Section:
+    seeds = sorted({entry.spec.seed for entry in entries})
+    return Section(
+        "Statistics",
+        (
+            f"Seeds: {_listed(seeds)}. Every source of randomness of a run is set from its seed. A cell is the mean "
+            "over seeds, then over horizons, and only if every run behind it is there; ± is the standard deviation "
+            "over seeds (n - 1).",
+            "Horizons of one data set are not independent samples: they are averaged first, and intervals resample "
+            "data sets (bootstrap, 2,000 draws, 95 %, percentiles). Where there is one data set, an interval is the "
+            "range over seeds, and says so.",
+            f"Ranks are compared by Friedman's test, pairs by Wilcoxon's signed-rank test after Holm, at {LEVEL:g}; "
+            "where the data sets are too few for a test to reach that level, no significance is claimed. Skill is 1 - "
+            "the geometric mean over data sets of a model's error over the seasonal naive forecast's.",
+        ),
+    )
+
+
+def _provenance(planned: Planned) -> Section:
+    """Runs that were made alike, together."""
+    alike: dict[tuple[str, ...], list[RunResult]] = {}
+    for result in planned.done:
+        where = result.where
+        commit = (where.git or "no commit")[:10] + (" with changes" if where.dirty else "")
+        versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
+        devices = " then ".join(where.devices)
+        made: tuple[str, ...] = (devices, str(where.threads), result.spec.train.precision, commit, versions)
+        alike.setdefault(made, []).append(result)
+    rows = []
+    for made, results in alike.items():
+        days = sorted(result.where.date[:10] for result in results)
+        rows.append((str(len(results)), *made, " to ".join(dict.fromkeys((days[0], days[-1])))))
+    states = f"{len(planned.done)} of {len(planned.runs)} planned runs are done"
+    others = [planned.absent(entry, result).partition(" (")[0] for entry, result in planned.runs]
+    counts = ", ".join(
+        f"{others.count(state)} {state}" for state in ("not run", "failed", "refused") if state in others
+    )
+    headers = ("Runs", "Device", "Threads", "Precision", "Commit", "Versions", "Dates")
+    return Section("Provenance", (f"{states}{'; ' + counts if counts else ''}.",), headers, tuple(rows))
+
+
+def _named(values: dict[str, object] | dict[str, str | int | float | bool | None]) -> str:
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _millions(counts: Iterable[int]) -> str:
+    """The range, in millions."""
+    known = sorted({f"{count / 1e6:.3g}": count for count in counts}.items(), key=lambda item: item[1])
+    return " to ".join(dict.fromkeys((known[0][0], known[-1][0]))) if known else ""

@@ -1,0 +1,256 @@
+"""A review -> index.html: one file that loads nothing and holds every run behind every number in it. Pure; no torch.
+
+Verdicts, tables, figures and methods are plain HTML (assets/page.html). The runs are JSON in the same file; page.js
+sorts tables and opens the runs behind a number.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from bench.analysis.claims import Verdict
+from bench.analysis.tables import Cell, run_title
+from bench.analysis.verdicts import Row
+from bench.core.record import RunResult, Where
+from bench.core.spec import RunSpec
+from bench.plan.suite import Entry, Suite, load_suite, suite_names
+from models.llm_files import BACKBONES
+
+if TYPE_CHECKING:
+    from bench.report.contents import Review
+    from bench.report.figures.catalogue import Picture
+
+ASSETS = Path(__file__).parent / "assets"
+STATES = {"done": "done", "failed": "failed", "missing": "not run", "refused": "refused"}
+"""What the page calls the states of a run."""
+GLYPHS = {Verdict.HOLDS: "✓", Verdict.PART: "◐", Verdict.FAILS: "✗", Verdict.UNTESTED: "–"}
+COMMITS = 4
+"""So many commits are named in the head; each run names its own."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run on the page."""
+
+    entry: Entry
+    result: RunResult | None
+    suite: Suite
+    """That plans it."""
+    title: str
+    state: str
+    """One of STATES."""
+    why: str = ""
+    """Why there is no number of it; empty if there is one."""
+
+
+def page(review: Review, results: str) -> str:
+    """The whole of index.html. `results`: path of the results directory from the folder that the page is written to."""
+    runs = _runs(review)
+    script, style = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
+    lists = {keys: number for number, keys in enumerate(_stood_on(review, runs))}
+    numbers = {key: number for number, key in enumerate(runs)}
+    data = {
+        "results": _link(results),
+        "states": STATES,
+        "unnamed": review.suite.name not in suite_names(),
+        "lists": [[numbers[key] for key in keys] for keys in lists],
+        **_records(runs.values()),
+    }
+    return _template().render(
+        review=review,
+        facts=_facts([run for run in runs.values() if run.suite is review.suite]),
+        tally=Counter(row.verdict for row in review.claims),
+        verdicts=list(Verdict),
+        runs=runs,
+        numbers=numbers,
+        lists=lists,
+        data=data,
+        script=Markup(script),
+        style=Markup(style),
+        policy=_policy(script, style),
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
+    environment.filters |= {"number": _number, "spread": _spread, "embedded": _embedded, "keys": _keys, "link": _link}
+    environment.globals |= {"STATES": STATES, "GLYPHS": GLYPHS}
+    return environment.get_template("page.html")
+
+
+def _policy(script: str, style: str) -> str:
+    """Content-Security-Policy: nothing is loaded, and no script or style but these two is obeyed."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
+    return (
+        "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+        f"script-src 'sha256-{hashes[0]}'; style-src 'sha256-{hashes[1]}'"
+    )
+
+
+def _runs(review: Review) -> dict[str, Shown]:
+    """By key: those planned, then those of other suites that verdicts stand on."""
+    planned, suite = review.planned, review.suite
+    variants: dict[str, dict[str, None]] = {}
+    for entry, _ in planned.runs:
+        variants.setdefault(entry.spec.key, {})[entry.variant] = None
+    found: dict[str, Shown] = {}
+    for entry, result in planned.runs:
+        key, absent = entry.spec.key, "refused" if entry.spec.key in planned.refused else "missing"
+        title = f"{run_title(entry.spec.model, ' = '.join(variants[key]))} · {entry.what}"
+        state = result.status if result else absent
+        found.setdefault(key, Shown(entry, result, suite, title, state, planned.absent(entry, result)))
+    others = {name: load_suite(name) for name in {row.suite for row in review.claims if row.runs}}
+    for row in review.claims:
+        for entry, result in row.runs:
+            title = f"{run_title(entry.spec.model, entry.variant)} · {entry.what} · suite {row.suite}"
+            found.setdefault(entry.spec.key, Shown(entry, result, others[row.suite], title, result.status))
+    return found
+
+
+def _stood_on(review: Review, runs: Iterable[str]) -> list[tuple[str, ...]]:
+    """Each set of runs that something on the page opens: a cell, a verdict, a line of the index."""
+    lines = [cells for table in review.tables for _, cells in table.rows + table.summary]
+    cells = [cell.runs for line in lines for cell in line if cell.runs]
+    verdicts = [_keys(row) for row in review.claims if row.runs]
+    return list(dict.fromkeys([*cells, *verdicts, *((key,) for key in runs)]))
+
+
+def _keys(row: Row) -> tuple[str, ...]:
+    """Of the runs that a verdict stands on."""
+    return tuple(entry.spec.key for entry, _ in row.runs)
+
+
+def _facts(runs: list[Shown]) -> dict[str, str]:
+    """What the head says of the planned runs."""
+    states = Counter(run.state for run in runs)
+    where = [run.result.where for run in runs if run.result]
+    days = sorted({each.date[:10] for each in where})
+    specs = [run.entry.spec for run in runs]
+    facts = {
+        "Runs": f"{states['done']} of {len(runs)} done"
+        + "".join(f", {states[state]} {words}" for state, words in STATES.items() if state != "done" and states[state]),
+        "Language model": "; ".join(_backbones(specs)),
+        "Look-back": _look_backs(specs),
+        "Seeds": ", ".join(map(str, sorted({spec.seed for spec in specs}))),
+        "Devices": "; ".join(dict.fromkeys(each.device for each in where)),
+        "Dates": " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "",
+        "Code": _commits(where),
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+def _backbones(specs: list[RunSpec]) -> list[str]:
+    names = dict.fromkeys(str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options)
+    return [BACKBONES[name].title + ("" if BACKBONES[name].pretrained else ", NOT pretrained") for name in names]
+
+
+def _look_backs(specs: list[RunSpec]) -> str:
+    datasets: dict[int, dict[str, None]] = {}
+    for spec in specs:
+        datasets.setdefault(spec.task.context, {})[spec.task.dataset] = None
+    if len(datasets) == 1:
+        return str(next(iter(datasets)))
+    return "; ".join(f"{context} ({', '.join(names)})" for context, names in datasets.items())
+
+
+def _commits(where: list[Where]) -> str:
+    counts = Counter(
+        f"{each.git[:10]}{' with uncommitted changes' if each.dirty else ''}" for each in where if each.git
+    )
+    named = [f"{commit} ({number} runs)" for commit, number in counts.most_common(COMMITS)]
+    more = f" and {len(counts) - COMMITS} more commits" if len(counts) > COMMITS else ""
+    return ", ".join(named) + more
+
+
+def _records(runs: Iterable[Shown]) -> dict[str, Any]:
+    """The runs for page.js. Settings and provenance, which many of them share, are kept once and numbered."""
+    settings: dict[str, int] = {}
+    where: dict[str, int] = {}
+    said = []
+    for run in runs:
+        setting = json.dumps(run.entry.spec.model_dump(mode="json", exclude={"seed"}))
+        said.append(_said(run) | {"settings": settings.setdefault(setting, len(settings))})
+        if run.result:
+            made = json.dumps(run.result.where.model_dump(mode="json", exclude={"date"}))
+            said[-1] |= {"date": run.result.where.date, "where": where.setdefault(made, len(where))}
+    return {"runs": said, "settings": list(map(json.loads, settings)), "where": list(map(json.loads, where))}
+
+
+def _said(run: Shown) -> dict[str, Any]:
+    """What is one run's own."""
+    spec, suite, result = run.entry.spec, run.suite, run.result
+    own = [variant for variant in suite.variant if variant.models is None or spec.model in variant.models]
+    said = {
+        "title": run.title,
+        "seed": spec.seed,
+        "state": run.state,
+        "why": run.why,
+        "path": str(spec.path),
+        "command": _command(run.entry, suite),
+        "several": len(own) > 1 or len(suite.fractions) > 1,
+    }
+    if result is None:
+        return said
+    errors = [[each.dataset, _short(each.mse, 7), _short(each.mae, 7), each.windows] for each in result.evaluations]
+    cost = result.cost.model_dump() if result.cost else {}
+    return said | {
+        "errors": errors,
+        "best": result.best_epoch,
+        "curve": [_short(epoch.val_loss, 5) for epoch in result.curve],
+        "cost": {name: _short(value, 5) for name, value in cost.items()},
+    }
+
+
+def _command(entry: Entry, suite: Suite) -> str:
+    """What repeats a run. The suite puts the random twin in a variant's place itself: it is told the pretrained one."""
+    spec, backbone = entry.spec, []
+    if "backbone" in spec.options:
+        name = str(spec.options["backbone"])
+        swapped = any(variant.random for variant in suite.variant if variant.title == entry.variant)
+        backbone = ["--backbone", BACKBONES[name].shape if swapped else name]
+    task = ["--datasets", spec.task.dataset, "--horizons", str(spec.task.horizon), "--seeds", str(spec.seed)]
+    words = ["--suite", suite.name, *backbone, "--models", spec.model, *task, "--rerun", "all", "--results", "again"]
+    return f"python -m bench run {shlex.join(words)}"
+
+
+def _short(value: float | None, digits: int) -> float | None:
+    """With so many digits that count; whole numbers as they are."""
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+
+
+def _number(cell: Cell) -> str:
+    return f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}".replace("-", "−")
+
+
+def _spread(cell: Cell) -> str:
+    return "" if cell.spread is None else f"±{cell.spread:.{cell.digits}f}"
+
+
+def _embedded(picture: Picture) -> str:
+    """The picture as an address that holds it."""
+    kind, suffix = ("svg+xml", "svg") if "svg" in picture.files else ("png", "png")
+    return f"data:image/{kind};base64,{base64.b64encode(picture.files[suffix]).decode()}"
+
+
+def _link(path: str) -> str:
+    """A relative path as it stands in an address."""
+    return quote(path.rstrip("/"))

@@ -1,0 +1,182 @@
+"""What each block of a backbone holds of a window: its local change, its slow trend. A measurement, not a training.
+
+Logo-LLM rests on a claim: shallow blocks of a language model carry local dynamics, deep blocks global trends. It is
+measured on the states of the model as it is, for every block, on look-backs alone (no target is read):
+
+- Two things are said of each token, that is of each patch of a normalised window and channel. *Local*: the changes from
+  step to step inside the patch. *Trend*: the mean over the half look-back that ends with the patch. Tokens whose half
+  look-back begins before the window are left out of everything but `slow_power`.
+- `local_r2`, `trend_r2`: how well a linear probe reads them off the state (ridge regression fitted on training windows,
+  its strength chosen on the last fifth of them; R^2 on validation windows that share no row with those). The blocks'
+  input is a linear map of the patch: its R^2 is what the patch alone tells, all more has come through attention.
+- `local_share`, `trend_share`: the other way round, the share of the state's variance that only the one explains: R^2
+  of the state given both, less R^2 given the other alone, on validation windows. Fifteen changes explain more than one
+  mean does: compare blocks, not the two.
+- `slow_power`: the share of the state's variance along the patch axis in periods of the whole look-back and longer
+  (discrete Fourier transform over the patches, frequencies 0 and 1), less what white noise has there, over the rest:
+  0 is noise, 1 is all slow, whatever the number of patches.
+
+Everything is centred per patch position and scaled per feature first: what a position adds to every window alike tells
+nothing of the window, and a few features of language models are large enough to drown all others. The last state is
+that after the final norm, as the model's head gets it. A profile from local to trend is no proof of knowledge in the
+weights: local change starts complete, and trend can only come in by attention. The control is the random twin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from bench.core.record import Layer
+from bench.train.evaluate import autocast
+from bench.train.windows import Windows
+from models.layers import normalize_window, split_patches
+
+SERIES = 2048
+"""At most so many series (windows times channels) of a part are probed, evenly spaced over it."""
+STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+"""Of the ridge, as shares of the features' mean variance."""
+
+Rows = Float[Tensor, "s n k"]
+
+
+class Sample(NamedTuple):
+    """Series of one part: local change and trend of every token, and the states of every block."""
+
+    local: Rows
+    trend: Rows
+    states: list[Rows]
+    whole: Bool[Tensor, "n"]
+    """The tokens whose half look-back lies in the window."""
+
+
+def probe(
+    model: nn.Module, train: Windows, val: Windows, precision: str, stage: Literal["untrained", "trained"]
+) -> tuple[Layer, ...]:
+    """One measurement per block, the blocks' input first. Raises ValueError for a model without `read`."""
+    if not hasattr(model, "read"):
+        raise ValueError(f"{type(model).__name__} has no states per block to probe; only logo_llm has")
+    # Validation windows may look back into training rows: those are left out where others remain.
+    ours = _sample(model, train, 0, precision)
+    held_out = _sample(model, val, val.context if len(val) > val.context else 0, precision)
+    layers = []
+    local, held_local = _scaled(ours.local[:, ours.whole], held_out.local[:, ours.whole])
+    trend, held_trend = _scaled(ours.trend[:, ours.whole], held_out.trend[:, ours.whole])
+    both, held_both = torch.cat([local, trend], dim=-1), torch.cat([held_local, held_trend], dim=-1)
+    for block, (raw, held_raw) in enumerate(zip(ours.states, held_out.states, strict=True)):
+        state, held = _scaled(raw[:, ours.whole], held_raw[:, ours.whole])
+        local_r2, trend_r2 = held_out_r2(state, (local, trend), held, (held_local, held_trend))
+        (of_both,) = held_out_r2(both, (state,), held_both, (held,))
+        (of_local,) = held_out_r2(local, (state,), held_local, (held,))
+        (of_trend,) = held_out_r2(trend, (state,), held_trend, (held,))
+        layers.append(
+            Layer(
+                block=block,
+                stage=stage,
+                local_r2=local_r2,
+                trend_r2=trend_r2,
+                local_share=of_both - of_trend,
+                trend_share=of_both - of_local,
+                slow_power=slow_power(_scaled(raw, held_raw)[1]),
+            )
+        )
+    return tuple(layers)
+
+
+@torch.inference_mode()
+def _sample(model: Any, windows: Windows, first: int, precision: str) -> Sample:
+    """Evenly spaced windows from the one with the number `first` on."""
+    device, channels = windows.series.device, windows.series.shape[1]
+    count = min(len(windows) - first, max(1, SERIES // channels))
+    index = torch.linspace(first, len(windows) - 1, count, device=device).round().long()
+    model.eval()
+    local, trend, states = [], [], []
+    for part in index.split(max(1, SERIES // 8 // channels)):
+        x, _ = normalize_window(windows.gather(part)[0])
+        patches = split_patches(x, model.patch, model.stride)
+        local.append(patches.diff(dim=-1))
+        trend.append(trailing_mean(x, model.patch, model.stride))
+        with autocast(device, precision):
+            states.append([state.float() for state in model.read(x)[1]])
+    whole = patch_ends(windows.context, model.patch, model.stride) >= windows.context // 2 - 1
+    return Sample(torch.cat(local), torch.cat(trend), [torch.cat(block) for block in zip(*states, strict=True)], whole)
+
+
+def patch_ends(context: int, patch: int, stride: int) -> Int[Tensor, "n"]:
+    """The step that each patch ends with; the last patch ends with repetitions of the last step."""
+    steps = torch.arange(context, dtype=torch.float32)[None, :, None]
+    return split_patches(steps, patch, stride)[0, :, -1].long()
+
+
+def trailing_mean(x: Float[Tensor, "b l c"], patch: int, stride: int) -> Rows:
+    """Of each patch: the mean over the half look-back that ends with it; before the window its first value stands."""
+    width = x.shape[1] // 2
+    before = x[:, :1].expand(-1, width - 1, -1)
+    means = torch.cat([before, x], dim=1).unfold(1, width, 1).mean(-1)
+    return rearrange(means[:, patch_ends(x.shape[1], patch, stride)], "b n c -> (b c) n 1")
+
+
+def _scaled(ours: Rows, held_out: Rows) -> tuple[Rows, Rows]:
+    """Both less our mean at each position, over our deviation of each feature; in float64."""
+    mean = ours.double().mean(dim=0, keepdim=True)
+    spread = (ours.double() - mean).square().mean(dim=(0, 1), keepdim=True).sqrt()
+    spread = torch.where(spread > 1e-12, spread, 1.0)
+    return (ours.double() - mean) / spread, (held_out.double() - mean) / spread
+
+
+def held_out_r2(
+    features: Rows, targets: Sequence[Rows], held_features: Rows, held_targets: Sequence[Rows]
+) -> list[float]:
+    """R^2 on the held-out rows of a ridge regression from the features to each of the targets.
+
+    Its strength is the one of STRENGTHS that does best on the last fifth of the series it is then fitted on.
+    """
+    cut = max(1, len(features) * 4 // 5)
+    early, late, held = (rows.flatten(0, 1) for rows in (features[:cut], features[cut:], held_features))
+    trial, final = _Ridge(early), _Ridge(features.flatten(0, 1))
+    scores = []
+    for target, held_target in zip(targets, held_targets, strict=True):
+        best = len(STRENGTHS) // 2
+        if len(late):
+            weights = trial.fit(target[:cut].flatten(0, 1))
+            found = [_r2(late @ each, target[cut:].flatten(0, 1)) for each in weights]
+            best = max(range(len(STRENGTHS)), key=lambda i: found[i])
+        scores.append(_r2(held @ final.fit(target.flatten(0, 1))[best], held_target.flatten(0, 1)))
+    return scores
+
+
+class _Ridge:
+    """Ridge regression on some features at each of STRENGTHS, for one target after another: decomposed once."""
+
+    def __init__(self, x: Float[Tensor, "rows k"]) -> None:
+        self.x = x
+        values, self.vectors = torch.linalg.eigh(x.T @ x / len(x))
+        self.values, self.scale = values.clamp(min=0), values.mean().clamp(min=1e-12)
+
+    def fit(self, y: Float[Tensor, "rows m"]) -> list[Float[Tensor, "k m"]]:
+        """The weights at each strength."""
+        projected = self.vectors.T @ (self.x.T @ y / len(y))
+        return [self.vectors @ (projected / (self.values + strength * self.scale)[:, None]) for strength in STRENGTHS]
+
+
+def _r2(forecast: Float[Tensor, "rows m"], truth: Float[Tensor, "rows m"]) -> float:
+    """Over all columns together, against the held-out rows' own means; 0 where nothing varies."""
+    variance = truth.var(dim=0, unbiased=False).sum()
+    return float(1 - (forecast - truth).square().mean(dim=0).sum() / variance) if variance > 0 else 0.0
+
+
+def slow_power(state: Rows) -> float:
+    """Share of the variance along the patch axis in frequencies 0 and 1: 0 as in white noise, 1 if that is all."""
+    patches = state.shape[1]
+    if patches < 4:  # so few have no other frequencies
+        return 0.0
+    power = torch.fft.rfft(state, dim=1).abs().square().mean(dim=(0, 2))
+    power[1 : (patches + 1) // 2] *= 2  # the frequencies that a real signal has twice
+    by_chance = 3 / patches
+    share = power[:2].sum() / power.sum() if power.sum() > 0 else by_chance
+    return float((share - by_chance) / (1 - by_chance))

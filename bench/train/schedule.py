@@ -1,0 +1,57 @@
+"""How many steps a training run has, and the learning rate of each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from bench.core.spec import TrainConfig
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One training run: `train_windows` windows an epoch, the last batch of each may be small."""
+
+    config: TrainConfig
+    train_windows: int
+
+    @property
+    def per_epoch(self) -> int:
+        return math.ceil(self.train_windows / self.config.batch)
+
+    @property
+    def total(self) -> int:
+        full = self.per_epoch * self.config.epochs
+        return min(full, self.config.max_steps or full)
+
+    def windows(self, steps: int) -> int:
+        """That so many steps visit."""
+        epochs, rest = divmod(steps, self.per_epoch)
+        return epochs * self.train_windows + rest * self.config.batch
+
+    def lr(self, step: int) -> float:
+        """Of the step with this number, from 0. All but onecycle change between epochs only."""
+        config, epoch = self.config, step // self.per_epoch
+        match config.schedule:
+            case "halve":
+                factor = 0.5 ** max(0, epoch - 1)
+            case "decay":
+                factor = 0.9 ** max(0, epoch - 3)
+            case "cosine":
+                factor = (1 + math.cos(math.pi * epoch / config.period)) / 2
+            case "onecycle":
+                factor = _onecycle(step, self.total, config.rise)
+            case _:
+                factor = 1.0
+        return config.lr * factor
+
+
+def _onecycle(step: int, total: int, rise: float) -> float:
+    """The rate of torch's OneCycleLR (cosine arms): from 1/25 up to 1, then down to 1/250,000. Momentum stays."""
+    peak = rise * total - 1
+    start, end = 1 / 25, 1 / 25e4
+    if step <= peak:
+        share, low, high = step / peak if peak > 0 else 1.0, start, 1.0
+    else:
+        share, low, high = (step - peak) / (total - 1 - peak), 1.0, end
+    return high + (low - high) * (1 + math.cos(math.pi * min(share, 1.0))) / 2

@@ -1,0 +1,171 @@
+"""One optimiser step on a batch of windows: in pieces where memory asks for it, as a CUDA graph where launches cost."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from bench.core.spec import TrainConfig
+from bench.train.device import device_random_state, out_of_memory, set_device_random_state
+from bench.train.evaluate import autocast, predict
+from bench.train.schedule import StepPlan
+from bench.train.windows import Windows
+from models.kernels import fused
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+LOSSES: dict[str, Criterion] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
+SERIES_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 32768}
+"""A batch of more series (windows times channels) is split. Fixed: the split decides which numbers dropout draws."""
+WARM_UP = 3
+"""Steps before a graph is captured: libraries and the optimiser make their buffers in them."""
+WORTH_COMPILING = 60
+"""Planned steps from which on fusible parts are compiled. Few: what a step takes should not depend on how long a model
+trains (the suite `efficiency`), and what was compiled once is on disk for the next run of the shape."""
+
+
+class Stepper:
+    """Trains a model by one batch at a time.
+
+    A batch is gathered, passed forward and backward in micro-batches whose gradients add up to that of the whole. A
+    model with batch norm is never split: its statistics are those of the whole batch. Where memory still runs out, the
+    micro-batch is halved, for good, and the step done again from the same random state.
+
+    On a GPU the steps of a model that declares itself `capturable` (the same operations for every batch of a size,
+    nothing read back by the host) are replayed as a CUDA graph. It holds what the compiler makes of parts that declare
+    themselves `fusible`.
+    """
+
+    def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, graphs: bool = True) -> None:
+        self.model, self.train, self.config = model, train, config
+        self.device = train.series.device
+        self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        on_gpu = self.device.type == "cuda"
+        self.optimizer = torch.optim.Adam(
+            self.trainable,
+            lr=torch.tensor(config.lr, device=self.device) if on_gpu else config.lr,  # a graph reads it from the device
+            fused=True,
+            capturable=on_gpu,
+        )
+        whole = min(config.batch, len(train))
+        self.divisible = not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
+        fits = max(1, SERIES_PER_MICRO_BATCH[self.device.type] // train.series.shape[1])
+        self.micro_batch = min(whole, fits) if self.divisible else whole
+        # Pieces that are computed again for the gradient (models.layers.in_pieces) set random states: no graph can.
+        fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
+        compiled = StepPlan(config, len(train)).total >= WORTH_COMPILING and any(
+            getattr(part, "fusible", False) for part in model.modules()
+        )
+        self.graph = Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
+
+    def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
+        """One step on these windows at this learning rate; returns their mean loss, still on the device."""
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr)
+            else:
+                group["lr"] = lr
+        return self.graph(index) if self.graph else self._step(index)
+
+    def _step(self, index: Tensor) -> Tensor:
+        loss = self._gradients(index)
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.trainable, self.config.clip)
+        self.optimizer.step()
+        return loss
+
+    def _gradients(self, index: Tensor) -> Tensor:
+        """Gradients of the batch's mean loss, in micro-batches that fit."""
+        if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return self._in_micro_batches(index)
+        random_state = device_random_state(self.device)
+        while True:
+            try:
+                return self._in_micro_batches(index)
+            except Exception as error:
+                if not out_of_memory(error) or not self.divisible or self.micro_batch == 1:
+                    raise
+            self.micro_batch = (self.micro_batch + 1) // 2
+            set_device_random_state(self.device, random_state)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _in_micro_batches(self, index: Tensor) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for micro_batch in index.split(self.micro_batch):
+            loss = self._loss(micro_batch) * (len(micro_batch) / len(index))
+            loss.backward()
+            total += loss.detach()
+        return total
+
+    def _loss(self, index: Tensor) -> Tensor:
+        criterion = LOSSES[self.config.loss]
+        own_loss: Callable[..., Tensor] | None = getattr(self.model, "training_loss", None)
+        with autocast(self.device, self.config.precision):
+            if own_loss:  # a model with a loss of its own builds it on the criterion
+                return own_loss(*self.train.gather(index), criterion)
+            forecast, y = predict(self.model, self.train, index)
+            return criterion(forecast.float(), y)
+
+
+class Graph:
+    """Runs `step` on whole batches as a CUDA graph, captured after a few steps; on others as it is.
+
+    `compiled`: with fusible parts compiled in it.
+    """
+
+    def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool) -> None:
+        self.step, self.whole, self.device = step, whole, device
+        self.kind = fused if compiled else nullcontext
+        self.seen, self.refused = 0, False
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.index = self.loss = torch.empty(0)
+        self.stream = torch.cuda.Stream(device)
+
+    def __call__(self, index: Tensor) -> Tensor:
+        if len(index) != self.whole or self.refused:
+            return self.step(index)
+        if self.seen < WARM_UP:
+            self.seen += 1
+            return self._aside(index)
+        if self.graph is None and not self._captured(index):
+            return self.step(index)
+        assert self.graph is not None
+        self.index.copy_(index)
+        self.graph.replay()
+        return self.loss
+
+    def _aside(self, index: Tensor) -> Tensor:
+        """A step on the stream that is going to be captured."""
+        main = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(main)
+        with torch.cuda.stream(self.stream), self.kind():
+            loss = self.step(index)
+        main.wait_stream(self.stream)
+        return loss
+
+    def _captured(self, index: Tensor) -> bool:
+        """Record a step without taking it. A step that cannot be recorded is run as it is from now on."""
+        graph = torch.cuda.CUDAGraph()
+        self.index = index.clone()
+        main = torch.cuda.current_stream(self.device)
+        generator = torch.cuda.default_generators[self.stream.device_index]
+        untouched = generator.clone_state()
+        torch.cuda.synchronize(self.device)
+        try:
+            with torch.cuda.graph(graph, stream=self.stream), self.kind():
+                self.loss = self.step(self.index)
+        except Exception as error:  # the numbers are the same without it
+            warnings.warn(f"a training step could not become a CUDA graph ({error}); it runs without", stacklevel=2)
+            torch.cuda.set_stream(main)  # torch leaves both as if the capture still went on
+            generator.graphsafe_set_state(untouched)
+            self.refused = True
+            return False
+        self.graph = graph
+        return True

@@ -1,0 +1,198 @@
+"""Operations that are ours where torch's are slow at our shapes, and switches: to the plain ones, to a compiler.
+
+The same mathematics, so no option chooses between them. Under `plain()` models run as peers write them: what `bench
+perf` measures against, and what a test holds the fast path to. Under `fused()` a compiler joins what lies between the
+matrix products of a language model's blocks, on a GPU (bench/train/step.py).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+FEW_TOKENS = 64
+"""Up to here attention over materialised scores trains faster than fused kernels; beyond, memory decides."""
+
+COMPILED_SHAPES = 256
+"""That a process keeps; torch's own limit is eight, and then it compiles no more."""
+
+Mode = Literal["fast", "plain", "fused"]
+_mode: Mode = "fast"
+"""Of this process. A global: a compiler cannot read a context variable."""
+_gave_up = False
+"""The compiler has failed in this process."""
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Build and run models on torch's and transformers' own operations; attention is eager and returns its weights."""
+    with _in("plain"):
+        yield
+
+
+@contextmanager
+def fused() -> Iterator[None]:
+    """Run a language model's blocks through torch's compiler."""
+    from torch._dynamo import config as tracing  # takes two seconds
+    from torch._inductor import config as compiling
+
+    many = tracing.patch(recompile_limit=COMPILED_SHAPES)
+    here = compiling.patch(compile_threads=1)  # a pool of processes in each worker would outlive it
+    with _in("fused"), many, here, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"torch\._inductor")  # advice to those who write kernels
+        yield
+
+
+@contextmanager
+def _in(mode: Mode) -> Iterator[None]:
+    global _mode  # noqa: PLW0603
+    before, _mode = _mode, mode
+    try:
+        yield
+    finally:
+        _mode = before
+
+
+def is_plain() -> bool:
+    return _mode == "plain"
+
+
+def is_fused() -> bool:
+    return _mode == "fused" and not _gave_up
+
+
+def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function through torch's compiler, for `fused()`. Where that fails, as it is, and no other is tried again."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    made = torch.compile(function, dynamic=False)
+
+    def run(*args: Any, **named: Any) -> Tensor:
+        global _gave_up  # noqa: PLW0603
+        try:
+            return made(*args, **named)
+        except TorchDynamoException as error:
+            _gave_up = True
+            why = " ".join(str(error).partition("Set TORCHDYNAMO_VERBOSE")[0].split())[:200]
+            what = "torch cannot compile here: language models run slower, with the same numbers"
+            warnings.warn(f"{what} ({why})", stacklevel=2)
+            return function(*args, **named)
+
+    return run
+
+
+def _ours(x: Tensor) -> bool:
+    """Whether an operation on it is one of this module's: they are faster on a CPU, and a compiler does without."""
+    return _mode == "fast" and x.device.type == "cpu"
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Over the last axis. On a CPU torch is slow on rows that do not fill its vectors: a dozen tokens are padded."""
+    tokens = scores.shape[-1]
+    missing = -tokens % 16
+    if not _ours(scores) or tokens > FEW_TOKENS or not missing:
+        return scores.softmax(dim=-1)
+    padded = F.pad(scores.float(), (0, missing), value=float("-inf"))
+    return padded.softmax(dim=-1)[..., :tokens]
+
+
+def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+    """As torch's. On a CPU its masks are drawn four from a 64-bit word of a faster generator, seeded by torch's."""
+    if not _ours(x) or not training or not 0 < p < 1:
+        return F.dropout(x, p, training)
+    generator = np.random.SFC64(int(torch.randint(2**62, ())))
+    words = torch.from_numpy(generator.random_raw((x.numel() + 3) // 4).view(np.int16))
+    draws = words[: x.numel()].view(x.shape)
+    dropped = round(p * 2**16)
+    keep = torch.ge(draws, dropped - 2**15, out=torch.empty(x.shape, dtype=x.dtype))
+    return x * keep.mul_(2**16 / (2**16 - dropped))
+
+
+class Dropout(nn.Dropout):
+    """torch's layer on the `dropout` of this module."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout(x, self.p, self.training)
+
+
+class GELU(nn.Module):
+    """GPT-2's activation, the tanh form of GELU: x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _ours(x):
+            return F.gelu(x, approximate="tanh")
+        activated: Tensor = _GELU.apply(x)
+        return activated
+
+
+class _GELU(torch.autograd.Function):
+    """On a CPU torch's kernel spends itself on tanh in either direction; here the forward pass keeps the derivative."""
+
+    SLOPE = 2 * (2 / math.pi) ** 0.5
+    CUBIC = SLOPE * 0.044715
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        square = x * x
+        gate = torch.add(x.new_tensor(_GELU.SLOPE), square, alpha=_GELU.CUBIC).mul_(x).sigmoid_()
+        if ctx.needs_input_grad[0]:
+            growth = square.mul_(3 * _GELU.CUBIC).add_(_GELU.SLOPE).mul_(x)
+            growth.addcmul_(growth, gate, value=-1)
+            ctx.save_for_backward(torch.addcmul(gate, gate, growth))
+        return gate.mul_(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (derivative,) = ctx.saved_tensors
+        return gradient * derivative
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last axis, with a weight; statistics in float32.
+
+    With `for_products`, what reads it are matrix products alone: under autocast it leaves in their type, rounded once
+    and not once for each of them.
+    """
+
+    def __init__(self, weight: nn.Parameter, eps: float, for_products: bool) -> None:
+        super().__init__()
+        self.weight, self.eps, self.for_products = weight, eps, for_products
+
+    def forward(self, x: Float[Tensor, "*n d"]) -> Float[Tensor, "*n d"]:
+        device = x.device.type
+        products = self.for_products and device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if products else x.dtype
+        if _ours(x):
+            normed: Tensor = _RMSNorm.apply(x.float(), self.weight, self.eps, dtype)
+            return normed
+        return F.rms_norm(x.float(), x.shape[-1:], self.weight, self.eps).to(dtype)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """torch has no fused kernel for it on a CPU; its backward pass over single operations takes three times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
+        scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        normed = x * scale
+        ctx.save_for_backward(normed, scale, weight)
+        return (normed * weight).to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        normed, scale, weight = ctx.saved_tensors
+        gradient = gradient.float()
+        along = gradient * normed
+        of_weight = along.flatten(0, -2).sum(0) if ctx.needs_input_grad[1] else None
+        mean = (along @ weight).unsqueeze(-1).div_(normed.shape[-1])
+        of_x = (gradient * weight).sub_(normed * mean).mul_(scale)
+        return of_x, of_weight, None, None

@@ -1,0 +1,358 @@
+"""Pretrained decoder blocks: loaded from their files tensor by tensor, cut to the first N, frozen.
+
+The only module that imports transformers, peft or tokenizers. Nothing here touches the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, compiled, is_fused, is_plain, softmax
+from models.kernels import dropout as drop
+from models.layers import Attention
+from models.llm_files import Backbone, BackboneError, bundle_dir, find, not_in_bundle, verified
+from models.options import Reader
+
+Tokens = Float[Tensor, "s n d"]
+NORMS_AND_POSITIONS = re.compile(r"(^|\.)(ln_1|ln_2|ln_f|wpe|norm|input_layernorm|post_attention_layernorm)\.")
+WORDS = {"gpt2": "wte.weight", "llama": "embed_tokens.weight"}
+ATTENTION_INPUTS = {"gpt2": ["c_attn"], "llama": ["q_proj", "k_proj", "v_proj"]}
+
+
+class Blocks(nn.Module):
+    """The first `count` blocks of a backbone and its final norm; embeddings in, hidden states out. All frozen.
+
+    `forward` returns count + 1 tensors as transformers does: the input (with positions, where they are learned), the
+    output of each block, the last of them after the final norm unless that is left out.
+    """
+
+    fusible = True  # bench/train/step.py
+
+    def __init__(self, name: str, count: int, final_norm: bool = True) -> None:
+        super().__init__()
+        backbone = find(name)
+        if not 1 <= count <= backbone.blocks:
+            raise BackboneError(f"backbone {name}: {count} blocks asked for; it has {backbone.blocks}")
+        self.name, self.family, self.width, self.count = name, backbone.family, backbone.width, count
+        self.model = _build(backbone, count)
+        if backbone.pretrained:
+            _copy_tensors(self.model, _weights(backbone), backbone)
+        if not final_norm:
+            setattr(self.model, "ln_f" if self.family == "gpt2" else "norm", nn.Identity())
+        self.requires_grad_(False)
+
+    def train_norms_and_positions(self) -> None:
+        """Unfreeze the layer norms and, where there are any (GPT-2), the position embeddings."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(bool(NORMS_AND_POSITIONS.search(name)))
+
+    def train_positions(self) -> None:
+        """Unfreeze the position embeddings alone, where there are any."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("wpe" in name)
+
+    def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
+        """Trainable low-rank updates (arXiv 2106.09685) of the projections that feed attention."""
+        from peft import LoraConfig, inject_adapter_in_model
+
+        trainable = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # any factor; peft only says int
+            lora_dropout=dropout,
+            target_modules=ATTENTION_INPUTS[self.family],
+            fan_in_fan_out=self.family == "gpt2",
+        )
+        inject_adapter_in_model(config, self.model)
+        if not is_plain():
+            _replace_slow_parts(self.model)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_("lora_" in name or name in trainable)
+
+    def forward(self, tokens: Tokens, prefix: Tensor | None = None) -> tuple[Tokens, ...]:
+        """`prefix` is what `read_prefix` returned: the tokens then follow a prompt that was read once."""
+        start = 0 if prefix is None else prefix.shape[-2]
+        positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
+        if is_plain():
+            out = self.model(
+                inputs_embeds=tokens, position_ids=positions, use_cache=False, output_hidden_states=True,
+                output_attentions=True,
+            )  # fmt: skip
+            states: tuple[Tokens, ...] = out.hidden_states
+            return states
+        model = cast(Any, self.model)
+        # The model's own forward records states by hooks, which no compiler sees through.
+        if self.family == "gpt2":
+            state, known = model.drop(tokens + model.wpe(positions)), {}
+            blocks, norm = model.h, model.ln_f
+        else:
+            state, known = tokens, {"position_embeddings": model.rotary_emb(tokens, positions)}
+            blocks, norm = model.layers, model.norm
+        kept = [state]
+        for number, block in enumerate(blocks):
+            run = compiled(block.forward) if is_fused() else block  # one compilation serves all
+            state = run(state, prefix=None if prefix is None else prefix[number], **known)
+            kept.append(state)
+        kept[-1] = norm(state)
+        return tuple(kept)
+
+    @torch.no_grad()
+    def read_prefix(self, prompt: Float[Tensor, "n d"]) -> Float[Tensor, "blocks kv heads n e"]:
+        """Keys and values of a prompt in every block, computed once for all windows."""
+        cache = self.model(inputs_embeds=prompt[None], use_cache=True).past_key_values
+        return torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers])
+
+
+class StandIn(nn.Module):
+    """What a sceptic puts in the place of a language model, in the form of `Blocks`; all of it trains.
+
+    `nothing`: the states are the tokens themselves. `attention`: one fresh self-attention layer with residual sum and
+    layer norm, as "LLM2Attn" of arXiv 2406.16964; every state but the input is its output.
+    """
+
+    def __init__(self, name: str, count: int, reader: Reader) -> None:
+        super().__init__()
+        self.width, self.count = find(name).width, count
+        self.layer: nn.Module = nn.Identity() if reader == "nothing" else _OneAttention(self.width)
+
+    def train_norms_and_positions(self) -> None:
+        """Everything here trains already."""
+
+    def train_positions(self) -> None:
+        """Everything here trains already."""
+
+    def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
+        """Nothing is frozen that would need it."""
+
+    def forward(self, tokens: Tokens, prefix: None = None) -> tuple[Tokens, ...]:
+        read: Tokens = self.layer(tokens)
+        return (tokens, *(read for _ in range(self.count)))
+
+
+class _OneAttention(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention = Attention(width, width, width, heads=width // 64, dropout=0.1)
+        self.out, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        read: Tokens = self.norm(tokens + self.out(self.attention(tokens, tokens)))
+        return read
+
+
+def read_with(reader: Reader, name: str, count: int, final_norm: bool = True) -> Blocks | StandIn:
+    """What turns tokens into states: the first `count` blocks of a backbone, or a stand-in of its width."""
+    return Blocks(name, count, final_norm) if reader == "blocks" else StandIn(name, count, reader)
+
+
+def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
+    """The backbone's word embeddings in float32; random, and the same for every seed, where its weights are random."""
+    backbone = find(name)
+    if not backbone.pretrained:
+        generator = torch.Generator().manual_seed(0)
+        spread = _config(backbone, 1).initializer_range
+        return torch.randn(backbone.vocabulary, backbone.width, generator=generator) * spread
+    from safetensors import safe_open
+
+    with safe_open(_weights(backbone), framework="pt") as file:
+        if bundle_dir() and WORDS[backbone.family] not in file.keys():  # noqa: SIM118  (a file, no mapping)
+            raise not_in_bundle(backbone, "word embeddings")
+        return file.get_tensor(WORDS[backbone.family]).float()
+
+
+def tokenize(name: str, text: str) -> list[int]:
+    """Token ids of a prompt. Random weights know no words: each byte is a token then."""
+    backbone = find(name)
+    if not backbone.pretrained:
+        return list(text.encode())
+    from tokenizers import ByteLevelBPETokenizer, Tokenizer
+
+    paths = [str(path) for path in tokenizer_files(name)]
+    tokenizer: Any = ByteLevelBPETokenizer(*paths) if len(paths) > 1 else Tokenizer.from_file(*paths)
+    ids: list[int] = tokenizer.encode(text).ids
+    return ids
+
+
+def tokenizer_files(name: str) -> list[Path]:
+    """What the tokenizer of a pretrained backbone is read from: vocabulary and merges, or one file."""
+    backbone = find(name)
+    held = _files(backbone)
+    names = ("vocab.json", "merges.txt") if backbone.family == "gpt2" else ("tokenizer.json",)
+    if bundle_dir() and not held.keys() >= set(names):
+        raise not_in_bundle(backbone, "tokenizer")
+    return [held[each] for each in names]
+
+
+def prepare(name: str) -> None:
+    """Verify a backbone's files and make the converted copy where one is needed (SmolLM2: half a minute, once)."""
+    backbone = find(name)
+    if backbone.pretrained:
+        _weights(backbone)
+
+
+def _build(backbone: Backbone, count: int) -> nn.Module:
+    """The bare architecture with `count` blocks, no word embeddings, freshly initialised."""
+    from transformers import AttentionInterface, GPT2Model, LlamaModel, PreTrainedModel
+
+    model: PreTrainedModel
+    if backbone.family == "gpt2":
+        model = GPT2Model(_config(backbone, count))
+        model.wte = nn.Identity()  # type: ignore[assignment]
+    else:
+        model = LlamaModel(_config(backbone, count))
+        model.embed_tokens = nn.Identity()  # type: ignore[assignment]
+    if is_plain():
+        model.set_attn_implementation("eager")
+        return model
+    AttentionInterface.register("logo_llm_bench", _attend)
+    model.set_attn_implementation("logo_llm_bench")
+    _replace_slow_parts(model)
+    return model
+
+
+def _config(backbone: Backbone, count: int) -> Any:
+    """transformers' configuration: the backbone's architecture with `count` blocks and no vocabulary."""
+    from transformers import GPT2Config, LlamaConfig
+
+    common: dict[str, Any] = {**backbone.architecture, "vocab_size": 1, "bos_token_id": None, "eos_token_id": None}
+    if backbone.family == "gpt2":
+        return GPT2Config(n_embd=backbone.width, n_head=backbone.width // 64, n_layer=count, **common)
+    return LlamaConfig(hidden_size=backbone.width, num_hidden_layers=count, pad_token_id=None, **common)
+
+
+def _replace_slow_parts(model: nn.Module) -> None:
+    """The same operations, faster: our dropout and root-mean-square norm, GPT-2's activation as one kernel."""
+    from transformers.activations import NewGELUActivation
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            match child:
+                case nn.Dropout():
+                    setattr(parent, name, Dropout(child.p))
+                case NewGELUActivation():
+                    setattr(parent, name, GELU())
+                case LlamaRMSNorm():
+                    setattr(parent, name, RMSNorm(child.weight, child.variance_epsilon, for_products=name != "norm"))
+
+
+def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:
+    """Fill every parameter of `model` from the file, by name; a tensor that is absent or misshapen is refused."""
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file, torch.no_grad():
+        held = set(file.keys())
+        for name, parameter in model.named_parameters():
+            if name not in held:
+                if bundle_dir():
+                    raise not_in_bundle(backbone, f"tensor {name}")
+                raise BackboneError(f"backbone {backbone.name}: {weights} holds no tensor {name}")
+            tensor = file.get_tensor(name)
+            if tensor.shape != parameter.shape:
+                raise BackboneError(
+                    f"backbone {backbone.name}: {name} in {weights} has shape {tuple(tensor.shape)}, "
+                    f"expected {tuple(parameter.shape)}"
+                )
+            parameter.copy_(tensor)
+
+
+def _weights(backbone: Backbone) -> Path:
+    return _files(backbone)["model.safetensors"]
+
+
+def _files(backbone: Backbone) -> dict[str, Path]:
+    """File name -> path, of weights and tokenizer as they are read: verified, and converted where that is needed."""
+    if backbone.family == "gpt2" or bundle_dir():
+        return verified(backbone)
+    folder = _converted(backbone)
+    return {name: folder / name for name in ("model.safetensors", "tokenizer.json")}
+
+
+def _converted(backbone: Backbone) -> Path:
+    """Folder with the GGUF file's tensors (dequantised, rounded to bf16) and tokenizer; made on first use.
+
+    Named after the file's hash and moved into place whole, so a copy that exists is complete.
+    """
+    from huggingface_hub.constants import HF_HOME
+
+    folder = Path(HF_HOME) / "logo-llm-bench" / f"{backbone.name}-{(backbone.sha256 or '')[:12]}"
+    if not folder.is_dir():
+        (gguf,) = verified(backbone).values()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
+                made = Path(scratch) / "made"
+                _convert(gguf, made)
+                try:
+                    made.rename(folder)
+                except OSError:
+                    if not folder.is_dir():  # else another process was first, with the same content
+                        raise
+        except OSError as error:
+            raise BackboneError(f"backbone {backbone.name}: cannot write {folder} ({error}); set HF_HOME") from error
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    from safetensors.torch import save_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.mkdir()
+    with contextlib.redirect_stderr(io.StringIO()):  # two progress bars, drawn even where nobody watches
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).model
+    tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    prefix: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Causal attention among a series' few tokens, behind a prompt that all series share.
+
+    In transformers' signature: [s, heads, n, e] in, [s, n, heads, e] out. Heads that share keys are folded into one
+    product, and the prompt's keys are read in place for the whole batch instead of being copied for each series. A
+    patched window has about a dozen tokens; many (the channels of wide data) go to the fused kernel.
+    """
+    tokens, groups = query.shape[2], query.shape[1] // key.shape[1]
+    if prefix is None and tokens > FEW_TOKENS:
+        dropped = dropout if module.training else 0.0
+        fused = F.scaled_dot_product_attention(
+            query, key, value, dropout_p=dropped, is_causal=True, scale=scaling, enable_gqa=groups > 1
+        )
+        return rearrange(fused, "s heads n e -> s n heads e"), None
+    query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    q = rearrange(query, "s (kv g) n e -> s kv (g n) e", g=groups)
+    future = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).triu(1).repeat(groups, 1)
+    scores = (q @ key.transpose(-1, -2)).masked_fill(future, float("-inf"))
+    if prefix is None:
+        mixed = drop(softmax(scores), dropout, module.training) @ value
+    else:
+        keys, values = prefix
+        shared = rearrange(q, "s kv m e -> kv (s m) e") @ keys.transpose(-1, -2)
+        scores = torch.cat([rearrange(shared, "kv (s m) p -> s kv m p", s=len(q)), scores], dim=-1)
+        weights = drop(softmax(scores), dropout, module.training)
+        of_prompt, of_tokens = weights[..., :-tokens], weights[..., -tokens:]
+        read = rearrange(of_prompt, "s kv m p -> kv (s m) p") @ values
+        mixed = of_tokens @ value + rearrange(read, "kv (s m) e -> s kv m e", s=len(q))
+    return rearrange(mixed, "s kv (g n) e -> s n (kv g) e", g=groups), None
