@@ -119,7 +119,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
     from bench.data.fetch import fetch_backbone, fetch_data
     from bench.data.series import file_of
     from bench.plan.suite import load_suite, plan
-    from models.llm_files import BackboneError, find
+    from models.llm_files import find
 
     specs = plan(load_suite(arguments.suite), filters_of(arguments))
     if arguments.into:
@@ -127,13 +127,13 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
         print("\n".join(make_bundle(specs, arguments.into)))
         return DONE
-    datasets = dict.fromkeys(name for spec in specs for name in (spec.task.dataset, *spec.task.test_on))
-    backbones = dict.fromkeys(str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options)
+    datasets = dict.fromkeys(name for spec in specs for name in spec.task.datasets)
+    backbones = dict.fromkeys(spec.backbone for spec in specs if spec.backbone)
     code = DONE
     for name in (*datasets, *backbones):
         try:
             print(fetch_data(cards()[name], file_of(cards()[name])) if name in datasets else fetch_backbone(find(name)))
-        except (BenchError, BackboneError) as error:
+        except BenchError as error:
             print(error, file=sys.stderr)
             code = UNUSABLE
     return code

@@ -87,11 +87,10 @@ def guarded(
     try:
         arguments = parser.parse_args(words)
         from bench.core.base import BenchError
-        from models.llm_files import BackboneError
 
         try:
             return action(arguments)
-        except (BenchError, BackboneError) as error:
+        except BenchError as error:
             if arguments.debug:
                 traceback.print_exc()
             print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)

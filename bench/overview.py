@@ -19,8 +19,8 @@ from bench.grid.display import duration_text
 from bench.plan import suite as suites
 from bench.plan.estimate import Estimates, records_of
 from bench.plan.settings import SUITES
-from bench.plan.suite import Entry
-from models import MODELS
+from bench.plan.suite import PlannedRun
+from models import MODELS, QUICK
 from models.llm_files import BACKBONES, BackboneError, locate
 
 Row = dict[str, str]
@@ -83,7 +83,7 @@ class Left:
     """How many of the estimates stand on what."""
 
 
-def plan_rows(entries: list[Entry], store: Store) -> tuple[list[Row], Left]:
+def plan_rows(entries: list[PlannedRun], store: Store) -> tuple[list[Row], Left]:
     """One row per data set, horizon, model and variant: the state of its seeds, and what one run of it takes."""
     results = {entry.spec.key: store.get(entry.spec) for entry in entries}
     states = {key: result.status if result else "missing" for key, result in results.items()}
@@ -122,7 +122,7 @@ def plan_summary(left: Left) -> str:
     return "\n".join(lines)
 
 
-def run_text(entry: Entry, result: RunResult | None, path: Path) -> str:
+def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
     """One run for people: result, curve, settings, provenance."""
     spec = entry.spec
     lines = [f"{entry.label}  ({path})"]
@@ -164,7 +164,7 @@ def next_commands(card: DatasetCard) -> list[str]:
     """Run and report; under the horizons of `quick` that the parts can hold, or under the card's own."""
     wanted = tomllib.loads((SUITES / "quick.toml").read_text(encoding="utf-8"))["horizons"]
     fitting = [str(horizon) for horizon in wanted if horizon <= longest_horizon(card, card.context)]
-    words = f"--suite {'quick' if fitting else 'paper'} {{}}--datasets {card.name} --models dlinear"
+    words = f"--suite {'quick' if fitting else 'paper'} {{}}--datasets {card.name} --models {QUICK}"
     if fitting and len(fitting) < len(wanted):
         words += " --horizons " + " ".join(fitting)
     return [f"python -m bench run {words.format('')}", f"python -m bench.report {words.format('--table main ')}"]

@@ -8,7 +8,7 @@ from models import options
 
 
 @dataclass(frozen=True)
-class Entry:
+class Registered:
     """A registered model: how tables call it, where its class is, what can be chosen, and what it follows."""
 
     title: str
@@ -17,6 +17,15 @@ class Entry:
     follows: str
     differs: str
     """Stated differences from that; the README has them too."""
+    printed: str | None = None
+    """Name of the model in papers' tables (suites/published.csv); None where papers print no errors of it."""
+    trains: bool = True
+    reads_words: bool = False
+    """It reads the word embeddings of its language model."""
+    reads_prompt: bool = False
+    """It reads a prompt through its language model when it is built, before frozen weights are rounded to bf16."""
+    probed: bool = False
+    """It has a state of every patch after every block, which probes can read (bench/train/probes.py)."""
 
     @property
     def uses_backbone(self) -> bool:
@@ -24,54 +33,70 @@ class Entry:
 
 
 MODELS = {
-    "logo_llm": Entry(
+    "logo_llm": Registered(
         "Logo-LLM",
         "models.logo_llm:LogoLLM",
         options.LogoLLMOptions,
         "arXiv 2505.11017 and its code",
         "both taps are options; evaluation in eval mode throughout; bf16",
+        printed="Logo-LLM",
+        probed=True,
     ),
-    "time_llm_lite": Entry(
+    "time_llm_lite": Registered(
         "Time-LLM-lite",
         "models.time_llm:TimeLLMLite",
         options.TimeLLMOptions,
         "arXiv 2310.01728",
         "a small language model; prompt fixed per data set; prototypes in a reduced basis",
+        printed="Time-LLM",
+        reads_words=True,
+        reads_prompt=True,
     ),
-    "calf_lite": Entry(
+    "calf_lite": Registered(
         "CALF-lite",
         "models.calf:CALFLite",
         options.CALFOptions,
         "arXiv 2403.07300",
         "one learning rate for all parts; best epoch by its loss, not by MSE; bf16",
+        printed="CALF",
+        reads_words=True,
     ),
-    "patchtst": Entry(
+    "patchtst": Registered(
         "PatchTST",
         "models.patchtst:PatchTST",
         options.PatchTSTOptions,
         "arXiv 2211.14730",
         "look-back as in the table, not 336; no slow first epoch",
+        printed="PatchTST",
     ),
-    "itransformer": Entry(
+    "itransformer": Registered(
         "iTransformer",
         "models.itransformer:ITransformer",
         options.ITransformerOptions,
         "arXiv 2310.06625",
         "none known; it alone reads calendar features, as its official runs do",
+        printed="iTransformer",
     ),
-    "dlinear": Entry(
+    "dlinear": Registered(
         "DLinear",
         "models.baselines:DLinear",
         options.DLinearOptions,
         "arXiv 2205.13504",
         "look-back as in the table, not 336",
+        printed="DLinear",
     ),
-    "seasonal_naive": Entry(
+    "seasonal_naive": Registered(
         "Seasonal naive",
         "models.baselines:SeasonalNaive",
         options.NoOptions,
         "the last season",
         "the last value where a season does not fit the look-back",
+        trains=False,
     ),
-    "repeat_last": Entry("Repeat last", "models.baselines:RepeatLast", options.NoOptions, "the last value", ""),
+    "repeat_last": Registered(
+        "Repeat last", "models.baselines:RepeatLast", options.NoOptions, "the last value", "", trains=False
+    ),
 }
+
+PROPOSED, REFERENCE, QUICK = "logo_llm", "seasonal_naive", "dlinear"
+"""The model that the paper proposes; the one that skill is measured against; the one that trains in seconds."""

@@ -5,7 +5,6 @@ Each has a twin of the same shape with random weights, `<name>-random`: what is 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import os
@@ -15,8 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from models.errors import BenchError, UnknownName
 
-class BackboneError(Exception):
+
+class BackboneError(BenchError):
     """A backbone that is unknown, absent or not what it should be: one line with the remedy."""
 
 
@@ -117,8 +118,7 @@ BACKBONES = {
 def find(name: str) -> Backbone:
     """The backbone of that name; an unknown one is answered with the nearest."""
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name.lower(), list(BACKBONES), n=1, cutoff=0.4) or list(BACKBONES)
-        raise BackboneError(f"no backbone {name!r}; nearest: {', '.join(near)}")
+        raise UnknownName("backbone", name, list(BACKBONES))
     return BACKBONES[name]
 
 

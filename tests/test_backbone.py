@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
 
+from models.errors import UnknownName
 from models.llm_blocks import Blocks, _config, prepare, read_with, tokenize, word_embeddings
 from models.llm_files import BACKBONES, BackboneError, find, locate
 
@@ -128,7 +129,7 @@ def test_absent_and_misshapen_tensors_are_refused_by_name(
 def test_what_is_absent_is_named_with_the_command_that_brings_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(BackboneError, match="no backbone 'gpt-2'; nearest: gpt2"):
+    with pytest.raises(UnknownName, match="no backbone 'gpt-2'; nearest: gpt2"):
         find("gpt-2")
     monkeypatch.setattr("models.llm_files._in_hub_cache", lambda backbone, name: None)
     with pytest.raises(

@@ -12,12 +12,12 @@ import pytest
 
 from bench.analysis.claims import KINDS, Verdict
 from bench.analysis.published import published
-from bench.analysis.results import Planned
-from bench.analysis.verdicts import Row, judged, load_claims
+from bench.analysis.results import Results
+from bench.analysis.verdicts import Judged, judged, load_claims
 from bench.core.base import BenchError
 from bench.core.record import Layer, RunResult
 from bench.core.store import Store
-from bench.plan.suite import Entry, Filters, Suite, entries, load_suite, suite_names
+from bench.plan.suite import Filters, PlannedRun, Suite, entries, load_suite, suite_names
 from bench.report import __main__ as report
 from bench.report.render import SUFFIX
 from bench.report.verdict_forms import tell
@@ -28,20 +28,20 @@ BY_ID = {claim.id: claim for claim in CLAIMS}
 HOLDS, PART, FAILS, UNTESTED = Verdict
 SEEDS = (2021, 2022, 2023)
 
-Made = Callable[[Entry], RunResult | None]
+Made = Callable[[PlannedRun], RunResult | None]
 
 
-def recorded(entry: Entry) -> RunResult:
+def recorded(entry: PlannedRun) -> RunResult:
     """As test_tables.record, for any model."""
     result = record(entry.spec.model_copy(update={"model": "logo_llm"}), entry.variant)
     return result.model_copy(update={"spec": entry.spec})
 
 
-def verdict(name: str, made: Made, **filters: object) -> Row:
+def verdict(name: str, made: Made, **filters: object) -> Judged:
     """Of one claim, on records that `made` makes of the planned runs."""
 
-    def read(suite: Suite, narrowed: Filters) -> Planned:
-        return Planned([(entry, made(entry)) for entry in entries(suite, narrowed)])
+    def read(suite: Suite, narrowed: Filters) -> Results:
+        return Results([(entry, made(entry)) for entry in entries(suite, narrowed)])
 
     claim = BY_ID[name]
     compared = {"models": (claim.model, *claim.others)}
@@ -49,10 +49,10 @@ def verdict(name: str, made: Made, **filters: object) -> Row:
     return row
 
 
-def with_errors(rule: Callable[[Entry], float], compared: tuple[str, ...] = ()) -> Made:
+def with_errors(rule: Callable[[PlannedRun], float], compared: tuple[str, ...] = ()) -> Made:
     """Records of the compared models (all if none are named) with these errors; MSE and MAE alike."""
 
-    def made(entry: Entry) -> RunResult | None:
+    def made(entry: PlannedRun) -> RunResult | None:
         if compared and entry.spec.model not in compared:
             return None
         result = recorded(entry)
@@ -63,12 +63,12 @@ def with_errors(rule: Callable[[Entry], float], compared: tuple[str, ...] = ()) 
     return made
 
 
-def rank(entry: Entry) -> int:
+def rank(entry: PlannedRun) -> int:
     """Of the data set among those of the suite `paper`, from 0."""
     return load_suite("paper").datasets.index(entry.spec.task.dataset)
 
 
-def logo(other: float, ours: Callable[[Entry], float]) -> Made:
+def logo(other: float, ours: Callable[[PlannedRun], float]) -> Made:
     """Every model has one error, Logo-LLM another."""
     return with_errors(lambda entry: ours(entry) if entry.spec.model == "logo_llm" else other, FIVE)
 
@@ -131,7 +131,7 @@ def test_the_strongest_is_below_every_rival_and_the_nearest_one_is_named(name: s
 
 
 def test_few_shot_is_judged_on_its_share_and_zero_shot_on_targets_alone() -> None:
-    def made(entry: Entry) -> RunResult | None:
+    def made(entry: PlannedRun) -> RunResult | None:
         result = with_errors(lambda entry: 1.0 if entry.spec.model == "logo_llm" else 1.1, FIVE)(entry)
         if result is None or entry.spec.task.train_fraction == 0.05:
             return None
@@ -157,7 +157,7 @@ def test_few_shot_is_judged_on_its_share_and_zero_shot_on_targets_alone() -> Non
 def test_ahead_means_on_every_data_set_and_for_every_seed(
     error: Callable[[str, int], float], expected: Verdict, ahead: int
 ) -> None:
-    def rule(entry: Entry) -> float:
+    def rule(entry: PlannedRun) -> float:
         spec = entry.spec
         return error(spec.task.dataset, spec.seed) if spec.model == "itransformer" else 1.0
 
@@ -195,7 +195,7 @@ ORDER = load_suite("ablation").datasets
 def test_a_variant_is_worse_if_the_interval_excludes_zero(
     name: str, worse: Callable[[int], float], expected: Verdict
 ) -> None:
-    def rule(entry: Entry) -> float:
+    def rule(entry: PlannedRun) -> float:
         changed = entry.variant == BY_ID[name].variants[0]
         return 1 + worse(ORDER.index(entry.spec.task.dataset)) / 100 if changed else 1.0
 
@@ -205,8 +205,8 @@ def test_a_variant_is_worse_if_the_interval_excludes_zero(
     assert ("random weights, NOT pretrained" in row.evidence) is (name == "pretraining")
 
 
-def with_cost(rule: Callable[[Entry], dict[str, float]]) -> Made:
-    def made(entry: Entry) -> RunResult:
+def with_cost(rule: Callable[[PlannedRun], dict[str, float]]) -> Made:
+    def made(entry: PlannedRun) -> RunResult:
         result = recorded(entry)
         assert result.cost
         return result.model_copy(update={"cost": result.cost.model_copy(update=rule(entry))})
@@ -214,10 +214,10 @@ def with_cost(rule: Callable[[Entry], dict[str, float]]) -> Made:
     return made
 
 
-def with_epoch(seconds: Callable[[Entry], float]) -> Made:
+def with_epoch(seconds: Callable[[PlannedRun], float]) -> Made:
     """The last epoch takes so long, the one before it five seconds more."""
 
-    def made(entry: Entry) -> RunResult:
+    def made(entry: PlannedRun) -> RunResult:
         result = recorded(entry)
         first, last = (epoch.model_copy(update={"seconds": seconds(entry)}) for epoch in result.curve)
         return result.model_copy(update={"curve": (first.model_copy(update={"seconds": first.seconds + 5}), last)})
@@ -234,7 +234,7 @@ def test_an_interval_over_seeds_holds_the_number_it_is_of_however_different_the_
         ("patchtst", "ETTm2"): 2.0,
     }
 
-    def made(entry: Entry) -> RunResult | None:
+    def made(entry: PlannedRun) -> RunResult | None:
         if entry.spec.task.dataset != "ETTh1":
             return None
         result = recorded(entry)
@@ -254,7 +254,7 @@ def test_an_interval_over_seeds_holds_the_number_it_is_of_however_different_the_
 def test_times_with_another_number_of_threads_are_not_compared(seconds: float, threads: int) -> None:
     made = with_epoch(lambda entry: seconds if entry.spec.model == "logo_llm" else 20)
 
-    def threaded(entry: Entry) -> RunResult | None:
+    def threaded(entry: PlannedRun) -> RunResult | None:
         result = made(entry)
         assert result is not None
         count = threads if entry.spec.model == "logo_llm" else 1
@@ -275,7 +275,7 @@ def test_few_parameters_train_if_at_every_horizon(share: tuple[int, int], expect
 def test_an_epoch_is_faster_if_at_every_horizon(ratio: tuple[float, float], expected: Verdict) -> None:
     at = dict(zip((96, 720), ratio, strict=True))
 
-    def seconds(entry: Entry) -> float:
+    def seconds(entry: PlannedRun) -> float:
         return 20 * at[entry.spec.task.horizon] if entry.spec.model == "logo_llm" else 20
 
     row = verdict("fast_epoch", with_epoch(seconds))
@@ -283,7 +283,7 @@ def test_an_epoch_is_faster_if_at_every_horizon(ratio: tuple[float, float], expe
 
 
 def test_times_of_several_devices_are_not_compared() -> None:
-    def made(entry: Entry) -> RunResult:
+    def made(entry: PlannedRun) -> RunResult:
         result = recorded(entry)
         device = "GPU" if entry.spec.model == "logo_llm" else "CPU"
         return result.model_copy(update={"where": result.where.model_copy(update={"device": device})})
@@ -294,7 +294,7 @@ def test_times_of_several_devices_are_not_compared() -> None:
 
 def test_times_of_runs_that_shared_a_gpu_are_not_compared() -> None:
     def made(sharing: int) -> Made:
-        def shared(entry: Entry) -> RunResult:
+        def shared(entry: PlannedRun) -> RunResult:
             result = recorded(entry)
             return result.model_copy(update={"where": result.where.model_copy(update={"sharing": sharing})})
 
@@ -308,7 +308,7 @@ def test_times_of_runs_that_shared_a_gpu_are_not_compared() -> None:
 def with_layers(slope: float, twin: float) -> Made:
     """local_r2 falls and trend_r2 rises by this much from the first block to the last; half as much before training."""
 
-    def made(entry: Entry) -> RunResult:
+    def made(entry: PlannedRun) -> RunResult:
         steps = (twin if entry.variant == "random" else slope) + (entry.spec.seed - 2022) / 1000
         last = int(entry.spec.options["blocks"] or 0)
         layers = [
@@ -357,7 +357,7 @@ def test_without_runs_every_claim_is_not_tested_and_says_how_much_is_missing(nam
 def fails_on(*labels: str) -> Made:
     """Logo-LLM is best everywhere; the runs whose labels begin so have failed."""
 
-    def made(entry: Entry) -> RunResult | None:
+    def made(entry: PlannedRun) -> RunResult | None:
         result = logo(1.0, lambda entry: 0.9)(entry)
         if result and entry.label.startswith(labels):
             return result.model_copy(
@@ -381,7 +381,7 @@ def test_a_data_set_with_a_failed_run_of_any_compared_model_counts_for_nothing_a
 
 
 def test_filters_narrow_a_verdict_which_says_so() -> None:
-    def ours(entry: Entry) -> float:
+    def ours(entry: PlannedRun) -> float:
         return 0.8 + entry.spec.seed / 1e6
 
     def found(name: str, **filters: object) -> tuple[str, str]:
@@ -432,7 +432,7 @@ def test_a_suite_that_refuses_the_backbone_leaves_its_claims_untested() -> None:
     assert "compares with a random backbone" in row.missing
 
 
-def three() -> list[Row]:
+def three() -> list[Judged]:
     """A claim that holds, one that does in part, and one that is not tested."""
     made = fails_on("calf_lite", "time_llm_lite ETTh1 h96 s2021")
     return [verdict(name, made) for name in ("behind_itransformer", "below_time_llm", "below_calf")]

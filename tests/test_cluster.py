@@ -30,7 +30,7 @@ from bench.grid import cluster  # noqa: E402
 from bench.grid.cluster import Cluster, share_out  # noqa: E402
 from bench.grid.driver import Orders, Tally, run_grid  # noqa: E402
 from bench.grid.local import Workers, sharing  # noqa: E402
-from bench.plan.suite import Entry, Filters, entries, load_suite  # noqa: E402
+from bench.plan.suite import Filters, PlannedRun, entries, load_suite  # noqa: E402
 
 MINE = """\
 import os
@@ -121,7 +121,7 @@ def engine(connected: Cluster) -> Cluster:
     return connected
 
 
-def tiny(*models: str, steps: int = 4) -> list[Entry]:
+def tiny(*models: str, steps: int = 4) -> list[PlannedRun]:
     """The quick suite with these models, cut short."""
 
     def cut(spec: RunSpec) -> RunSpec:
@@ -131,7 +131,7 @@ def tiny(*models: str, steps: int = 4) -> list[Entry]:
     return [entry._replace(spec=cut(entry.spec)) for entry in found]
 
 
-def run(planned: list[Entry], root: Path, engine: Engine) -> tuple[Tally, dict[str, RunResult]]:
+def run(planned: list[PlannedRun], root: Path, engine: Engine) -> tuple[Tally, dict[str, RunResult]]:
     """The grid, and what it has left behind. The engine stays."""
     store = Store(root)
     with pytest.MonkeyPatch.context() as patch:

@@ -15,7 +15,7 @@ import torch
 from bench import __main__ as verbs
 from bench.core.card import DatasetCard
 from bench.core.store import Store
-from bench.plan.suite import Entry, Filters, entries, load_suite
+from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report import __main__ as report
 from bench.report import write as reporter
 from bench.report.render import SUFFIX
@@ -48,7 +48,7 @@ def bench(*words: object) -> int:
     return report.main(rest) if first == "report" else verbs.main([first, *rest])
 
 
-def filled(suite: str, filters: Filters, wanted: Callable[[Entry], bool] = lambda entry: True) -> list[str]:
+def filled(suite: str, filters: Filters, wanted: Callable[[PlannedRun], bool] = lambda entry: True) -> list[str]:
     """Generated records of a suite's runs in ./results; and the words that narrow the suite to them."""
     for entry in entries(load_suite(suite), filters):
         if wanted(entry):

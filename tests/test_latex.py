@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import Table
 from bench.plan.suite import Filters, entries, load_suite
 from bench.report.contents import tables_of
@@ -27,7 +27,7 @@ def texts() -> dict[str, str]:
     """Every table there is, those of the main suite over all data sets with holes, and the verdicts."""
     filters = Filters(seeds=(2021, 2022), backbone="smollm2-135m")
     runs = [(entry, record(entry.spec)) for entry in entries(load_suite("paper"), filters)]
-    holed = Planned([(entry, None if i % 7 == 0 else result) for i, (entry, result) in enumerate(runs)])
+    holed = Results([(entry, None if i % 7 == 0 else result) for i, (entry, result) in enumerate(runs)])
     made: list[Table] = [
         table
         for shown in (holed, planned(holes=True))

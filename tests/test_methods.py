@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.plan.suite import Filters, entries, load_suite
 from bench.report.methods import Section, methods
 from models import MODELS
@@ -53,14 +53,14 @@ def test_holes_are_counted_by_their_kind() -> None:
     holed = planned(holes=True)
     refused = {holed.runs[0][0].spec.key: "results/x.json: holds the record of another run; move it away"}
     runs = [(holed.runs[0][0], None), *holed.runs[1:]]
-    text = section("Provenance", methods(load_suite("paper"), Planned(runs, refused))).text
+    text = section("Provenance", methods(load_suite("paper"), Results(runs, refused))).text
     assert text == ("61 of 64 planned runs are done; 1 not run, 1 failed, 1 refused.",)
 
 
 def test_few_shot_and_zero_shot_and_probes_are_explained_where_they_are_planned() -> None:
     for suite, word in (("few_shot", "Few-shot:"), ("zero_shot", "Zero-shot:"), ("layers", "Layers:")):
         plan = entries(load_suite(suite), Filters(datasets=("ETTh1",), backbone="smollm2-135m", seeds=(2021,)))
-        made = methods(load_suite(suite), Planned([(entry, None) for entry in plan]))
+        made = methods(load_suite(suite), Results([(entry, None) for entry in plan]))
         assert any(text.startswith(word) for text in section("Protocol", made).text)
     assert not any(
         "shot:" in text for text in section("Protocol", methods(load_suite("paper"), planned(holes=False))).text
@@ -70,7 +70,7 @@ def test_few_shot_and_zero_shot_and_probes_are_explained_where_they_are_planned(
 def test_zero_shot_data_are_those_trained_on_and_those_tested_on() -> None:
     filters = Filters(models=("patchtst",), datasets=("ETTh1",), horizons=(96,), seeds=(2021,))
     plan = entries(load_suite("zero_shot"), filters)
-    made = methods(load_suite("zero_shot"), Planned([(entry, record(entry.spec)) for entry in plan]))
+    made = methods(load_suite("zero_shot"), Results([(entry, record(entry.spec)) for entry in plan]))
     assert [row[0] for row in section("Data", made).rows] == ["ETTh1", "ETTh2", "ETTm2"]
 
 

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import Table
-from bench.analysis.verdicts import Row, load_claims
+from bench.analysis.verdicts import Judged, load_claims
 from bench.cli import add_filters, filters_of
 from bench.core.record import Epoch
-from bench.plan.suite import Entry, entries, load_suite, plan
+from bench.plan.suite import PlannedRun, entries, load_suite, plan
 from bench.report.contents import Review, tables_of
 from bench.report.figures.catalogue import Picture
 from bench.report.methods import Section
@@ -38,7 +38,7 @@ ERROR = "RuntimeError: 100% out of memory_"
 """Of the failed run in `planned`."""
 
 
-def reviewed(drawn: Planned, tables: tuple[str, ...] = ("main", "full", "seeds"), said: str = "Plain") -> Review:
+def reviewed(drawn: Results, tables: tuple[str, ...] = ("main", "full", "seeds"), said: str = "Plain") -> Review:
     """A review of these runs with one verdict of each kind, a figure and methods; `said` stands wherever text may."""
     suite = load_suite("paper").model_copy(update={"title": said, "about": said})
     rows = [_verdict(verdict, drawn, said) for verdict in Verdict]
@@ -48,16 +48,18 @@ def reviewed(drawn: Planned, tables: tuple[str, ...] = ("main", "full", "seeds")
     return Review(suite, "", drawn, load_claims()[0], rows, made, drawings, methods)
 
 
-def _verdict(verdict: Verdict, drawn: Planned, said: str) -> Row:
+def _verdict(verdict: Verdict, drawn: Results, said: str) -> Judged:
     """On three runs; one that is not tested has none."""
     tested = verdict is not Verdict.UNTESTED
     words = dict.fromkeys(("claim", "source", "scope", "instead", "paper", "interval", "evidence", "missing"), said)
     behind = tuple((entry, result) for entry, result in drawn.runs if result)[:3] if tested else ()
     ours = "-15.7 %" if tested else ""
-    return Row(id=verdict.name.lower(), suite="paper", kind="ahead", verdict=verdict, ours=ours, runs=behind, **words)
+    return Judged(
+        id=verdict.name.lower(), suite="paper", kind="ahead", verdict=verdict, ours=ours, runs=behind, **words
+    )
 
 
-def trained(drawn: Planned) -> Planned:
+def trained(drawn: Results) -> Results:
     """The same runs, each best at the second of three epochs."""
     losses = [Epoch(epoch=i, train_loss=1, val_loss=loss, lr=1, seconds=1) for i, loss in enumerate((0.9, 0.5, 0.7), 1)]
     better = {"curve": tuple(losses), "best_epoch": 2}
@@ -92,10 +94,10 @@ def embedded(html: str) -> dict[str, Any]:
 
 
 def test_hostile_text_of_records_and_suites_adds_no_element_and_is_shown_as_it_is() -> None:
-    def with_error(text: str) -> Planned:
+    def with_error(text: str) -> Results:
         runs = planned(holes=True).runs
         told = [(entry, run and run.model_copy(update={"error": text if run.error else None})) for entry, run in runs]
-        return Planned(told, {"nobody": text})
+        return Results(told, {"nobody": text})
 
     plain = Outline(page(reviewed(with_error("Plain")), RESULTS))
     html = page(reviewed(with_error(HOSTILE), said=HOSTILE), RESULTS)
@@ -173,7 +175,7 @@ def test_the_index_says_of_every_run_whether_and_why_not() -> None:
     drawn = planned(holes=True)
     refusal = "results/s2021.json: is of another protocol"
     entry, _ = drawn.runs[0]
-    drawn = Planned([(entry, None), *drawn.runs[1:]], {entry.spec.key: refusal})
+    drawn = Results([(entry, None), *drawn.runs[1:]], {entry.spec.key: refusal})
     html = page(reviewed(drawn), RESULTS)
     rows = re.findall(r'<tr id="run-\d+"><td class="state (\w+)">(.*?)</tr>', html, re.DOTALL)
     states = [state for state, _ in rows]
@@ -236,11 +238,11 @@ def test_nine_hundred_runs_with_their_curves_stay_below_two_megabytes() -> None:
     curve = tuple(Epoch(epoch=i, train_loss=1 / i, val_loss=1 / i, lr=1e-3, seconds=1.0) for i in range(1, 101))
     known = record(planned(holes=False).runs[0][0].spec)
 
-    def done(entry: Entry):
+    def done(entry: PlannedRun):
         return known.model_copy(update={"spec": entry.spec, "curve": curve})
 
     runs = [(entry, done(entry)) for entry in entries(suite)]
-    review = Review(suite, "", Planned(runs), load_claims()[0], [], [], [], [])
+    review = Review(suite, "", Results(runs), load_claims()[0], [], [], [], [])
     html = page(review, RESULTS)
     assert len(embedded(html)["runs"]) == len(runs) == 864
     assert len(html.encode()) < 2_000_000

@@ -25,13 +25,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.stats import datasets_needed
 from bench.analysis.tables import mean_error
 from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Sample
 from bench.core.spec import RunSpec
 from bench.plan import suite as suites
-from bench.plan.suite import Entry, Filters, entries, load_suite
+from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report.figures.catalogue import PLOTS, Picture, Plot, pictures, plots
 from bench.report.figures.cost import pareto
 from bench.report.figures.panels import Drawn
@@ -130,15 +130,15 @@ def _sample(spec: RunSpec, run: np.random.Generator) -> Sample:
 
 
 @lru_cache
-def complete(suite: str = "paper", **filters: tuple) -> Planned:
+def complete(suite: str = "paper", **filters: tuple) -> Results:
     """Every run of the suite under the filters is there."""
     planned = entries(load_suite(suite), Filters(backbone="smollm2-135m", **filters))
-    return Planned([(entry, record(entry.spec, entry.variant)) for entry in planned])
+    return Results([(entry, record(entry.spec, entry.variant)) for entry in planned])
 
 
-def changed(planned: Planned, pattern: str, **values: object) -> Planned:
+def changed(planned: Results, pattern: str, **values: object) -> Results:
     """With other values in the records of runs whose label fits, or without these records."""
-    return Planned(
+    return Results(
         [
             (
                 entry,
@@ -153,7 +153,7 @@ FAILED = {"status": "failed", "evaluations": (), "sample": None, "curve": (), "c
 FEW = {"models": ("logo_llm", "patchtst", "dlinear", "repeat_last"), "datasets": ("ETTh1", "ILI")}
 
 
-def drawn(planned: Planned, name: str) -> Drawn:
+def drawn(planned: Results, name: str) -> Drawn:
     with styled():
         found = PLOTS[name].build(planned)
     assert found is not None
@@ -189,7 +189,7 @@ def test_a_suite_gets_the_figures_that_its_tables_ask_for() -> None:
     assert names("efficiency", 1) == [], "two epochs are no accuracy"
 
 
-def few(suite: str, *seeds: int) -> Planned:
+def few(suite: str, *seeds: int) -> Results:
     """The suite's first and last model on its first data set."""
     read = load_suite(suite)
     return complete(suite, models=(read.models[0], read.models[-1]), datasets=(read.datasets[0],), seeds=seeds)
@@ -199,7 +199,7 @@ def few(suite: str, *seeds: int) -> Planned:
 @pytest.mark.parametrize("there", ["one", "none"])
 def test_no_state_of_a_suite_raises_and_every_caption_says_how_many_runs_are_there(suite: str, there: str) -> None:
     (first, result), *others = few(suite, 1, 2).runs
-    planned = Planned([(first, result if there == "one" else None), *((entry, None) for entry, _ in others)])
+    planned = Results([(first, result if there == "one" else None), *((entry, None) for entry, _ in others)])
     for plot in plots(planned, load_suite(suite)):
         assert re.search(rf"\b{int(there == 'one')} of \d+ runs are there", plot.caption)
         if there == "none":
@@ -234,7 +234,7 @@ def test_lines_are_broken_at_holes_and_the_panel_names_them() -> None:
 def test_a_data_set_without_anything_to_draw_has_no_panel_and_is_named_under_the_others(name: str) -> None:
     planned = complete(models=("patchtst", "dlinear"), datasets=("ETTh1", "ILI", "Exchange"), seeds=(2021, 2022))
     runs = [(entry, None if entry.spec.task.dataset == "ILI" else result) for entry, result in planned.runs]
-    whole, holed = drawn(planned, name).figure, drawn(Planned(runs), name).figure
+    whole, holed = drawn(planned, name).figure, drawn(Results(runs), name).figure
     assert len(holed.axes) == len(whole.axes) - 1
     assert not any("No panel" in text for text in texts(whole))
     (foot,) = (text for text in texts(holed) if "No panel" in text)
@@ -277,13 +277,13 @@ def test_a_model_has_the_same_colour_in_every_figure_and_every_suite() -> None:
 
 
 def test_registered_models_keep_their_looks_and_any_number_of_others_gets_further_ones() -> None:
-    def renamed(entry: Entry, name: str) -> Entry:
-        return Entry(entry.spec.model_copy(update={"model": name}))
+    def renamed(entry: PlannedRun, name: str) -> PlannedRun:
+        return PlannedRun(entry.spec.model_copy(update={"model": name}))
 
     own = complete(models=("dlinear",), datasets=("ILI",), seeds=(2021, 2022))
     names = [f"mine:Model{number}" for number in range(30)]
     runs = [(renamed(entry, name), record(renamed(entry, name).spec)) for name in names for entry, _ in own.runs]
-    planned = Planned(runs + complete(datasets=("ILI",), seeds=(2021, 2022)).runs)
+    planned = Results(runs + complete(datasets=("ILI",), seeds=(2021, 2022)).runs)
     found = looks(planned)
     assert len({(look.colour, look.marker) for look in found.values()}) == 38
     assert found["DLinear"] == looks(own)["DLinear"]
@@ -339,7 +339,7 @@ def test_captions_count_runs_and_name_what_is_missing_and_why() -> None:
     planned = changed(complete(**FEW), "patchtst .*s2023")
     planned = changed(planned, "dlinear ILI h24 s2021", **FAILED)
     key = next(entry.spec.key for entry, result in planned.runs if result is None)
-    planned = Planned(planned.runs, {key: "of another protocol"})
+    planned = Results(planned.runs, {key: "of another protocol"})
     for name in ("heatmap", "horizons", "cost"):
         said = drawn(planned, name).caption
         assert "87 of 96 runs are there; 1 refused, 7 not run, 1 failed, of: PatchTST on ETTh1; " in said
@@ -541,7 +541,7 @@ def test_probes_are_averaged_over_data_sets_that_are_complete() -> None:
     assert lines["Logo-LLM, pretrained, after training"].get_ydata()[4] == pytest.approx(np.mean(measured))
 
 
-def small() -> Planned:
+def small() -> Results:
     return changed(complete(models=FEW["models"], datasets=("ILI",), seeds=(2021, 2022)), "dlinear ILI h24 s2021")
 
 

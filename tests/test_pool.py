@@ -18,7 +18,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import WORK, Store
 from bench.grid import driver as pool
 from bench.grid.driver import Orders, Tally, in_shard, run_grid
-from bench.plan.suite import Entry
+from bench.plan.suite import PlannedRun
 from tests.conftest import make_spec, waves
 
 HERE = Where(
@@ -78,8 +78,8 @@ def card(make_card: Callable[..., DatasetCard]) -> DatasetCard:
 
 
 @pytest.fixture
-def entries(card: DatasetCard) -> list[Entry]:
-    return [Entry(make_spec(card, model, seed)) for model in ("dlinear", "patchtst") for seed in (1, 2, 3)]
+def entries(card: DatasetCard) -> list[PlannedRun]:
+    return [PlannedRun(make_spec(card, model, seed)) for model in ("dlinear", "patchtst") for seed in (1, 2, 3)]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "results")
 
 
-def run(entries: list[Entry], store: Store, engine: Pretence, orders: Orders = Orders()) -> tuple[Tally, str]:  # noqa: B008  (frozen)
+def run(entries: list[PlannedRun], store: Store, engine: Pretence, orders: Orders = Orders()) -> tuple[Tally, str]:  # noqa: B008  (frozen)
     said = io.StringIO()
     tally = run_grid(entries, store, orders, lambda: engine, Console(file=said, width=200))
     assert engine.closed or not engine.jobs
@@ -95,7 +95,7 @@ def run(entries: list[Entry], store: Store, engine: Pretence, orders: Orders = O
 
 
 def test_every_run_is_done_once_and_one_seed_of_everything_before_the_second_of_anything(
-    entries: list[Entry], store: Store, card: DatasetCard
+    entries: list[PlannedRun], store: Store, card: DatasetCard
 ) -> None:
     engine = Pretence(lambda job: done(job.spec, card), slots=4)
     tally, said = run([*entries, *entries], store, engine)
@@ -109,7 +109,7 @@ def test_every_run_is_done_once_and_one_seed_of_everything_before_the_second_of_
     assert run(entries, store, Pretence(lambda job: done(job.spec, card)))[0] == Tally(kept=6)
 
 
-def test_shards_cover_the_grid_without_overlap_and_mix_its_models(entries: list[Entry]) -> None:
+def test_shards_cover_the_grid_without_overlap_and_mix_its_models(entries: list[PlannedRun]) -> None:
     planned = {entry.spec.key: entry for entry in entries}
     parts = [in_shard(planned, (number, 4)) for number in (1, 2, 3, 4)]
     assert sorted(key for part in parts for key in part) == sorted(planned)
@@ -118,7 +118,7 @@ def test_shards_cover_the_grid_without_overlap_and_mix_its_models(entries: list[
 
 
 def test_a_run_that_is_lost_is_a_failure_with_its_reason_and_the_grid_goes_on(
-    entries: list[Entry], store: Store, card: DatasetCard
+    entries: list[PlannedRun], store: Store, card: DatasetCard
 ) -> None:
     engine = Pretence(lambda job: Lost("killed") if job.spec.seed == 2 else done(job.spec, card))
     tally, said = run(entries, store, engine)
@@ -131,7 +131,7 @@ def test_a_run_that_is_lost_is_a_failure_with_its_reason_and_the_grid_goes_on(
     assert run(entries, store, again, Orders(rerun="failed"))[0] == Tally(done=2, kept=4)
 
 
-def test_a_run_that_hangs_is_ended_and_recorded(entries: list[Entry], store: Store, card: DatasetCard) -> None:
+def test_a_run_that_hangs_is_ended_and_recorded(entries: list[PlannedRun], store: Store, card: DatasetCard) -> None:
     hangs = entries[0].spec
     engine = Pretence(lambda job: None if job.spec == hangs else done(job.spec, card), slots=2)
     assert run(entries, store, engine, Orders(run_timeout=0.2))[0] == Tally(done=5, failed=1)
@@ -142,7 +142,7 @@ def test_a_run_that_hangs_is_ended_and_recorded(entries: list[Entry], store: Sto
 
 
 def test_what_concerns_all_runs_stops_the_grid_and_keeps_what_was_done(
-    entries: list[Entry], store: Store, card: DatasetCard
+    entries: list[PlannedRun], store: Store, card: DatasetCard
 ) -> None:
     engine = Pretence(lambda job: BenchError("no such file") if job.spec.seed == 2 else done(job.spec, card))
     with pytest.raises(BenchError, match="no such file"):
@@ -152,7 +152,7 @@ def test_what_concerns_all_runs_stops_the_grid_and_keeps_what_was_done(
 
 
 def test_leftovers_of_a_process_that_died_after_its_record_are_removed(
-    entries: list[Entry], store: Store, card: DatasetCard
+    entries: list[PlannedRun], store: Store, card: DatasetCard
 ) -> None:
     run(entries, store, Pretence(lambda job: done(job.spec, card)))
     rubbish = store.work(entries[0].spec)
@@ -166,7 +166,7 @@ def test_leftovers_of_a_process_that_died_after_its_record_are_removed(
 
 
 def test_what_another_process_did_meanwhile_is_not_done_again(
-    entries: list[Entry], store: Store, card: DatasetCard
+    entries: list[PlannedRun], store: Store, card: DatasetCard
 ) -> None:
     """The other process records seed 3, one of them as failed, while this one trains seed 1."""
 
@@ -209,7 +209,7 @@ class Hours:
 
 
 def test_within_a_budget_nothing_is_started_that_will_not_fit(
-    entries: list[Entry], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
+    entries: list[PlannedRun], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of five hours four go into seed 1 (1 + 3); then the one-hour run of seed 2 fits, the next of three hours not."""
     hours = {"dlinear": 1.0, "patchtst": 3.0}
@@ -227,7 +227,7 @@ def test_within_a_budget_nothing_is_started_that_will_not_fit(
 
 
 def test_a_run_longer_than_any_budget_is_done_in_slices(
-    entries: list[Entry], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
+    entries: list[PlannedRun], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Hours(monkeypatch, {"dlinear": 9.0, "patchtst": 9.0})
 
@@ -245,7 +245,7 @@ def test_a_run_longer_than_any_budget_is_done_in_slices(
 
 
 def test_a_run_that_does_not_stop_in_time_is_ended_without_a_record(
-    entries: list[Entry], store: Store, monkeypatch: pytest.MonkeyPatch
+    entries: list[PlannedRun], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Hours(monkeypatch, {"dlinear": 0.5, "patchtst": 0.5})
     engine = Pretence(lambda job: clock.take(0.3), slots=1)
@@ -256,7 +256,7 @@ def test_a_run_that_does_not_stop_in_time_is_ended_without_a_record(
 
 
 def test_asking_for_failed_runs_leaves_the_checkpoints_of_missing_ones_alone(
-    entries: list[Entry], store: Store, card: DatasetCard
+    entries: list[PlannedRun], store: Store, card: DatasetCard
 ) -> None:
     store.put(done(entries[0].spec, card))
     saved = store.work(entries[1].spec) / "checkpoint.safetensors"
@@ -266,7 +266,9 @@ def test_asking_for_failed_runs_leaves_the_checkpoints_of_missing_ones_alone(
     assert saved.exists()
 
 
-def test_a_failure_does_not_take_the_place_of_a_result(entries: list[Entry], store: Store, card: DatasetCard) -> None:
+def test_a_failure_does_not_take_the_place_of_a_result(
+    entries: list[PlannedRun], store: Store, card: DatasetCard
+) -> None:
     store.put(done(entries[0].spec, card))
     tally, said = run(entries[:1], store, Pretence(lambda job: Lost("killed")), Orders(rerun="all"))
     assert tally == Tally(failed=1)
@@ -275,7 +277,7 @@ def test_a_failure_does_not_take_the_place_of_a_result(entries: list[Entry], sto
 
 
 def test_one_record_that_cannot_be_written_costs_no_other(
-    entries: list[Entry], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
+    entries: list[PlannedRun], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two runs end at once, and the record of the first finds no room."""
 
@@ -300,7 +302,7 @@ def test_one_record_that_cannot_be_written_costs_no_other(
 
 
 def test_a_record_that_is_moved_away_while_its_run_waits_is_made_again(
-    entries: list[Entry], store: Store, card: DatasetCard
+    entries: list[PlannedRun], store: Store, card: DatasetCard
 ) -> None:
     path = store.put(RunResult(spec=entries[1].spec, status="failed", where=HERE, error="once"))
 

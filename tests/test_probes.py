@@ -271,4 +271,4 @@ def test_a_model_without_states_per_block_cannot_be_probed_and_its_record_says_s
 ) -> None:
     result = probed(model)
     assert result.status == "failed" and not result.evaluations and not result.layers
-    assert result.error is not None and "has no states per block to probe; only logo_llm has" in result.error
+    assert result.error is not None and "has no states per block to probe" in result.error

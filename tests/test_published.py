@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bench.analysis.published import published, published_table
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import Cell, Table
 from bench.core.card import cards
 from bench.plan.suite import Filters, entries, load_suite
@@ -19,7 +19,7 @@ def table(models: tuple[str, ...], datasets: tuple[str, ...], *, suite: str = "p
     """Of generated records; those whose label begins with `missing` are not there."""
     planned = entries(load_suite(suite), Filters(models=models, datasets=datasets, seeds=(2021, 2022)))
     runs = [(e, None if missing and e.label.startswith(missing) else record(e.spec)) for e in planned]
-    (made,) = published_table(Planned(runs))
+    (made,) = published_table(Results(runs))
     return made
 
 
@@ -112,7 +112,7 @@ def test_a_variant_is_compared_alone_and_a_cell_with_two_printed_values_counts_o
     for name, mse in (("plain", 0.4), ("other", 0.8)):
         error = record(entry.spec).evaluations[0].model_copy(update={"mse": mse})
         runs.append((entry._replace(variant=name), record(entry.spec).model_copy(update={"evaluations": (error,)})))
-    (table,) = published_table(Planned(runs))
+    (table,) = published_table(Results(runs))
     ours = {label.partition(" ETTh2")[0]: cells[0].value for label, cells in table.rows}
     assert ours == {"PatchTST, plain": 0.4, "PatchTST, other": 0.8}
     printed = [cells[2].value for label, cells in table.rows if label.startswith("PatchTST, plain ETTh2 96")]
@@ -123,6 +123,6 @@ def test_a_variant_is_compared_alone_and_a_cell_with_two_printed_values_counts_o
 
 def test_cells_that_nobody_printed_are_an_empty_table_that_says_so() -> None:
     filters = Filters(models=("seasonal_naive",), datasets=("Weather",), seeds=(2021,))
-    (table,) = published_table(Planned([(entry, None) for entry in entries(load_suite("paper"), filters)]))
+    (table,) = published_table(Results([(entry, None) for entry in entries(load_suite("paper"), filters)]))
     assert table.rows == []
     assert table.notes == ["No source prints a value for any of these cells."]

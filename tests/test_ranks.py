@@ -10,9 +10,9 @@ import pytest
 from scipy.stats import gmean, rankdata, wilcoxon
 
 from bench.analysis.ranks import COLUMNS, errors_by_dataset, ranks_table
-from bench.analysis.results import METRICS, Planned
+from bench.analysis.results import METRICS, Results
 from bench.core.record import Evaluation, RunResult
-from bench.plan.suite import Entry, Filters, entries, load_suite
+from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from tests.test_tables import complete, record
 
 MODELS = ("patchtst", "dlinear", "seasonal_naive")
@@ -20,19 +20,19 @@ TITLES = ["PatchTST", "DLinear", "Seasonal naive"]
 DATASETS = ("ETTm1", "ETTm2", "ETTh1", "ETTh2", "Weather", "ECL", "Traffic", "Exchange")
 
 
-def drawn(models: tuple[str, ...] = MODELS, datasets: tuple[str, ...] = DATASETS) -> Planned:
+def drawn(models: tuple[str, ...] = MODELS, datasets: tuple[str, ...] = DATASETS) -> Results:
     """Records with errors that follow no rule; a model has less of it the earlier it is named."""
     draws = np.random.default_rng(0)
-    runs: list[tuple[Entry, RunResult | None]] = []
+    runs: list[tuple[PlannedRun, RunResult | None]] = []
     for entry in entries(load_suite("paper"), Filters(models=models, datasets=datasets, seeds=(2021, 2022))):
         scale = 1 + models.index(entry.spec.model)
         errors = {metric: scale * draws.uniform(0.5, 1) for metric in METRICS}
         evaluation = Evaluation(dataset=entry.spec.task.dataset, windows=1, **errors)
         runs.append((entry, record(entry.spec).model_copy(update={"evaluations": (evaluation,)})))
-    return Planned(runs)
+    return Results(runs)
 
 
-def averaged(planned: Planned, metric: str) -> np.ndarray:
+def averaged(planned: Results, metric: str) -> np.ndarray:
     """Data sets by models, over seeds and horizons, in a plain loop."""
     found: dict[tuple[str, str], list[float]] = {}
     for entry, result in planned.runs:
@@ -43,7 +43,7 @@ def averaged(planned: Planned, metric: str) -> np.ndarray:
     return np.array([[np.mean(found[name, model]) for model in models] for name in dict.fromkeys(n for n, _ in found)])
 
 
-def columns(planned: Planned, group: int) -> dict[str, dict[str, float | None]]:
+def columns(planned: Results, group: int) -> dict[str, dict[str, float | None]]:
     """By model, the numbers of one error's columns."""
     table = ranks_table(planned)[0]
     first = group * len(COLUMNS)
@@ -120,8 +120,8 @@ def test_too_few_data_sets_are_said_in_place_of_the_p_of_pairs() -> None:
 def test_a_data_set_that_one_model_lacks_counts_for_none_and_is_said() -> None:
     whole = drawn()
     first = whole.runs[0][0].spec.task.dataset
-    holed = Planned([(entry, None if i == 0 else result) for i, (entry, result) in enumerate(whole.runs)])
-    without = Planned([(entry, result) for entry, result in whole.runs if entry.spec.task.dataset != first])
+    holed = Results([(entry, None if i == 0 else result) for i, (entry, result) in enumerate(whole.runs)])
+    without = Results([(entry, result) for entry, result in whole.runs if entry.spec.task.dataset != first])
     assert columns(holed, 0) == columns(without, 0)
     assert "7 of 8 data sets are complete for every model." in ranks_table(holed)[0].caption
     keys = {key for _, cells in ranks_table(holed)[0].rows for cell in cells for key in cell.runs}
@@ -129,7 +129,7 @@ def test_a_data_set_that_one_model_lacks_counts_for_none_and_is_said() -> None:
 
 
 def test_without_a_complete_data_set_every_number_is_a_hole() -> None:
-    nothing = Planned([(entry, None) for entry, _ in drawn().runs])
+    nothing = Results([(entry, None) for entry, _ in drawn().runs])
     (table,) = ranks_table(nothing)
     assert not complete(table)
     assert all(cell.value is None and cell.note == 1 for _, cells in table.rows for cell in cells)

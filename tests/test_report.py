@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.core.store import Store
-from bench.plan.suite import Entry, Filters, entries, load_suite
+from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report import __main__ as report
 from bench.report import write as reporter
 from bench.report.render import SUFFIX
@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def records(place: Path, wanted: Callable[[Entry], bool] = lambda entry: True) -> list[Path]:
+def records(place: Path, wanted: Callable[[PlannedRun], bool] = lambda entry: True) -> list[Path]:
     store = Store(place / "results")
     return [store.put(record(entry.spec)) for entry in entries(load_suite("paper"), FEW) if wanted(entry)]
 

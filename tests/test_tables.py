@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import Table
 from bench.core.card import cards
 from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Where
 from bench.core.spec import RunSpec
-from bench.plan.suite import Entry, Filters, entries, load_suite, suite_names
+from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
 from bench.report import contents as review
 from bench.report.contents import tables_of
 from bench.report.render import SUFFIX, render
@@ -92,10 +92,10 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
     )
 
 
-def planned(*, holes: bool) -> Planned:
+def planned(*, holes: bool) -> Results:
     """Four models on two data sets at all horizons with two seeds; with holes: one run missing, one failed."""
     filters = Filters(models=tuple(ERRORS), datasets=("ETTh1", "ILI"), seeds=(2021, 2022), backbone="smollm2-135m")
-    runs: list[tuple[Entry, RunResult | None]] = [
+    runs: list[tuple[PlannedRun, RunResult | None]] = [
         (entry, record(entry.spec)) for entry in entries(load_suite("paper"), filters)
     ]
     if holes:
@@ -105,7 +105,7 @@ def planned(*, holes: bool) -> Planned:
             if entry.label == "logo_llm ILI h60 s2021" and result:
                 failure = {"status": "failed", "evaluations": (), "error": "RuntimeError: 100% out of memory_"}
                 runs[i] = (entry, result.model_copy(update=failure))
-    return Planned(runs)
+    return Results(runs)
 
 
 def make(name: str, *, holes: bool = False) -> Table:
@@ -204,7 +204,7 @@ def test_a_spread_is_printed_beside_its_mean_and_is_a_number_of_its_own_in_files
 
 
 def test_one_seed_has_a_mean_without_a_spread_and_the_caption_says_so() -> None:
-    alone = Planned([(entry, result) for entry, result in planned(holes=False).runs if entry.spec.seed == 2021])
+    alone = Results([(entry, result) for entry, result in planned(holes=False).runs if entry.spec.seed == 2021])
     (table,) = tables_of("seeds", alone, "")
     assert "one seed (2021)" in table.caption
     assert table.caption.endswith("One seed tells no spread.")
@@ -228,7 +228,7 @@ def test_a_cell_with_a_missing_or_failed_run_is_a_hole_with_its_reason_and_never
 
 
 def test_no_summary_is_made_of_no_complete_row() -> None:
-    nothing = Planned([(entry, None) for entry, _ in planned(holes=False).runs])
+    nothing = Results([(entry, None) for entry, _ in planned(holes=False).runs])
     (table,) = tables_of("main", nothing, "")
     assert table.summary == []
     assert all(cell.value is None for _, row in table.rows for cell in row)
@@ -284,24 +284,24 @@ EXPERIMENTS = {
 
 
 @lru_cache
-def experiment(name: str) -> Planned:
+def experiment(name: str) -> Results:
     """The narrowed suite with every run recorded."""
     filters = Filters(backbone="smollm2-135m", **EXPERIMENTS[name])
-    return Planned([(entry, record(*entry)) for entry in entries(load_suite(name), filters)])
+    return Results([(entry, record(*entry)) for entry in entries(load_suite(name), filters)])
 
 
-def tables(name: str, planned: Planned | None = None) -> list[Table]:
+def tables(name: str, planned: Results | None = None) -> list[Table]:
     return tables_of(name, planned or experiment(name), "Generated numbers.")
 
 
-def without(name: str, missing: Callable[[Entry], bool]) -> Planned:
+def without(name: str, missing: Callable[[PlannedRun], bool]) -> Results:
     """The same with some runs missing."""
-    found = Planned([(entry, None if missing(entry) else result) for entry, result in experiment(name).runs])
+    found = Results([(entry, None if missing(entry) else result) for entry, result in experiment(name).runs])
     assert 0 < len(found.done) < len(found.runs)
     return found
 
 
-def with_random_numbers(name: str) -> Planned:
+def with_random_numbers(name: str) -> Results:
     """The same with errors and probes that follow no rule."""
     draws = np.random.default_rng(0)
 
@@ -313,10 +313,10 @@ def with_random_numbers(name: str) -> Planned:
         layers = [each.model_copy(update={key: draws.uniform() for key in measured}) for each in result.layers]
         return result.model_copy(update={"evaluations": tuple(evaluations), "layers": tuple(layers)})
 
-    return Planned([(entry, drawn(result)) for entry, result in experiment(name).runs])
+    return Results([(entry, drawn(result)) for entry, result in experiment(name).runs])
 
 
-def mean_error(planned: Planned, metric: str, **wanted: object) -> float:
+def mean_error(planned: Results, metric: str, **wanted: object) -> float:
     """Over the runs with these fields, as numpy has it: all have as many seeds and horizons."""
     found = []
     for (spec, variant), result in planned.runs:
@@ -495,7 +495,7 @@ def test_the_caption_says_how_far_seeds_alone_move_each_reference() -> None:
         spreads.append(f"{title} {100 * of_seeds.std(ddof=1):.1f} %")
     (table,) = tables("ablation", drawn)
     assert table.caption.endswith(f" seed the first row's MSE moves by (standard deviation): {', '.join(spreads)}.")
-    alone = Planned([(entry, result) for entry, result in drawn.runs if entry.spec.seed == 2021])
+    alone = Results([(entry, result) for entry, result in drawn.runs if entry.spec.seed == 2021])
     assert "standard deviation" not in tables("ablation", alone)[0].caption
 
 
@@ -504,7 +504,7 @@ def test_each_loss_has_the_rows_and_the_summary_of_a_main_table_of_its_own() -> 
     (table,) = tables("losses", drawn)
     expected: dict[str, dict[str, list]] = {"rows": {}, "summary": {}}
     for loss in ("MSE", "L1"):
-        (own,) = tables_of("main", Planned([(entry, run) for entry, run in drawn.runs if entry.variant == loss]), "")
+        (own,) = tables_of("main", Results([(entry, run) for entry, run in drawn.runs if entry.variant == loss]), "")
         expected["rows"] |= {f"{label}, {loss}": line for label, line in own.rows}
         expected["summary"] |= {f"{label}, {loss}": line for label, line in own.summary}
     assert [label for label, _ in table.rows] == ["ETTh1, MSE", "ILI, MSE", "ETTh1, L1", "ILI, L1"]
@@ -585,7 +585,7 @@ def test_memory_that_a_system_does_not_tell_is_a_dash_and_no_run_is_missing() ->
     def untold(result: RunResult) -> RunResult:
         return result.model_copy(update={"cost": result.cost.model_copy(update={"peak_mb": None})})
 
-    planned = Planned([(entry, untold(result)) for entry, result in experiment("efficiency").runs])
+    planned = Results([(entry, untold(result)) for entry, result in experiment("efficiency").runs])
     (table,) = tables("efficiency", planned)
     assert complete(table)
     assert not table.notes
@@ -599,7 +599,7 @@ def test_costs_of_runs_that_shared_a_gpu_say_so() -> None:
         on_gpu = result.spec.model == "patchtst"
         return result.model_copy(update={"where": result.where.model_copy(update={"sharing": 8 if on_gpu else 1})})
 
-    (table,) = tables("efficiency", Planned([(entry, shared(run)) for entry, run in experiment("efficiency").runs]))
+    (table,) = tables("efficiency", Results([(entry, shared(run)) for entry, run in experiment("efficiency").runs]))
     assert "; 4 of the 16 runs shared a GPU with others, and their times hold those of the others;" in table.caption
     assert "shared" not in tables("efficiency")[0].caption
 
@@ -607,7 +607,7 @@ def test_costs_of_runs_that_shared_a_gpu_say_so() -> None:
 @pytest.mark.parametrize(("name", "label"), [("main", "ILI {} %"), ("losses", "ILI {} %, MSE")])
 def test_runs_on_different_shares_of_the_windows_are_never_averaged(name: str, label: str) -> None:
     drawn = with_random_numbers("few_shot")
-    (table,) = tables_of(name, Planned([(entry._replace(variant="MSE"), run) for entry, run in drawn.runs]), "")
+    (table,) = tables_of(name, Results([(entry._replace(variant="MSE"), run) for entry, run in drawn.runs]), "")
     found = cells(table)
     for percent in (10, 5):
         expected = [mean_error(drawn, "mse", model=model, dataset="ILI", fraction=percent / 100) for model in ERRORS]
@@ -616,7 +616,7 @@ def test_runs_on_different_shares_of_the_windows_are_never_averaged(name: str, l
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_without_a_single_run_is_holes_in_every_form(name: str) -> None:
-    nothing = Planned([(entry, None) for entry, _ in experiment(name).runs])
+    nothing = Results([(entry, None) for entry, _ in experiment(name).runs])
     for table in tables(name, nothing):
         assert all(cell.value is None and cell.note for _, line in table.rows for cell in line)
         assert all(render(table, form) for form in SUFFIX)
@@ -632,9 +632,9 @@ def test_variants_of_different_depths_share_a_table_of_blocks_and_have_nothing_b
     for entry, result in probed:
         spec = entry.spec.model_copy(update={"options": entry.spec.options | {"blocks": 4, "global_tap": 4}})
         kept = tuple(layer for layer in result.layers if layer.block <= 4)
-        shallow.append((Entry(spec, "four"), result.model_copy(update={"spec": spec, "layers": kept})))
+        shallow.append((PlannedRun(spec, "four"), result.model_copy(update={"spec": spec, "layers": kept})))
     both = [*probed, *shallow] if deep_first else [*shallow, *probed]
-    read = next(table for table in tables_of("layers", Planned(both), "") if table.name == "layers_read")
+    read = next(table for table in tables_of("layers", Results(both), "") if table.name == "layers_read")
     assert [label for label, _ in read.rows][-2:] == ["block 5", "block 6"]
     for label, cells in read.rows[-2:]:
         filled = [cell.value is not None for cell in cells]

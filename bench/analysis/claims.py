@@ -31,6 +31,7 @@ from bench.core.base import Frozen, Positive
 from bench.core.record import Cost, RunResult
 from bench.plan import registry
 from bench.plan.settings import Fraction
+from models import PROPOSED
 
 
 class Verdict(StrEnum):
@@ -107,7 +108,7 @@ class Claim(Frozen, ABC):
     source: str
     kind: str
     suite: str
-    model: str = "logo_llm"
+    model: str = PROPOSED
     datasets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """None: all of the suite."""
     fraction: Fraction | None = None

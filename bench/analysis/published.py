@@ -12,31 +12,25 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import Cell, Group, Table, behind, grouped, hole, mean_error, run_title
 from bench.core.card import cards
 from bench.plan.settings import SUITES
+from models import MODELS
 
 MEANS = "Means are over the cells printed at our look-back; where sources differ, over them first."
-TITLES = {
-    "Logo-LLM": "logo_llm",
-    "Time-LLM": "time_llm_lite",
-    "CALF": "calf_lite",
-    "PatchTST": "patchtst",
-    "iTransformer": "itransformer",
-    "DLinear": "dlinear",
-}
-"""What papers call the models that are here."""
+PRINTED = {entry.printed: name for name, entry in MODELS.items() if entry.printed}
+"""Name in papers' tables -> registered model."""
 
 
 @lru_cache
 def published() -> pd.DataFrame:
     """Every printed value of a model that is here; `lookback` is NaN where its source does not say."""
     frame = pd.read_csv(SUITES / "published.csv", dtype={"horizon": str})
-    return frame.assign(model=frame.model.map(TITLES)).dropna(subset="model")
+    return frame.assign(model=frame.model.map(PRINTED)).dropna(subset="model")
 
 
-def published_table(planned: Planned) -> list[Table]:
+def published_table(planned: Results) -> list[Table]:
     """A row for every printed value of a planned cell; the mean difference of each model at an equal look-back."""
     frame = planned.own()
     groups = [Group("ours", "Ours"), Group("published", "Published"), Group("difference", "Difference, %")]

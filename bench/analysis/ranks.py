@@ -8,11 +8,11 @@ from collections.abc import Hashable
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import METRICS, Planned
+from bench.analysis.results import METRICS, Results
 from bench.analysis.stats import Comparison, bootstrap, compare, datasets_needed, mean_ranks, skill, win_probability
 from bench.analysis.tables import ERRORS, Cell, Group, Table, grouped, mean_error, run_title, shared
+from models import REFERENCE
 
-NAIVE = "seasonal_naive"
 COLUMNS = ("Rank", "Wins %", "Over naive %", "Skill %", "from", "to")
 LEAD = (
     "Over data sets, errors averaged over horizons first: mean rank; wins, the share of data sets with a smaller error "
@@ -21,7 +21,7 @@ LEAD = (
 )
 
 
-def ranks_table(planned: Planned) -> list[Table]:
+def ranks_table(planned: Results) -> list[Table]:
     """A row for each model; and, with enough data sets for it, the p of every pair."""
     errors = {metric: errors_by_dataset(planned, metric) for metric in METRICS}
     groups = [Group(metric, title, COLUMNS) for metric, title in zip(METRICS, ERRORS, strict=True)]
@@ -33,7 +33,7 @@ def ranks_table(planned: Planned) -> list[Table]:
     if not complete:
         table.notes.append("No data set is complete for every model.")
     runs = _runs_by_column(planned, whole[METRICS[0]].index)
-    naive = run_title(NAIVE)
+    naive = run_title(REFERENCE)
     for name in errors[METRICS[0]].columns:
         values = [value for metric in METRICS for value in _standing(whole[metric], name, naive)]
         digits = [2, 0, 0, 1, 1, 1] * len(METRICS)
@@ -46,7 +46,7 @@ def ranks_table(planned: Planned) -> list[Table]:
     return [table, *_pairs_table(planned, compared, runs)]
 
 
-def errors_by_dataset(planned: Planned, metric: str) -> pd.DataFrame:
+def errors_by_dataset(planned: Results, metric: str) -> pd.DataFrame:
     """Data sets (index) by models and variants (columns, by title): means over horizons, NaN where a run is missing."""
     frame = planned.own()
     rows = [
@@ -71,7 +71,7 @@ def told(compared: dict[str, Comparison]) -> str:
     return " ".join(f"{' and '.join(names)}: {sentence}" for sentence, names in titles.items())
 
 
-def _runs_by_column(planned: Planned, datasets: pd.Index) -> dict[Hashable, tuple[str, ...]]:
+def _runs_by_column(planned: Results, datasets: pd.Index) -> dict[Hashable, tuple[str, ...]]:
     """Keys of each column's runs on these data sets; all of its runs where there is none of these."""
     frame = planned.own()
     frame = frame.assign(row=[shared(*pair) for pair in zip(frame.dataset, frame.fraction, strict=True)])
@@ -96,7 +96,7 @@ def _standing(errors: pd.DataFrame, name: Hashable, naive: str) -> list[float]:
 
 
 def _pairs_table(
-    planned: Planned, compared: dict[str, Comparison], runs: dict[Hashable, tuple[str, ...]]
+    planned: Results, compared: dict[str, Comparison], runs: dict[Hashable, tuple[str, ...]]
 ) -> list[Table]:
     """p of Wilcoxon's test for each pair, where there are data sets enough for any to be small enough."""
     names = list(runs)

@@ -13,24 +13,24 @@ from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store, UnusableRecord
 from bench.plan import registry
-from bench.plan.suite import Entry
+from bench.plan.suite import PlannedRun
 from models.llm_files import BACKBONES
 
 METRICS = ("mse", "mae")
 
 
 @dataclass(frozen=True)
-class Planned:
+class Results:
     """The runs a table stands on, each with its record if there is one."""
 
-    runs: list[tuple[Entry, RunResult | None]]
+    runs: list[tuple[PlannedRun, RunResult | None]]
     refused: dict[str, str] = field(default_factory=dict)
     """By key, why a record that is there cannot be used: damaged, of other data or protocol; with the remedy."""
 
     @classmethod
-    def read(cls, entries: Sequence[Entry], store: Store) -> Planned:
+    def read(cls, entries: Sequence[PlannedRun], store: Store) -> Results:
         """With what the store has of them."""
-        runs: list[tuple[Entry, RunResult | None]] = []
+        runs: list[tuple[PlannedRun, RunResult | None]] = []
         refused = {}
         for entry in entries:
             try:
@@ -57,7 +57,7 @@ class Planned:
         """Look-back of each data set."""
         return {entry.spec.task.dataset: entry.spec.task.context for entry, _ in self.runs}
 
-    def absent(self, entry: Entry, result: RunResult | None) -> str:
+    def absent(self, entry: PlannedRun, result: RunResult | None) -> str:
         """Why there is no number of this run; empty if there is one."""
         if result is not None:
             return "" if result.status == "done" else f"failed ({result.error})"
@@ -90,7 +90,7 @@ class Planned:
             task = spec.task
             run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed, spec.key]
             errors = {each.dataset: each for each in result.evaluations} if result is not None and not why else {}
-            for tested in (task.dataset, *task.test_on):
+            for tested in task.datasets:
                 found = errors.get(tested)
                 scores = [found.mse, found.mae] if found else [math.nan, math.nan]
                 rows.append([*run, tested, *scores, why])
@@ -136,11 +136,11 @@ def _backbones(specs: Sequence[RunSpec]) -> list[str]:
     """Which language model stands behind which column, with blocks and taps."""
     by_backbone: dict[str, list[str]] = {}
     for spec in specs:
-        if "backbone" in spec.options and spec.options["reader"] == "blocks":
+        if spec.backbone and spec.options["reader"] == "blocks":
             detail = f"{registry.title(spec.model)} {spec.options['blocks']} blocks"
             if "local_tap" in spec.options:
                 detail += f", taps {spec.options['local_tap']} and {spec.options['global_tap']}"
-            details = by_backbone.setdefault(str(spec.options["backbone"]), [])
+            details = by_backbone.setdefault(spec.backbone, [])
             if detail not in details:
                 details.append(detail)
     return [

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
-from bench.analysis.results import METRICS, Planned
+from bench.analysis.results import METRICS, Results
 from bench.analysis.stats import spread
 from bench.core.base import BenchError
 from bench.core.record import RunResult
@@ -79,7 +79,7 @@ class Table:
         return f"{self.caption} {self.common}".rstrip()
 
 
-def main_table(planned: Planned) -> list[Table]:
+def main_table(planned: Results) -> list[Table]:
     """Data sets as rows, each the average over its horizons; then average, mean rank and first places."""
     frame = planned.own()
     rows = [(shared(dataset, share), runs) for (dataset, share), runs in grouped(frame, ["dataset", "fraction"])]
@@ -89,7 +89,7 @@ def main_table(planned: Planned) -> list[Table]:
     return [table]
 
 
-def full_table(planned: Planned) -> list[Table]:
+def full_table(planned: Results) -> list[Table]:
     """Every horizon of every data set as a row, each data set's average after its horizons; then the summary."""
     rows: list[tuple[str, pd.DataFrame]] = []
     averages = []
@@ -104,7 +104,7 @@ def full_table(planned: Planned) -> list[Table]:
     return [table]
 
 
-def seeds_table(planned: Planned) -> list[Table]:
+def seeds_table(planned: Results) -> list[Table]:
     """Every horizon of every data set as a row, each error with its standard deviation over seeds."""
     frame = planned.own()
     rows = [
@@ -117,7 +117,7 @@ def seeds_table(planned: Planned) -> list[Table]:
     return [_table("seeds", title, f"{planned.shown()} {said}", rows, ["model", "variant"], seeds > 1)]
 
 
-def few_shot_table(planned: Planned) -> list[Table]:
+def few_shot_table(planned: Results) -> list[Table]:
     """A table as the main one for each share of the training windows."""
     tables = []
     for (share,), runs in grouped(planned.own(), ["fraction"]):
@@ -130,7 +130,7 @@ def few_shot_table(planned: Planned) -> list[Table]:
     return tables
 
 
-def zero_shot_table(planned: Planned) -> list[Table]:
+def zero_shot_table(planned: Results) -> list[Table]:
     """Trained on one data set, tested on another: a row for each pair."""
     frame = planned.frame()
     pairs = grouped(frame[frame.tested != frame.dataset], ["dataset", "fraction", "tested"])
@@ -141,7 +141,7 @@ def zero_shot_table(planned: Planned) -> list[Table]:
     return [table]
 
 
-def losses_table(planned: Planned) -> list[Table]:
+def losses_table(planned: Results) -> list[Table]:
     """Every model under every loss: a row for each loss and data set, and a summary for each loss."""
     by_loss = [
         (loss, [(f"{shared(*key)}, {loss}", runs) for key, runs in grouped(of_loss, ["dataset", "fraction"])])
@@ -159,18 +159,18 @@ def losses_table(planned: Planned) -> list[Table]:
     return [table]
 
 
-def ablation_table(planned: Planned) -> list[Table]:
+def ablation_table(planned: Results) -> list[Table]:
     """Variants as rows, data sets as columns, and the change against each model's first variant."""
     return [_variants_table("ablation", "Ablations: errors averaged over horizons", planned)]
 
 
-def layers_table(planned: Planned) -> list[Table]:
+def layers_table(planned: Results) -> list[Table]:
     """Errors by tap, and what each block holds of local change and slow trend."""
     sweep = _variants_table("layers_taps", "Errors by tap, averaged over horizons", planned)
     return [sweep, *_probes_tables(planned)]
 
 
-def efficiency_table(planned: Planned) -> list[Table]:
+def efficiency_table(planned: Results) -> list[Table]:
     """What each model weighs and takes; a row for each model, data set and horizon."""
     columns = {"Params M": 3, "Trained M": 3, "GFLOP": 3, "Epoch s": 1, "Window ms": 2, "Peak MiB": 0}
     table = Table("efficiency", "What a model weighs and takes", "", [Group("", "", tuple(columns))], marked=False)
@@ -199,7 +199,7 @@ def efficiency_table(planned: Planned) -> list[Table]:
     return [table]
 
 
-Builder = Callable[[Planned], list[Table]]
+Builder = Callable[[Results], list[Table]]
 TABLES: dict[str, Builder] = {
     "main": main_table,
     "full": full_table,
@@ -247,7 +247,7 @@ def _table(
     return table
 
 
-def _variants_table(name: str, title: str, planned: Planned) -> Table:
+def _variants_table(name: str, title: str, planned: Results) -> Table:
     """Rows by model and variant; columns by data set, and the mean change against the model's first variant."""
     frame = planned.own()
     datasets = [(shared(*key), runs) for key, runs in grouped(frame, ["dataset", "fraction"])]
@@ -313,9 +313,9 @@ def _spread_sentence(frame: pd.DataFrame) -> str:
     )
 
 
-def _probes_tables(planned: Planned) -> list[Table]:
+def _probes_tables(planned: Results) -> list[Table]:
     """What can be read off each block, and what its state follows: a row per block, before and after training."""
-    runs = Planned([(entry, result) for entry, result in planned.runs if entry.spec.task.probe])
+    runs = Results([(entry, result) for entry, result in planned.runs if entry.spec.task.probe])
     if not runs.runs:
         return []
     read = Table("layers_read", "What a linear probe reads off each block", "", [], marked=False)
@@ -335,7 +335,7 @@ def _probes_tables(planned: Planned) -> list[Table]:
     return [read, follows]
 
 
-def _add_blocks(table: Table, runs: Planned, measures: dict[str, str], unit: Cell) -> None:
+def _add_blocks(table: Table, runs: Results, measures: dict[str, str], unit: Cell) -> None:
     """Columns by variant and stage, rows by block; holes where a variant's runs are not all there."""
     stages = {"untrained": "before training", "trained": "after training"}
     measured = [

@@ -13,16 +13,16 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from bench.analysis.claims import KINDS, Claim, Evidence, Finding, Verdict
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.core.base import BenchError, Frozen, Positive, UnknownName, parse
 from bench.core.record import RunResult
 from bench.plan import registry
 from bench.plan import suite as suites
 from bench.plan.settings import CLAIMS
-from bench.plan.suite import Entry, Filters, Suite
+from bench.plan.suite import Filters, PlannedRun, Suite
 from models.llm_files import BACKBONES
 
-Reader = Callable[[Suite, Filters], Planned]
+Reader = Callable[[Suite, Filters], Results]
 """The planned runs of a suite with their records."""
 
 
@@ -30,7 +30,7 @@ class Run(NamedTuple):
     """A planned run with its side of a comparison, its record, and why there is no number of it, if there is none."""
 
     side: str
-    entry: Entry
+    entry: PlannedRun
     result: RunResult | None = None
     why: str = ""
 
@@ -97,7 +97,7 @@ def _check(claim: Claim, place: str) -> None:
 
 
 @dataclass(frozen=True)
-class Row:
+class Judged:
     """A claim and what came out, in words."""
 
     id: str
@@ -116,7 +116,7 @@ class Row:
     evidence: str
     missing: str
     """Why it is not tested, or which runs are not there."""
-    runs: tuple[tuple[Entry, RunResult], ...] = ()
+    runs: tuple[tuple[PlannedRun, RunResult], ...] = ()
     """What the verdict stands on."""
 
     def words(self) -> dict[str, str]:
@@ -129,14 +129,14 @@ class Reading:
     """What a suite plans and what the filters leave of it, with the records."""
 
     suite: Suite
-    full: list[Entry]
+    full: list[PlannedRun]
     """For one seed."""
-    left: Planned
+    left: Results
     refusal: str = ""
     """Why the suite cannot be planned so."""
 
 
-def judged(claims: list[Claim], paper: Paper, filters: Filters, read: Reader) -> list[Row]:
+def judged(claims: list[Claim], paper: Paper, filters: Filters, read: Reader) -> list[Judged]:
     """Every claim on its own suite. Raises BenchError for filters that would not fit the suite `paper` either."""
     main = suites.load_suite("paper")
     of_one_seed = filters.model_copy(update={"seeds": main.seeds[:1]})
@@ -156,10 +156,10 @@ def _reading(suite: Suite, filters: Filters, read: Reader) -> Reading:
     try:
         full = suites.entries(suite, Filters(seeds=suite.seeds[:1], backbone=filters.backbone))
     except BenchError as error:
-        return Reading(suite, [], Planned([]), str(error))
+        return Reading(suite, [], Results([]), str(error))
     left = [entry.spec for entry in full if _passes(entry, filters)]
     if not left:
-        return Reading(suite, full, Planned([]))
+        return Reading(suite, full, Results([]))
     cut = {
         "models": _unique(spec.model for spec in left),
         "datasets": _unique(spec.task.dataset for spec in left),
@@ -168,7 +168,7 @@ def _reading(suite: Suite, filters: Filters, read: Reader) -> Reading:
     return Reading(suite, full, read(suite, filters.model_copy(update=cut)))
 
 
-def _passes(entry: Entry, filters: Filters) -> bool:
+def _passes(entry: PlannedRun, filters: Filters) -> bool:
     task = entry.spec.task
     return (
         (not filters.models or entry.spec.model in filters.models)
@@ -177,8 +177,8 @@ def _passes(entry: Entry, filters: Filters) -> bool:
     )
 
 
-def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
-    full = _sided(claim, Planned([(entry, None) for entry in reading.full]))
+def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Judged:
+    full = _sided(claim, Results([(entry, None) for entry in reading.full]))
     left = _sided(claim, reading.left)
     whole = _whole(left)
     counted = [(run.side, run.entry, run.result) for run in left if run.result and run.entry.spec.task.dataset in whole]
@@ -197,7 +197,7 @@ def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
     tested = finding.verdict is not Verdict.UNTESTED
     results = [result for _, _, result in counted]
     basis = [f"{len(counted)} runs", *_made_with(results), finding.remark, missing]
-    return Row(
+    return Judged(
         id=claim.id,
         claim=claim.text,
         source=claim.source,
@@ -215,7 +215,7 @@ def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Row:
     )
 
 
-def _sided(claim: Claim, planned: Planned) -> Sided:
+def _sided(claim: Claim, planned: Results) -> Sided:
     """The runs that the claim compares. A side is a model, or the variant beside the claimed model's first one."""
     first: dict[str, str] = {}
     for entry, _ in planned.runs:
@@ -272,7 +272,7 @@ def _scope(claim: Claim, full: Sided, left: Sided, filters: Filters, suite: Suit
 
 def _made_with(results: list[RunResult]) -> list[str]:
     """Language models and look-backs of the runs."""
-    names = _unique(str(result.spec.options["backbone"]) for result in results if "backbone" in result.spec.options)
+    names = _unique(result.spec.backbone for result in results if result.spec.backbone)
     models = [f"{_short(name)}, {'' if BACKBONES[name].pretrained else 'NOT '}pretrained" for name in names]
     contexts = sorted({result.spec.task.context for result in results})
     return [*models, f"look-back {', '.join(map(str, contexts))}"]
@@ -280,7 +280,7 @@ def _made_with(results: list[RunResult]) -> list[str]:
 
 def _instead(paper: Paper, results: list[RunResult]) -> str:
     """What of that is not the paper's."""
-    names = _unique(str(result.spec.options["backbone"]) for result in results if "backbone" in result.spec.options)
+    names = _unique(result.spec.backbone for result in results if result.spec.backbone)
     parts = [f"with {_short(names[0])} for {_short(paper.backbone)}"] if names and paper.backbone not in names else []
     tasks = [result.spec.task for result in results if result.spec.task.context != paper.context]
     for context in _unique(task.context for task in tasks):
@@ -297,7 +297,7 @@ def _unique(items: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def tally(rows: list[Row]) -> str:
+def tally(rows: list[Judged]) -> str:
     """How many of each verdict."""
     counts, parts = (Counter(row.verdict for row in some) for some in (rows, [row for row in rows if row.scope]))
     narrower = {verdict: f" ({parts[verdict]} over part of what is claimed)" for verdict in parts}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -12,6 +11,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from models.errors import BenchError as BenchError
+from models.errors import UnknownName as UnknownName
+from models.errors import nearest as nearest
+
 ROOT = Path(__file__).resolve().parents[2]
 """The project: bench/, models/, datasets/, results/, reports/."""
 
@@ -20,27 +23,6 @@ Positive = Annotated[int, Field(gt=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 MODEL_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*(:[A-Za-z_]\w*)?")
-
-
-class BenchError(Exception):
-    """Something the user can mend: one line naming the thing, the place and the remedy; exit code 2."""
-
-
-class UnknownName(BenchError):
-    """A name that no table holds, with the nearest ones that do exist."""
-
-    def __init__(self, kind: str, name: str, known: list[str], place: str = "") -> None:
-        at = f"{place}: " if place else ""
-        super().__init__(f"{at}no {kind} {name!r}; {nearest(name, known)}")
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """`nearest: a, b` where some known name is close, else the whole list."""
-    by_folded = {known_name.casefold(): known_name for known_name in known}
-    close = difflib.get_close_matches(name.casefold(), list(by_folded), n=3, cutoff=0.5)
-    if close:
-        return "nearest: " + ", ".join(by_folded[folded] for folded in close)
-    return "known: " + (", ".join(known) or "none")
 
 
 class Frozen(BaseModel):

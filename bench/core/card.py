@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from bench.core.base import NAME, ROOT, BenchError, Frozen, Positive, UnknownName, digest, parse, read_toml
+from models.options import Shape
 
 
 def longest_horizon(card: DatasetCard, context: int) -> int:
@@ -99,6 +100,20 @@ class DatasetCard(Frozen):
             "val": (n_train, n_train + n_val),
             "test": (n_train + n_val, n_train + n_val + n_test),
         }
+
+    def windows(self, part: str, context: int, horizon: int, fraction: float = 1.0) -> int:
+        """Count the windows of a part, at least 0; those of val and test may look back into the part before.
+
+        `fraction` keeps the earliest share of the training windows.
+        """
+        first, last = self.bounds()[part]
+        if part != "train":
+            return max(0, last - first - horizon + 1)
+        return max(0, int((last - first - context - horizon + 1) * fraction))
+
+    def shape(self, context: int, horizon: int) -> Shape:
+        """Return what a forecaster on this data set is built for."""
+        return Shape(context, horizon, self.width, self.season, self.about)
 
     @property
     def digest(self) -> str:

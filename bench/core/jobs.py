@@ -59,7 +59,7 @@ class Engine(Protocol):
     """What the numbers are made with, but for data and backbone."""
 
     def check(self, specs: Sequence[RunSpec]) -> None:
-        """Look at everything that concerns more than one run. Raises BenchError or BackboneError."""
+        """Look at everything that concerns more than one run. Raises BenchError."""
 
     def start(self, job: Job) -> None:
         """Begin a job; there must be a free slot."""

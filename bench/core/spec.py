@@ -32,6 +32,11 @@ class Task(Frozen):
     cards: dict[str, str]
     """Digest of the card of `dataset` and of each in `test_on`: an edited card makes a new task."""
 
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the data sets that a run of this task reads: its own first, then those of `test_on`."""
+        return (self.dataset, *self.test_on)
+
 
 class TrainConfig(Frozen):
     """How a model is trained. Selection is on the validation part, with the metric of the loss."""
@@ -68,6 +73,12 @@ class RunSpec(Frozen):
     code: str | None = None
     """SHA-256 of the file of a user's own model; None for the registry's models, which PROTOCOL covers."""
     protocol: int = PROTOCOL
+
+    @property
+    def backbone(self) -> str | None:
+        """Name of the language model that the run reads; None for a model without one."""
+        name = self.options.get("backbone")
+        return name if isinstance(name, str) else None
 
     @property
     def key(self) -> str:

@@ -156,15 +156,15 @@ def _foreign(result: RunResult, spec: RunSpec) -> str | None:
         return "holds the record of another run"
     if result.status == "failed":
         return None
-    tested = (spec.task.dataset, *spec.task.test_on)
+    tested = spec.task.datasets
     if tuple(each.dataset for each in result.evaluations) != tested:
         return f"has no errors on {', '.join(tested)}"
     for name in tested:
         card, found = cards()[name], result.where.data_sha256.get(name, "")
         if found not in card.sha256:
             return f"its data of {name} have SHA-256 {found[:8]!r}, the card says {card.sha256[0][:8]!r}"
-    backbone = spec.options.get("backbone")
-    if isinstance(backbone, str) and result.where.backbone_sha256 != BACKBONES[backbone].sha256:
+    backbone = spec.backbone
+    if backbone and result.where.backbone_sha256 != BACKBONES[backbone].sha256:
         return f"its weights of {backbone} are other ones"
     return None
 

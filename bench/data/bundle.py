@@ -25,12 +25,11 @@ from bench.core.card import DatasetCard, cards
 from bench.core.spec import RunSpec
 from bench.core.system import write_whole
 from bench.data.series import data_dir, file_of
+from models import MODELS
 from models.llm_files import BackboneError, bundle_dir, find, sha256_of
 
 MANIFEST = "manifest.json"
 AGAIN = "make it again with 'python -m bench fetch --into'"
-ROUNDED_ANYWAY = ("logo_llm", "calf_lite")
-"""Models that read no frozen matrix before store_frozen."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -71,7 +70,7 @@ class Manifest(Frozen):
 def make_bundle(specs: list[RunSpec], folder: Path) -> list[str]:
     """Fetch what these runs read, verify it, cut it to size and write it to `folder`; lines that say what was done.
 
-    A bundle that is there is replaced. Raises BenchError or BackboneError; the folder then has no manifest, and no file
+    A bundle that is there is replaced. Raises BenchError; the folder then has no manifest, and no file
     of this making.
     """
     from bench.data.fetch import fetch_backbone, fetch_data  # its import settles whether the hub may be asked
@@ -100,8 +99,7 @@ def make_bundle(specs: list[RunSpec], folder: Path) -> list[str]:
 def use_bundle(folder: Path, specs: list[RunSpec]) -> None:
     """Have this process and its children read data and backbones from `folder`, and leave the network alone.
 
-    Before that every file is verified, and that the bundle holds what these runs read. Raises BenchError or
-    BackboneError.
+    Before that every file is verified, and that the bundle holds what these runs read. Raises BenchError.
     """
     folder = folder.resolve()
     manifest = _manifest(folder)
@@ -118,7 +116,7 @@ def use_bundle(folder: Path, specs: list[RunSpec]) -> None:
 
 
 def _read_of_data(specs: list[RunSpec]) -> list[DatasetCard]:
-    names = dict.fromkeys(name for spec in specs for name in (spec.task.dataset, *spec.task.test_on))
+    names = dict.fromkeys(name for spec in specs for name in spec.task.datasets)
     return [cards()[name] for name in names]
 
 
@@ -140,19 +138,19 @@ def _read_of_backbones(specs: list[RunSpec]) -> list[Cut]:
 
 def _read_by(spec: RunSpec) -> Cut | None:
     """None where a run reads no backbone, or one with random weights. A user's own model may read all of its."""
-    options = spec.options
-    if "backbone" not in options or not find(str(options["backbone"])).pretrained:
+    options, known = spec.options, MODELS.get(spec.model)
+    if spec.backbone is None or not find(spec.backbone).pretrained:
         return None
-    backbone, own = find(str(options["backbone"])), ":" in spec.model
-    reads_blocks = own or options.get("reader", "blocks") == "blocks"
+    backbone = find(spec.backbone)
+    reads_blocks = known is None or options.get("reader", "blocks") == "blocks"
+    reads_prompt = known is None or known.reads_prompt
     return Cut(
         name=backbone.name,
         sha256=backbone.sha256 or "",
-        blocks=backbone.blocks if own else int(options["blocks"] or 0) if reads_blocks else 0,
-        words=spec.model != "logo_llm",
-        tokenizer=reads_blocks and spec.model not in ROUNDED_ANYWAY,
-        rounded=not reads_blocks
-        or (spec.model in ROUNDED_ANYWAY and spec.train.precision == "bf16" and not spec.task.probe),
+        blocks=backbone.blocks if known is None else int(options["blocks"] or 0) if reads_blocks else 0,
+        words=known is None or known.reads_words,
+        tokenizer=reads_blocks and reads_prompt,
+        rounded=not reads_blocks or (not reads_prompt and spec.train.precision == "bf16" and not spec.task.probe),
     )
 
 

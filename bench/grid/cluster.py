@@ -29,7 +29,7 @@ from bench.core.jobs import Event, Job, Lost
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.data.series import data_dir, file_of
-from models.llm_files import BackboneError, find
+from models.llm_files import find
 
 RETRIES = 3
 """How often a run is begun again after its process or its node died."""
@@ -73,7 +73,7 @@ class Cluster:
             raise
 
     def check(self, specs: Sequence[RunSpec]) -> None:
-        """Look, on one node, at everything that concerns more than one run. Raises BenchError or BackboneError."""
+        """Look, on one node, at everything that concerns more than one run. Raises BenchError."""
         for model, code in {(spec.model, spec.code) for spec in specs if spec.code}:
             _require_in_project(model, code)
         self._ask("check", specs)
@@ -250,8 +250,6 @@ def _answer(what: str, about: Any, device: str, threads: int) -> Any:
             case _:
                 _prepare([about])
                 return work.train(Job(about), device, lambda progress: None)
-    except BackboneError as error:
-        return BackboneError(f"{error} ({node})")
     except BenchError as error:
         return BenchError(f"{error} ({node})")
 
@@ -272,9 +270,9 @@ def _prepare(specs: Sequence[RunSpec]) -> None:
     from models.llm_blocks import prepare
 
     with _alone_on_node():
-        for name in dict.fromkeys(name for spec in specs for name in (spec.task.dataset, *spec.task.test_on)):
+        for name in dict.fromkeys(name for spec in specs for name in spec.task.datasets):
             fetch_data(cards()[name], file_of(cards()[name]))
-        for name in dict.fromkeys(str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options):
+        for name in dict.fromkeys(spec.backbone for spec in specs if spec.backbone):
             fetch_backbone(find(name))
             prepare(name)
     check(specs)

@@ -10,7 +10,7 @@ from rich.progress import Progress as Bars
 
 from bench.core.jobs import Progress
 from bench.core.record import RunResult
-from bench.plan.suite import Entry
+from bench.plan.suite import PlannedRun
 
 
 def display(console: Console, runs: int) -> Display:
@@ -32,27 +32,27 @@ class Display:
     def say(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def start(self, entry: Entry) -> None:
+    def start(self, entry: PlannedRun) -> None:
         pass
 
-    def update(self, entry: Entry, progress: Progress) -> None:
+    def update(self, entry: PlannedRun, progress: Progress) -> None:
         pass
 
-    def finish(self, entry: Entry, result: RunResult, seconds: float) -> None:
+    def finish(self, entry: PlannedRun, result: RunResult, seconds: float) -> None:
         if result.status == "failed":
             outcome = f"failed: {result.error}"
         else:
             outcome = "  ".join(f"mse {each.mse:.4f}  mae {each.mae:.4f}" for each in result.evaluations)
         self._count(entry, f"{outcome}  {seconds:.1f} s")
 
-    def leave(self, entry: Entry, why: str, counts: bool = False) -> None:
+    def leave(self, entry: PlannedRun, why: str, counts: bool = False) -> None:
         """The run is not done here (any more); `counts` where it is done nevertheless."""
         if counts:
             self._count(entry, why)
         else:
             self.say(f"{entry.label}  {why}")
 
-    def _count(self, entry: Entry, outcome: str) -> None:
+    def _count(self, entry: PlannedRun, outcome: str) -> None:
         self.finished += 1
         self.say(f"[{self.finished:>{len(str(self.runs))}}/{self.runs}] {entry.label:<34} {outcome}")
 
@@ -76,25 +76,25 @@ class _Live(Display):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.bars.stop()
 
-    def start(self, entry: Entry) -> None:
+    def start(self, entry: PlannedRun) -> None:
         self.running[entry.spec.key] = self.bars.add_task(entry.label, total=None, note="")
 
-    def update(self, entry: Entry, progress: Progress) -> None:
+    def update(self, entry: PlannedRun, progress: Progress) -> None:
         note = ""
         if progress.epoch:
             epoch = progress.epoch
             note = f"epoch {epoch.epoch}: train {epoch.train_loss:.4f}, val {epoch.val_loss:.4f}"
         self.bars.update(self.running[entry.spec.key], completed=progress.step, total=progress.steps or None, note=note)
 
-    def finish(self, entry: Entry, result: RunResult, seconds: float) -> None:
+    def finish(self, entry: PlannedRun, result: RunResult, seconds: float) -> None:
         super().finish(entry, result, seconds)
         self._remove(entry)
 
-    def leave(self, entry: Entry, why: str, counts: bool = False) -> None:
+    def leave(self, entry: PlannedRun, why: str, counts: bool = False) -> None:
         super().leave(entry, why, counts)
         self._remove(entry)
 
-    def _remove(self, entry: Entry) -> None:
+    def _remove(self, entry: PlannedRun) -> None:
         if entry.spec.key in self.running:
             self.bars.remove_task(self.running.pop(entry.spec.key))
         self.bars.update(self.grid, completed=self.finished)

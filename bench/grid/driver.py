@@ -22,7 +22,7 @@ from bench.core.record import RunResult
 from bench.core.store import Store
 from bench.grid.display import Display, display, duration_text
 from bench.plan.estimate import Estimates, records_of
-from bench.plan.suite import Entry
+from bench.plan.suite import PlannedRun
 
 Rerun = Literal["missing", "failed", "all"]
 RERUN: dict[Rerun, tuple[str, ...]] = {
@@ -62,13 +62,13 @@ class Tally:
 
 
 def run_grid(
-    entries: Iterable[Entry], store: Store, orders: Orders, make_engine: Callable[[], Engine], console: Console
+    entries: Iterable[PlannedRun], store: Store, orders: Orders, make_engine: Callable[[], Engine], console: Console
 ) -> Tally:
     """Run, each once, what the orders select, one seed of everything before the second seed of anything.
 
     Everything that concerns more than one run (data, backbones, models, the results directory) is checked before the
     first. Several processes may do this on one directory at the same time: each run is done by one of them, and none
-    returns before the last is done, but for want of time. Raises BenchError or BackboneError.
+    returns before the last is done, but for want of time. Raises BenchError.
     """
     deadline = time.time() + orders.budget
     mine = in_shard({entry.spec.key: entry for entry in entries}, orders.shard)
@@ -99,7 +99,7 @@ def run_grid(
     return tally
 
 
-def in_shard(planned: dict[str, Entry], shard: tuple[int, int]) -> dict[str, Entry]:
+def in_shard(planned: dict[str, PlannedRun], shard: tuple[int, int]) -> dict[str, PlannedRun]:
     """Every N-th run by key: parts without overlap, of equal size, each a mixture of models and data sets."""
     number, parts = shard
     chosen = set(sorted(planned)[number - 1 :: parts])
@@ -113,9 +113,9 @@ class _Grid:
 
     def __init__(self, store: Store, engine: Engine, orders: Orders, deadline: float, shown: Display) -> None:
         self.store, self.engine, self.orders, self.deadline, self.shown = store, engine, orders, deadline, shown
-        self.running: dict[str, tuple[Entry, float]] = {}
+        self.running: dict[str, tuple[PlannedRun, float]] = {}
 
-    def run(self, todo: dict[str, Entry], stamps: dict[str, tuple[int, int] | None], tally: Tally) -> None:
+    def run(self, todo: dict[str, PlannedRun], stamps: dict[str, tuple[int, int] | None], tally: Tally) -> None:
         """Until nothing waits or runs, or the time is over. `stamps` are those of the records when they were read."""
         self.waiting, self.stamps, self.tally = dict(todo), stamps, tally
         if self.deadline < math.inf:
@@ -146,7 +146,7 @@ class _Grid:
             self.shown.start(entry)
             self.engine.start(Job(entry.spec, checkpoint, self.deadline))
 
-    def _next(self) -> Entry | None:
+    def _next(self) -> PlannedRun | None:
         """The first that waits, may start, and is not claimed by another process; it is claimed by this one then."""
         for key, entry in list(self.waiting.items()):
             if not self._may_start(entry) or not self.store.claim(entry.spec):
@@ -157,7 +157,7 @@ class _Grid:
             self._done_elsewhere(entry)
         return None
 
-    def _may_start(self, entry: Entry) -> bool:
+    def _may_start(self, entry: PlannedRun) -> bool:
         """Whether the run fits into the time left. One that no budget like this would hold is done in slices."""
         if self.deadline == math.inf:
             return True
@@ -165,7 +165,7 @@ class _Grid:
         seconds = self.estimates.of(entry.spec).seconds
         return left > 0 and (seconds <= left or seconds > self.orders.budget or self.store.work(entry.spec).exists())
 
-    def _done_elsewhere(self, entry: Entry) -> None:
+    def _done_elsewhere(self, entry: PlannedRun) -> None:
         status = self.store.status(entry.spec)
         self.store.release(entry.spec)
         self.tally.failed += status == "failed"
@@ -199,7 +199,7 @@ class _Grid:
             case Lost(why):
                 self._fail(entry, why)
 
-    def _record(self, entry: Entry, result: RunResult) -> None:
+    def _record(self, entry: PlannedRun, result: RunResult) -> None:
         if result.status == "failed" and self.store.status(entry.spec) == "done":
             self.tally.failed += 1
             self.shown.leave(entry, f"failed: {result.error}; its earlier record stays", counts=True)
@@ -211,19 +211,19 @@ class _Grid:
             self.estimates.learn(result)
         self.shown.finish(entry, result, time.monotonic() - self.running[entry.spec.key][1])
 
-    def _fail(self, entry: Entry, why: str) -> None:
+    def _fail(self, entry: PlannedRun, why: str) -> None:
         """Record a run that could not say itself why it ended. Its checkpoint stays: it may have been the machine."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         where = self.engine.where.model_copy(update={"date": now})
         self._record(entry, RunResult(spec=entry.spec, status="failed", where=where, error=why))
         self._forget(entry)
 
-    def _leave(self, entry: Entry, why: str) -> None:
+    def _leave(self, entry: PlannedRun, why: str) -> None:
         self.tally.left += 1
         self.shown.leave(entry, why)
         self._forget(entry)
 
-    def _forget(self, entry: Entry) -> None:
+    def _forget(self, entry: PlannedRun) -> None:
         del self.running[entry.spec.key]
         self.store.release(entry.spec)
 

@@ -18,7 +18,6 @@ from bench.core.jobs import Event, Job, Lost, Progress
 from bench.core.record import RunResult, Where
 from bench.core.spec import RunSpec
 from bench.core.system import cores
-from models.llm_files import BackboneError
 
 
 class Workers:
@@ -49,7 +48,7 @@ class Workers:
             raise
 
     def check(self, specs: Sequence[RunSpec]) -> None:
-        """Look at everything that concerns more than one run. Raises BenchError or BackboneError."""
+        """Look at everything that concerns more than one run. Raises BenchError."""
         self._ask("check", specs)
 
     def start(self, job: Job) -> None:
@@ -188,8 +187,6 @@ def _work(pipe: Connection, device: str, threads: int | None) -> None:
                     pipe.send(None)
                 case _:
                     pipe.send(train(about, device, pipe.send))
-        except BackboneError as error:
-            pipe.send(BackboneError(str(error)))
         except BenchError as error:
             pipe.send(BenchError(str(error)))
 

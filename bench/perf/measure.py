@@ -22,10 +22,9 @@ from bench.core.spec import RunSpec
 from bench.perf.timing import Job, Loop, Loops, Reading
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import pick_device, provenance
+from models import MODELS
 from models.llm_files import BACKBONES
 
-FLOORS = ("repeat_last", "seasonal_naive")
-"""They train nothing."""
 SECONDS = 2.0
 """About how long one measurement of one loop may take."""
 REPORTED = 10_000
@@ -89,10 +88,9 @@ def _row(spec: RunSpec, readings: dict[Loop, list[Reading]], ends: dict[Loop, Re
     speedups = tuple(theirs["step_s"] / mine["step_s"] for mine, theirs in zip(ours, slow, strict=False))
     step_s = median(lambda reading: reading["step_s"])
     has_blocks = "blocks_s" in ours[0]
-    backbone = spec.options.get("backbone")
     return Row(
         model=spec.model,
-        backbone=str(backbone) if backbone else None,
+        backbone=spec.backbone,
         dataset=spec.task.dataset,
         horizon=spec.task.horizon,
         batch=spec.train.batch,
@@ -122,15 +120,15 @@ def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]
     specs: dict[tuple[str, str], RunSpec] = {}
     for spec in plan(load_suite(suite), filters):
         options = dict(spec.options)
-        if isinstance(backbone := options.get("backbone"), str) and not backbone.endswith("-random"):
-            options["backbone"] = f"{backbone}-random"
+        if spec.backbone and not spec.backbone.endswith("-random"):
+            options["backbone"] = f"{spec.backbone}-random"
         train = spec.train.model_copy(update={"batch": batch or spec.train.batch})
         specs.setdefault(
             (spec.model, spec.task.model_dump_json()), spec.model_copy(update={"options": options, "train": train})
         )
-    measurable = [spec for spec in specs.values() if spec.model not in FLOORS]
+    measurable = [spec for spec in specs.values() if spec.model not in MODELS or MODELS[spec.model].trains]
     if not measurable:
-        raise BenchError(f"perf: {', '.join(FLOORS)} train nothing; name another model")
+        raise BenchError("perf: these models train nothing. Do: name another model")
     return measurable
 
 
@@ -222,7 +220,7 @@ def report_seconds() -> float:
     )  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         for number, spec in enumerate(plan(suite, Filters(seeds=seeds))[:REPORTED]):
-            backbone = BACKBONES.get(str(spec.options.get("backbone")))
+            backbone = BACKBONES.get(spec.backbone or "")
             where = nowhere.model_copy(
                 update={
                     "data_sha256": {spec.task.dataset: cards()[spec.task.dataset].sha256[0]},

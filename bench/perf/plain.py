@@ -55,6 +55,10 @@ class PlainTimeLLM(TimeLLMLite):
         return last[:, prompt.shape[1] :]
 
 
+PLAIN: dict[type, type[nn.Module]] = {TimeLLMLite: PlainTimeLLM}
+"""Class of a model -> its twin as peers write it, where that is another class."""
+
+
 def train_plainly(
     model: nn.Module, train: Windows, config: TrainConfig, order: Sequence[int], workers: int
 ) -> Iterator[float]:

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.spec import RunSpec
-from bench.perf.plain import PlainTimeLLM, train_plainly
+from bench.perf.plain import PLAIN, train_plainly
 from bench.plan import registry
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak
 from bench.train.evaluate import SERIES_PER_BATCH, autocast, evaluate
@@ -34,7 +34,6 @@ from bench.train.step import WARM_UP, Graph, Stepper
 from bench.train.windows import Windows
 from models.kernels import plain
 from models.llm_blocks import Blocks
-from models.options import Shape
 
 Loop = Literal["ours", "plain"]
 Reading = dict[str, float]
@@ -116,7 +115,8 @@ class _Measured:
         self.peak_known = reset_peak(device)
         torch.manual_seed(job.spec.seed)
         self.windows = _windows(job.spec, device)
-        self.shape = _shape(job.spec)
+        task = job.spec.task
+        self.shape = cards()[task.dataset].shape(task.context, task.horizon)
         self.options = registry.make_options(job.spec.model, registry.load(job.spec.model), job.spec.options)
 
     def positions(self, steps: int) -> Tensor:
@@ -218,7 +218,8 @@ class _Plain(_Measured):
     def __init__(self, job: Job, device: torch.device) -> None:
         super().__init__(job, device)
         self.config = self.config.model_copy(update={"precision": "float32"})
-        model_class = PlainTimeLLM if job.spec.model == "time_llm_lite" else registry.load(job.spec.model)
+        model_class = registry.load(job.spec.model)
+        model_class = PLAIN.get(model_class, model_class)
         with plain():
             self.model = model_class(self.shape, self.options).to(device)
             self.steps = self.steps_in(self._loop(1))
@@ -240,18 +241,12 @@ class _Plain(_Measured):
         return (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
-def _shape(spec: RunSpec) -> Shape:
-    card = cards()[spec.task.dataset]
-    return Shape(spec.task.context, spec.task.horizon, card.width, card.season, card.about)
-
-
 def _windows(spec: RunSpec, device: torch.device) -> Windows:
     """A random walk per channel, with as many rows and channels as the data set."""
     card, task = cards()[spec.task.dataset], spec.task
     series = torch.randn(card.rows, card.width).cumsum(0)
     series = (series - series.mean(0)) / series.std(0)
-    first, last = card.bounds()["train"]
-    count = last - first - task.context - task.horizon + 1
+    count = card.windows("train", task.context, task.horizon)
     return Windows(series.to(device), 0, count, task.context, task.horizon, torch.rand(card.rows, 4).to(device))
 
 

@@ -264,7 +264,7 @@ def _peak_mb(spec: RunSpec, machine: Machine) -> float:
         at_once = in_piece + IN_PIECES * (at_once - in_piece)
     held = at_once * size.kept * BYTES_KEPT[spec.train.precision] + card.rows * card.width * BYTES_OF_DATA
     held += size.trained * BYTES_TRAINED + size.frozen * BYTES_FROZEN
-    return machine.base_mb + LANGUAGE_MODEL_MB * ("backbone" in spec.options) + held / 2**20
+    return machine.base_mb + LANGUAGE_MODEL_MB * (spec.backbone is not None) + held / 2**20
 
 
 def _at_once(spec: RunSpec, machine: Machine) -> float:

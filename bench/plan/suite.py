@@ -32,6 +32,7 @@ from bench.plan.settings import (
     over,
 )
 from bench.plan.settings import settings as model_settings
+from models import MODELS
 from models.llm_files import BACKBONES
 
 
@@ -91,7 +92,7 @@ class Suite(Frozen):
         return self
 
 
-class Entry(NamedTuple):
+class PlannedRun(NamedTuple):
     """A planned run, and the title of the variant it is in this suite; other suites may plan the same run."""
 
     spec: RunSpec
@@ -210,7 +211,7 @@ def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: 
     return list({entry.spec.key: entry.spec for entry in entries(suite, filters)}.values())
 
 
-def entries(suite: Suite, filters: Filters = Filters()) -> list[Entry]:  # noqa: B008  (frozen)
+def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # noqa: B008  (frozen)
     """What the suite's tables consist of: data set by data set, share of its windows, horizon, seed, model, variant.
 
     Models and data sets named in a filter need not be in the suite: they run under its settings.
@@ -219,7 +220,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[Entry]:  # noqa:
     chosen = _unique(canonical_card(name) for name in filters.datasets or suite.datasets)
     backbone = canonical_backbone(filters.backbone or suite.backbone, "--backbone")
     _check_horizons(suite, chosen, filters.horizons)
-    planned: list[Entry] = []
+    planned: list[PlannedRun] = []
     for card in chosen:
         for fraction in _unique(suite.fractions):
             for horizon in _horizons(suite, card):
@@ -228,7 +229,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[Entry]:  # noqa:
                 task = _task(suite, card, horizon, fraction)
                 first, *others = _unique(filters.seeds or suite.seeds)
                 runs = [
-                    Entry(_spec(suite, task, model, first, backbone, variant), variant.title if variant else "")
+                    PlannedRun(_spec(suite, task, model, first, backbone, variant), variant.title if variant else "")
                     for model in models
                     for variant in _variants(suite, model, backbone)
                 ]
@@ -281,8 +282,9 @@ def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, varian
         backbone = f"{BACKBONES[backbone].shape}-random"
     place = f"suite {suite.name}, {model} on {task.dataset}" + (f", variant {variant.title}" if variant else "")
     if variant and variant.probe:
-        if model != "logo_llm":
-            raise BenchError(f"{place}: probe: only logo_llm has a state of every patch after every block")
+        if model not in MODELS or not MODELS[model].probed:
+            probed = ", ".join(name for name, entry in MODELS.items() if entry.probed)
+            raise BenchError(f"{place}: probe: only {probed} has a state of every patch after every block")
         task = task.model_copy(update={"probe": True})
     train: dict[str, Any] = {}
     options: dict[str, Option] = {"backbone": backbone} if registry.uses_backbone(model) else {}

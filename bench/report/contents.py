@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.published import published_table
 from bench.analysis.ranks import ranks_table
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import TABLES as OWN_TABLES
 from bench.analysis.tables import Builder, Table
-from bench.analysis.verdicts import Paper, Row, judged, load_claims
+from bench.analysis.verdicts import Judged, Paper, judged, load_claims
 from bench.core.store import Store
 from bench.plan import suite as suites
 from bench.plan.suite import Filters, Suite
@@ -30,9 +30,9 @@ class Review:
     suite: Suite
     words: str
     """What was typed besides the suite's name."""
-    planned: Planned
+    planned: Results
     paper: Paper
-    claims: list[Row]
+    claims: list[Judged]
     """Verdicts on the paper's claims that stand on this suite, on all of them for the suite `paper`."""
     tables: list[Table]
     pictures: list[Picture]
@@ -57,13 +57,13 @@ def review(suite: Suite, filters: Filters, store: Store) -> Review:
     )
 
 
-def tables_of(name: str, planned: Planned, about: str) -> list[Table]:
+def tables_of(name: str, planned: Results, about: str) -> list[Table]:
     """What TABLES builds, with what the suite says of itself in every caption."""
     common = planned.made(about)
     return [replace(table, common=common) for table in TABLES[name](planned)]
 
 
-def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Row]:
+def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Judged]:
     """On the claims that stand on this suite, or on all."""
     paper, claims = load_claims()
     chosen = [claim for claim in claims if suite in (None, claim.suite)]
@@ -76,7 +76,7 @@ def under(filters: Filters, suite: Suite) -> Suite:
     return suite.model_copy(update={"about": about}) if filters.words else suite
 
 
-def read(suite: Suite, filters: Filters, store: Store) -> Planned:
+def read(suite: Suite, filters: Filters, store: Store) -> Results:
     """The suite's runs with their records.
 
     Where no --backbone is given and no run with the suite's own is done, that of the most runs is taken; the caption
@@ -89,16 +89,16 @@ def read(suite: Suite, filters: Filters, store: Store) -> Planned:
     return max(others.values(), key=read_backbone) if any(map(read_backbone, others.values())) else own
 
 
-def with_others(suite: Suite, filters: Filters, store: Store) -> dict[str, Planned]:
+def with_others(suite: Suite, filters: Filters, store: Store) -> dict[str, Results]:
     """The suite with each other language model that it could be run with."""
     names = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
     return {name: _read(suite, filters, store, name) for name in names if name != suite.backbone}
 
 
-def read_backbone(planned: Planned) -> int:
+def read_backbone(planned: Results) -> int:
     """How many runs that read a language model are done."""
-    return sum("backbone" in result.spec.options for result in planned.done)
+    return sum(result.spec.backbone is not None for result in planned.done)
 
 
-def _read(suite: Suite, filters: Filters, store: Store, backbone: str) -> Planned:
-    return Planned.read(suites.entries(suite, filters.model_copy(update={"backbone": backbone})), store)
+def _read(suite: Suite, filters: Filters, store: Store, backbone: str) -> Results:
+    return Results.read(suites.entries(suite, filters.model_copy(update={"backbone": backbone})), store)

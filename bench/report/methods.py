@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.stats import LEVEL
 from bench.analysis.tables import run_title
 from bench.core.card import DatasetCard, cards
 from bench.core.record import Cost, RunResult
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.plan import registry
-from bench.plan.suite import Entry, Suite
+from bench.plan.suite import PlannedRun, Suite
 from models import MODELS
 from models.llm_files import BACKBONES
 
@@ -27,7 +27,7 @@ class Section:
     rows: tuple[tuple[str, ...], ...] = ()
 
 
-def methods(suite: Suite, planned: Planned) -> list[Section]:
+def methods(suite: Suite, planned: Results) -> list[Section]:
     """Protocol, data, models, settings, statistics, provenance."""
     entries = [entry for entry, _ in planned.runs]
     return [
@@ -40,7 +40,7 @@ def methods(suite: Suite, planned: Planned) -> list[Section]:
     ]
 
 
-def _protocol(suite: Suite, entries: Sequence[Entry]) -> Section:
+def _protocol(suite: Suite, entries: Sequence[PlannedRun]) -> Section:
     tasks = [entry.spec.task for entry in entries]
     text = [
         f"{suite.title}. {suite.about}",
@@ -66,10 +66,10 @@ def _protocol(suite: Suite, entries: Sequence[Entry]) -> Section:
     return Section("Protocol", tuple(text))
 
 
-def _data(entries: Sequence[Entry]) -> Section:
+def _data(entries: Sequence[PlannedRun]) -> Section:
     tasks: dict[str, list[Task]] = {}
     for entry in entries:
-        for name in (entry.spec.task.dataset, *entry.spec.task.test_on):
+        for name in entry.spec.task.datasets:
             tasks.setdefault(name, []).append(entry.spec.task)
     headers = ("Data set", "What", "Rows x channels", "Step", "Train / val / test rows", "Look-back", "Horizons")
     more = ("Test windows", "Season", "Licence", "SHA-256")
@@ -94,7 +94,7 @@ def _data_row(card: DatasetCard, tasks: list[Task]) -> tuple[str, ...]:
     )
 
 
-def _models(planned: Planned) -> Section:
+def _models(planned: Results) -> Section:
     costs: dict[str, list[Cost]] = {}
     for entry, result in planned.runs:
         costs.setdefault(entry.spec.model, []).extend([result.cost] if result and result.cost else [])
@@ -109,7 +109,7 @@ def _models(planned: Planned) -> Section:
 
 
 def _language_models(specs: Iterable[RunSpec]) -> list[str]:
-    read = [BACKBONES[str(spec.options["backbone"])] for spec in specs if "backbone" in spec.options]
+    read = [BACKBONES[spec.backbone] for spec in specs if spec.backbone]
     return [
         f"Language model: {each.title}, {each.blocks} blocks of width {each.width}, "
         + (f"pretrained; SHA-256 {each.sha256[:12]}." if each.sha256 else "NOT pretrained.")
@@ -117,7 +117,7 @@ def _language_models(specs: Iterable[RunSpec]) -> list[str]:
     ]
 
 
-def _settings(entries: Sequence[Entry]) -> Section:
+def _settings(entries: Sequence[PlannedRun]) -> Section:
     """Which settings were used where; equal ones stand together."""
     where: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     models = list(dict.fromkeys(entry.spec.model for entry in entries))
@@ -145,7 +145,7 @@ def _places(places: dict[str, list[int]]) -> str:
     return "; ".join(f"{', '.join(names)} at {_listed(horizons)}" for horizons, names in by_horizons.items())
 
 
-def _statistics(entries: Sequence[Entry]) -> Section:
+def _statistics(entries: Sequence[PlannedRun]) -> Section:
     seeds = sorted({entry.spec.seed for entry in entries})
     return Section(
         "Statistics",
@@ -163,7 +163,7 @@ def _statistics(entries: Sequence[Entry]) -> Section:
     )
 
 
-def _provenance(planned: Planned) -> Section:
+def _provenance(planned: Results) -> Section:
     """Runs that were made alike, together."""
     alike: dict[tuple[str, ...], list[RunResult]] = {}
     for result in planned.done:

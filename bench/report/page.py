@@ -22,10 +22,10 @@ from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
 from bench.analysis.tables import Cell, run_title
-from bench.analysis.verdicts import Row
+from bench.analysis.verdicts import Judged
 from bench.core.record import RunResult, Where
 from bench.core.spec import RunSpec
-from bench.plan.suite import Entry, Suite, load_suite, suite_names
+from bench.plan.suite import PlannedRun, Suite, load_suite, suite_names
 from models.llm_files import BACKBONES
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ COMMITS = 4
 class Shown:
     """A run on the page."""
 
-    entry: Entry
+    entry: PlannedRun
     result: RunResult | None
     suite: Suite
     """That plans it."""
@@ -134,7 +134,7 @@ def _stood_on(review: Review, runs: Iterable[str]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys([*cells, *verdicts, *((key,) for key in runs)]))
 
 
-def _keys(row: Row) -> tuple[str, ...]:
+def _keys(row: Judged) -> tuple[str, ...]:
     """Of the runs that a verdict stands on."""
     return tuple(entry.spec.key for entry, _ in row.runs)
 
@@ -159,7 +159,7 @@ def _facts(runs: list[Shown]) -> dict[str, str]:
 
 
 def _backbones(specs: list[RunSpec]) -> list[str]:
-    names = dict.fromkeys(str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options)
+    names = dict.fromkeys(spec.backbone for spec in specs if spec.backbone)
     return [BACKBONES[name].title + ("" if BACKBONES[name].pretrained else ", NOT pretrained") for name in names]
 
 
@@ -220,13 +220,12 @@ def _said(run: Shown) -> dict[str, Any]:
     }
 
 
-def _command(entry: Entry, suite: Suite) -> str:
+def _command(entry: PlannedRun, suite: Suite) -> str:
     """What repeats a run. The suite puts the random twin in a variant's place itself: it is told the pretrained one."""
     spec, backbone = entry.spec, []
-    if "backbone" in spec.options:
-        name = str(spec.options["backbone"])
+    if spec.backbone:
         swapped = any(variant.random for variant in suite.variant if variant.title == entry.variant)
-        backbone = ["--backbone", BACKBONES[name].shape if swapped else name]
+        backbone = ["--backbone", BACKBONES[spec.backbone].shape if swapped else spec.backbone]
     task = ["--datasets", spec.task.dataset, "--horizons", str(spec.task.horizon), "--seeds", str(spec.seed)]
     words = ["--suite", suite.name, *backbone, "--models", spec.model, *task, "--rerun", "all", "--results", "again"]
     return f"python -m bench run {shlex.join(words)}"

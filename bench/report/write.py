@@ -13,7 +13,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.verdicts import load_claims, tally
 from bench.cli import RESULTS, filters_of
 from bench.core.base import ROOT, BenchError
@@ -49,7 +49,7 @@ def report(arguments: argparse.Namespace) -> int:
     return 0 if complete or arguments.partial else 1
 
 
-def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Planned:
+def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     if arguments.table not in suite.tables:
         raise BenchError(f"suite {suite.name} has no table {arguments.table}; it has {', '.join(suite.tables)}")
     planned = read(suite, filters, store)
@@ -61,7 +61,7 @@ def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, 
     return planned
 
 
-def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Planned:
+def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     folder = arguments.into or REPORTS / suite.name
     _make(folder)  # if that cannot be, it is said before anything is drawn
     made = review(suite, filters, store)
@@ -90,7 +90,7 @@ def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store)
     return not untested
 
 
-def _say_what_is_missing(planned: Planned, complete: bool) -> None:
+def _say_what_is_missing(planned: Results, complete: bool) -> None:
     if planned.refused:
         count = len(planned.refused)
         print(
@@ -100,9 +100,9 @@ def _say_what_is_missing(planned: Planned, complete: bool) -> None:
         print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
 
 
-def _say_what_else_is_there(planned: Planned, others: dict[str, Planned]) -> None:
+def _say_what_else_is_there(planned: Results, others: dict[str, Results]) -> None:
     """Records of other language models, which a report without --backbone leaves out."""
-    shown = {entry.spec.options["backbone"] for entry, _ in planned.runs if "backbone" in entry.spec.options}
+    shown = {entry.spec.backbone for entry, _ in planned.runs if entry.spec.backbone}
     counts = {name: read_backbone(other) for name, other in others.items() if name not in shown}
     said = ", ".join(f"{name} ({count} runs)" for name, count in counts.items() if count)
     if shown and said:

@@ -22,7 +22,6 @@ from bench.train.loop import Fit, TrainingDiverged, Watch, fit
 from bench.train.probes import probe
 from bench.train.windows import Windows, calendar, split_windows, standardized
 from models.llm_files import BackboneError, find
-from models.options import Shape
 
 
 def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunResult:  # noqa: B008  (frozen)
@@ -30,12 +29,11 @@ def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunR
 
     Data, backbone and checkpoint errors are raised: they concern more than this run. So is OutOfTime.
     """
-    series = {name: load_series(_card(spec, name)) for name in (spec.task.dataset, *spec.task.test_on)}
-    backbone = spec.options.get("backbone")
+    series = {name: load_series(_card(spec, name)) for name in spec.task.datasets}
     where = provenance(
         device,
         {name: each.sha256 for name, each in series.items()},
-        find(backbone).sha256 if isinstance(backbone, str) else None,
+        find(spec.backbone).sha256 if spec.backbone else None,
     )
     try:
         return _run(spec, device, series, where, watch)
@@ -116,9 +114,10 @@ def _windows(spec: RunSpec, series: Series, device: torch.device, train_fraction
 def build(spec: RunSpec, series: Series) -> nn.Module:
     """The untrained model of a spec; its weights come from torch's current seed."""
     card = series.card
-    shape = Shape(spec.task.context, spec.task.horizon, card.width, card.season, card.about)
     model_class = registry.load(spec.model)
-    model: nn.Module = model_class(shape, registry.make_options(spec.model, model_class, spec.options))
+    model: nn.Module = model_class(
+        card.shape(spec.task.context, spec.task.horizon), registry.make_options(spec.model, model_class, spec.options)
+    )
     return model
 
 

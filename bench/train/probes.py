@@ -60,7 +60,7 @@ def probe(
 ) -> tuple[Layer, ...]:
     """One measurement per block, the blocks' input first. Raises ValueError for a model without `read`."""
     if not hasattr(model, "read"):
-        raise ValueError(f"{type(model).__name__} has no states per block to probe; only logo_llm has")
+        raise ValueError(f"{type(model).__name__} has no states per block to probe")
     # Validation windows may look back into training rows: those are left out where others remain.
     ours = _sample(model, train, 0, precision)
     held_out = _sample(model, val, val.context if len(val) > val.context else 0, precision)

@@ -80,9 +80,7 @@ def split_windows(
     parts = {}
     for name, (first, last) in card.bounds().items():
         start = first if name == "train" else first - context
-        count = (last - start) - context - horizon + 1
-        if name == "train":
-            count = int(count * train_fraction)
+        count = card.windows(name, context, horizon, train_fraction)
         if count < 1 or start < 0:
             raise DataError(
                 f"{card.name}: its {name} part of {last - first} rows holds no window of look-back {context} and "

@@ -38,14 +38,14 @@ def greet(name: str) -> tuple[list[str], Where]:
 def check(specs: Iterable[RunSpec]) -> None:
     """Verify every data file and that it holds windows, import every model, verify (and convert) every backbone.
 
-    Raises BenchError or BackboneError.
+    Raises BenchError.
     """
     specs = list(specs)
     for task in {spec.task.model_dump_json(): spec.task for spec in specs}.values():
-        for card in (cards()[name] for name in (task.dataset, *task.test_on)):
+        for card in (cards()[name] for name in task.datasets):
             load_series(card)
             split_windows(card, torch.empty(card.rows, 1), task.context, task.horizon, task.train_fraction)
-    backbones = sorted({str(spec.options["backbone"]) for spec in specs if "backbone" in spec.options})
+    backbones = sorted({spec.backbone for spec in specs if spec.backbone})
     for backbone in backbones:
         locate(find(backbone))
     for spec in {spec.model: spec for spec in specs}.values():
@@ -56,7 +56,7 @@ def check(specs: Iterable[RunSpec]) -> None:
 
 
 def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult | Saved:
-    """Do a job on the device of this name. Raises BenchError or BackboneError for what concerns all runs."""
+    """Do a job on the device of this name. Raises BenchError for what concerns all runs."""
     keep_freed_memory()
     as_new()
     _require_planned_code(job.spec)

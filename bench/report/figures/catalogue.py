@@ -13,7 +13,7 @@ from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.plan.suite import Suite
 from bench.report.figures.cost import cost
 from bench.report.figures.curves import curves, spread
@@ -26,7 +26,7 @@ from bench.report.figures.ranks import ranks
 from bench.report.figures.style import styled
 from bench.report.figures.variants import variants
 
-Builder = Callable[[Planned], Drawn | None]
+Builder = Callable[[Results], Drawn | None]
 """None where such a figure would show nothing."""
 COORDINATES = re.compile(rb'(?<= [dxy]=")[^"]*')
 LONG = re.compile(rb"\d+\.\d{2,}")
@@ -78,7 +78,7 @@ PLOTS = {
 }
 
 
-def plots(planned: Planned, suite: Suite) -> list[Plot]:
+def plots(planned: Results, suite: Suite) -> list[Plot]:
     """The figures that the suite's tables ask for and that its planned runs can fill."""
     with styled():
         drawn = {name: kind.build(planned) for name, kind in PLOTS.items() if kind.tables & set(suite.tables)}

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
 from matplotlib.transforms import Bbox
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.report.figures.panels import Drawn, blank, legend, named, own_frame, ratio_scale, said, settled, words
 from bench.report.figures.style import FAINT, Look, looks
 
@@ -35,7 +35,7 @@ AROUND = (
 """Where a name may stand: to the side of its point (1: right of it, -1: left), so many points above its middle."""
 
 
-def cost(planned: Planned) -> Drawn | None:
+def cost(planned: Results) -> Drawn | None:
     """Relative error over training time and over trained parameters; None for one model, which has none.
 
     Where times do not compare, operations stand in their place.

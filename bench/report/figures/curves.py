@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, StrMethodFormatter
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import grouped
 from bench.report.figures.panels import (
     Drawn,
@@ -35,7 +35,7 @@ DEVIATIONS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
 """Percent that the axis of the spread over seeds may name."""
 
 
-def curves(planned: Planned) -> Drawn | None:
+def curves(planned: Results) -> Drawn | None:
     """A panel for each data set at its shortest horizon, a line for each run; None where no model trains."""
     chosen = shortest(own_frame(planned).assign(result=[result for _, result in planned.runs]))
     runs = part(planned, chosen)
@@ -64,7 +64,7 @@ def curves(planned: Planned) -> Drawn | None:
     return Drawn(settled(figure), caption)
 
 
-def spread(planned: Planned) -> Drawn | None:
+def spread(planned: Results) -> Drawn | None:
     """A panel for each data set, a row for each model, a dot for each run; None for a single seed."""
     frame = own_frame(planned)
     if frame.seed.nunique() < 2:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import grouped
 from bench.core.record import Sample
 from bench.report.figures.panels import Drawn, blank, foot, own_frame, part, said, settled, shortest, words
@@ -24,7 +24,7 @@ UPRIGHT = 8
 OLD = "none in\nits record"
 
 
-def forecasts(planned: Planned) -> Drawn:
+def forecasts(planned: Results) -> Drawn:
     """A row for each data set at its shortest horizon, a section of it for each model; the first seed."""
     chosen = shortest(own_frame(planned).assign(result=[result for _, result in planned.runs]))
     chosen = chosen[chosen.seed == chosen.seed.iloc[0]]

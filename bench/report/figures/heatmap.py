@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.analysis.results import METRICS, Planned
+from bench.analysis.results import METRICS, Results
 from bench.analysis.tables import ERRORS, run_title, shared
 from bench.report.figures.panels import Drawn, blank, over_seeds, said, settled, words
 from bench.report.figures.style import FAINT, HOLE, INK, SMALL, looks
@@ -25,7 +25,7 @@ SIDE_BY_SIDE = 9
 """So many models leave room for two maps beside each other."""
 
 
-def heatmap(planned: Planned) -> Drawn | None:
+def heatmap(planned: Results) -> Drawn | None:
     """MSE and MAE; None for one model, which is always its own best."""
     frame, row = _with_rows(planned)
     names = list(looks(planned))
@@ -47,7 +47,7 @@ def heatmap(planned: Planned) -> Drawn | None:
     return Drawn(_figure(errors), said(planned, lead, gaps if holes.any(axis=None) else ""))
 
 
-def _with_rows(planned: Planned) -> tuple[pd.DataFrame, str]:
+def _with_rows(planned: Results) -> tuple[pd.DataFrame, str]:
     """The runs with the `row` that they belong to, and what a row is."""
     frame = planned.frame()
     data = [shared(*pair) for pair in zip(frame.dataset, frame.fraction, strict=True)]

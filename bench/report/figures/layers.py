@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.report.figures.panels import Drawn, blank, emptied, key, over_seeds, own_frame, said, settled, words
 from bench.report.figures.style import FAINT, Look, looks
 
@@ -22,7 +22,7 @@ TAPS = {"local_tap": ("local_tap",), "global_tap": ("global_tap", "blocks")}
 """A tap, and the options that may change with it: the global one is moved by cutting the backbone there."""
 
 
-def layers(planned: Planned) -> Drawn | None:
+def layers(planned: Results) -> Drawn | None:
     """What a probe reads off each block, and the error by tap; None where nothing is probed and no tap is moved."""
     frame = own_frame(planned).assign(
         spec=[entry.spec for entry, _ in planned.runs], result=[result for _, result in planned.runs]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.report.figures.panels import (
     Drawn,
     across,
@@ -29,13 +29,13 @@ APART = 0.2
 """Inches over which the models at one place are spread, so that they do not cover each other."""
 
 
-def horizons(planned: Planned) -> Drawn:
+def horizons(planned: Results) -> Drawn:
     """A panel for each data set."""
     frame = own_frame(planned).assign(x=lambda rows: rows.horizon)
     return _by("horizon", "Horizon (steps)", frame, planned)
 
 
-def few_shot(planned: Planned) -> Drawn | None:
+def few_shot(planned: Results) -> Drawn | None:
     """A panel for each data set; None where only one share is planned."""
     frame = own_frame(planned).assign(x=lambda rows: 100 * rows.fraction, data=lambda rows: rows.dataset)
     if frame.x.nunique() < 2:
@@ -44,7 +44,7 @@ def few_shot(planned: Planned) -> Drawn | None:
     return _by(by, "Share of the training windows (%)", frame, planned)
 
 
-def _by(by: str, label: str, frame: pd.DataFrame, planned: Planned) -> Drawn:
+def _by(by: str, label: str, frame: pd.DataFrame, planned: Results) -> Drawn:
     """Lines over the column `x` of the frame."""
     shown = looks(planned)
     found = over_seeds(frame, ["data", "x", "title"])

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullFormatter, NullLocator, StrMethodFormatter
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import run_title, shared
 from bench.report.figures.style import EMPTY, FAINT, SMALL, WIDTH, Look
 
@@ -39,19 +39,19 @@ class Drawn:
     caption: str
 
 
-def own_frame(planned: Planned) -> pd.DataFrame:
-    """`Planned.own` with the titles of models (`title`) and of data sets (`data`)."""
+def own_frame(planned: Results) -> pd.DataFrame:
+    """`Results.own` with the titles of models (`title`) and of data sets (`data`)."""
     frame = planned.own()
     titles = [run_title(*pair) for pair in zip(frame.model, frame.variant, strict=True)]
     data = [shared(*pair) for pair in zip(frame.dataset, frame.fraction, strict=True)]
     return frame.assign(title=titles, data=data)
 
 
-def part(planned: Planned, frame: pd.DataFrame) -> Planned:
+def part(planned: Results, frame: pd.DataFrame) -> Results:
     """The runs of these rows only."""
     keys = set(zip(frame.key, frame.variant, strict=True))
     runs = [(entry, result) for entry, result in planned.runs if (entry.spec.key, entry.variant) in keys]
-    return Planned(runs, planned.refused)
+    return Results(runs, planned.refused)
 
 
 def shortest(frame: pd.DataFrame) -> pd.DataFrame:
@@ -159,7 +159,7 @@ def ratio_scale(axes: Axes, which: str = "y", highest: float = math.inf) -> None
     axis.set_minor_formatter(NullFormatter())
 
 
-def said(planned: Planned, lead: str, *more: str, averaged: bool = True) -> str:
+def said(planned: Results, lead: str, *more: str, averaged: bool = True) -> str:
     """A caption: what is shown, at which look-back, over which seeds; more of that; which runs are there."""
     return " ".join(filter(None, [planned.shown(lead, averaged), *more, _told(planned)]))
 
@@ -169,7 +169,7 @@ def missing_from(names: Iterable[str], where: str = "") -> str:
     return textwrap.fill(f"no {named(names)}{f' at {where}' if where else ''}", 42, break_on_hyphens=False)
 
 
-def _told(planned: Planned) -> str:
+def _told(planned: Results) -> str:
     """How many of the runs are there, which are not, and why."""
     frame = own_frame(planned)
     absent = frame[frame.why != ""]

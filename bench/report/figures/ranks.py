@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.ranks import errors_by_dataset, told
-from bench.analysis.results import METRICS, Planned
+from bench.analysis.results import METRICS, Results
 from bench.analysis.stats import LEVEL, Comparison, compare, datasets_needed
 from bench.analysis.tables import ERRORS
 from bench.report.figures.panels import Drawn, blank, said, settled, words
@@ -22,7 +22,7 @@ STEP, BAR = 0.34, 0.2
 """Between the labels of a diagram and between its bars, as they stand to the unit of its vertical axis."""
 
 
-def ranks(planned: Planned) -> Drawn | None:
+def ranks(planned: Results) -> Drawn | None:
     """MSE and MAE; None for one model, which has no rank."""
     shown = looks(planned)
     if len(shown) < 2:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import matplotlib.style
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import run_title
 from models import MODELS
 
@@ -88,7 +88,7 @@ def styled() -> AbstractContextManager[None]:
     return found
 
 
-def looks(planned: Planned) -> dict[str, Look]:
+def looks(planned: Results) -> dict[str, Look]:
     """By title, in planned order. A registered model looks the same in every suite; what else is planned gets further
     looks, over and over where there are more than there are looks."""
     registered = {name: Look(*look) for name, look in zip(MODELS, itertools.cycle(REGISTERED), strict=False)}

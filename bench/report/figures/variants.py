@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.analysis.results import Planned
+from bench.analysis.results import Results
 from bench.analysis.tables import grouped, run_title
 from bench.report.figures.panels import Drawn, blank, key, over_seeds, own_frame, said, settled, words
 from bench.report.figures.style import FAINT, INK, SMALL, looks
@@ -20,7 +20,7 @@ NAMED = 3
 """So many data sets that are not complete are named rather than counted."""
 
 
-def variants(planned: Planned) -> Drawn | None:
+def variants(planned: Results) -> Drawn | None:
     """A row for each variant but the first, a marker for each data set; None where no model has two variants."""
     frame = own_frame(planned)
     changes = _changes(frame)

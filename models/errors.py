@@ -1,0 +1,26 @@
+"""The one base error of the project: something that the user can mend. No torch."""
+
+from __future__ import annotations
+
+import difflib
+
+
+class BenchError(Exception):
+    """An error that the user can mend: one line, `what: cause. Do: command`; the command line exits with code 2."""
+
+
+class UnknownName(BenchError):
+    """A name that no table holds; the message lists the nearest names that do exist."""
+
+    def __init__(self, kind: str, name: str, known: list[str], place: str = "") -> None:
+        at = f"{place}: " if place else ""
+        super().__init__(f"{at}no {kind} {name!r}; {nearest(name, known)}")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return `nearest: a, b` where some known name is close to `name`, else `known:` and the whole list."""
+    by_folded = {known_name.casefold(): known_name for known_name in known}
+    close = difflib.get_close_matches(name.casefold(), list(by_folded), n=3, cutoff=0.5)
+    if close:
+        return "nearest: " + ", ".join(by_folded[folded] for folded in close)
+    return "known: " + (", ".join(known) or "none")
