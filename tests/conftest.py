@@ -1,21 +1,27 @@
-"""Shared fixtures: a small generated data set, and specs on it."""
+"""Shared fixtures and hooks; builders without a fixture's life are in tests/builders.py."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
+from safetensors.torch import save_file
 
 from bench.core.card import DatasetCard, Source, cards
-from bench.core.spec import RunSpec, Task, TrainConfig
-from models import MODELS, options
-from models.options import Shape
+from models.llm_files import BACKBONES
+from tests.builders import SHAPE
+
+if TYPE_CHECKING:
+    from transformers import GPT2Model
 
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")  # a test that fails now and then says nothing of the change it fails on
@@ -28,33 +34,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
-SHAPE = Shape(context=32, horizon=8, channels=3, season=8, about="Three waves")
-SMALL_LLM = {"backbone": "gpt2-random", "blocks": 2}
-SMALL = {
-    "logo_llm": options.LogoLLMOptions(**SMALL_LLM, local_tap=1, global_tap=2, patch=8, stride=4),
-    "time_llm_lite": options.TimeLLMOptions(**SMALL_LLM, patch=8, stride=4, width=8, feedforward=16, prototypes=20),
-    "calf_lite": options.CALFOptions(**SMALL_LLM, components=10, feedforward=32),
-    "patchtst": options.PatchTSTOptions(patch=8, stride=4, width=16, heads=4, layers=2, feedforward=32),
-    "itransformer": options.ITransformerOptions(width=16, heads=4, feedforward=32),
-    "dlinear": options.DLinearOptions(kernel=5),
-    "seasonal_naive": options.NoOptions(),
-    "repeat_last": options.NoOptions(),
-}
-"""Every registered model, small enough to train in a test."""
-
-assert set(SMALL) == set(MODELS)
-
-
-def waves(rows: int, channels: int, seed: int = 0) -> np.ndarray:
-    """Sines of period 8 with a slow trend and noise, [rows, channels]."""
-    noise = np.random.default_rng(seed).normal(size=(rows, channels))
-    time = np.arange(rows)[:, None]
-    return np.sin(time * np.pi / 4 + np.arange(channels)) + 0.002 * time + 0.1 * noise
-
-
 @pytest.fixture
 def make_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DatasetCard]:
-    """Writes values as a data set file below BENCH_DATA and returns its card, known to every verb in this process."""
+    """Return a function that writes values as a data set below BENCH_DATA and registers and returns its card."""
     monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
 
     def make(
@@ -88,20 +70,44 @@ def make_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     return make
 
 
-def make_spec(card: DatasetCard, model: str = "dlinear", seed: int = 1, **train: object) -> RunSpec:
-    """A small run of a registered model on a generated card."""
-    import dataclasses
-
-    settings = {"epochs": 2, "batch": 16, "lr": 1e-3, **train}
-    return RunSpec(
-        task=Task(dataset=card.name, context=card.context, horizon=card.horizons[0], cards={card.name: card.digest}),
-        model=model,
-        options=dataclasses.asdict(SMALL[model]),
-        train=TrainConfig.model_validate(settings),
-        seed=seed,
-    )
+@pytest.fixture
+def slim_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make random backbones small, to save time: 600 words, and a quarter of GPT-2's width."""
+    for name, width in (("gpt2-random", 192), ("smollm2-135m-random", 576)):
+        slim = dataclasses.replace(BACKBONES[name], width=width, vocabulary=600)
+        monkeypatch.setitem(BACKBONES, name, slim)
 
 
 @pytest.fixture
 def cpu() -> torch.device:
     return torch.device("cpu")
+
+
+@pytest.fixture
+def tiny_gpt2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[GPT2Model, Path]:
+    """Put a GPT-2 of three narrow blocks into a Hugging Face cache; return it and its folder.
+
+    Its weights are five times as large as fresh ones are: attention is uneven, and every block changes its input.
+    """
+    from transformers import GPT2Config, GPT2Model
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        n_embd=128, n_head=2, n_layer=3, vocab_size=300, bos_token_id=None, eos_token_id=None, initializer_range=0.1
+    )
+    model = GPT2Model(config).eval()
+    folder = tmp_path / "models--openai-community--gpt2" / "snapshots" / "abc123"
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "model.safetensors")
+    merges = ["#version: 0.2", "h e", "l l"]
+    symbols = [chr(c) for c in range(33, 127)] + ["Ġ", "he", "ll"]
+    (folder / "vocab.json").write_text(json.dumps({symbol: i for i, symbol in enumerate(symbols)}))
+    (folder / "merges.txt").write_text("\n".join(merges) + "\n")
+    hashes = {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in ("model.safetensors", "vocab.json", "merges.txt")
+    }
+    small = dataclasses.replace(BACKBONES["gpt2"], blocks=3, width=128, files=hashes, revision="abc123")
+    monkeypatch.setitem(BACKBONES, "gpt2", small)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return model, folder

@@ -25,34 +25,6 @@ RANDOM = ("gpt2-random", "smollm2-135m-random")
 PARITY: Any = {"atol": 1e-5, "rtol": 0}
 
 
-@pytest.fixture
-def tiny_gpt2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[GPT2Model, Path]:
-    """A GPT-2 of three narrow blocks in a Hugging Face cache, and the folder its files lie in.
-
-    Its weights are five times as large as fresh ones are: attention is uneven, and every block changes its input.
-    """
-    torch.manual_seed(0)
-    config = GPT2Config(
-        n_embd=128, n_head=2, n_layer=3, vocab_size=300, bos_token_id=None, eos_token_id=None, initializer_range=0.1
-    )
-    model = GPT2Model(config).eval()
-    folder = tmp_path / "models--openai-community--gpt2" / "snapshots" / "abc123"
-    folder.mkdir(parents=True)
-    save_file(model.state_dict(), folder / "model.safetensors")
-    merges = ["#version: 0.2", "h e", "l l"]
-    symbols = [chr(c) for c in range(33, 127)] + ["Ġ", "he", "ll"]
-    (folder / "vocab.json").write_text(json.dumps({symbol: i for i, symbol in enumerate(symbols)}))
-    (folder / "merges.txt").write_text("\n".join(merges) + "\n")
-    hashes = {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in ("model.safetensors", "vocab.json", "merges.txt")
-    }
-    small = dataclasses.replace(BACKBONES["gpt2"], blocks=3, width=128, files=hashes, revision="abc123")
-    monkeypatch.setitem(BACKBONES, "gpt2", small)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    return model, folder
-
-
 @pytest.mark.parametrize(("count", "length"), [(1, 12), (2, 12), (3, 12), (3, 70)])
 def test_hidden_states_equal_transformers_gpt2_tap_by_tap(
     tiny_gpt2: tuple[GPT2Model, Path], count: int, length: int

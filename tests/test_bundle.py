@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bench.core.base import BenchError
+from bench.core.base import ROOT, BenchError
 from bench.core.card import DatasetCard, cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
@@ -28,10 +28,8 @@ from bench.train.execute import run_one
 from bench.train.loop import store_frozen
 from models.llm_blocks import Blocks, tokenize, word_embeddings
 from models.llm_files import BackboneError
-from tests.conftest import make_spec, waves
-from tests.test_backbone import tiny_gpt2  # noqa: F401  (a fixture)
+from tests.builders import make_spec, waves
 
-ROOT = Path(__file__).resolve().parent.parent
 SMOLLM2 = "smollm2-135m"
 MakeCard = Callable[..., DatasetCard]
 RUN = """

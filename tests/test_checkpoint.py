@@ -20,10 +20,9 @@ from bench.train.checkpoint import Checkpoint, CheckpointError, OutOfTime, State
 from bench.train.execute import identity, run_one
 from bench.train.loop import Watch
 from models import MODELS
-from tests.conftest import SMALL, make_spec, waves
+from tests.builders import SMALL, TRAINED, make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]
-TRAINED = [model for model in MODELS if model not in ("seasonal_naive", "repeat_last")]
 
 
 def numbers(result: RunResult) -> dict:

@@ -12,68 +12,37 @@ import pytest
 
 from bench.analysis.claims import KINDS, Verdict
 from bench.analysis.published import published
-from bench.analysis.results import Results
-from bench.analysis.verdicts import Judged, judged, load_claims
+from bench.analysis.verdicts import load_claims
 from bench.core.base import BenchError
 from bench.core.record import Layer, RunResult
 from bench.core.store import Store
-from bench.plan.suite import Filters, PlannedRun, Suite, entries, load_suite, suite_names
+from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
 from bench.report import __main__ as report
 from bench.report.render import SUFFIX
 from bench.report.verdict_forms import tell
-from tests.test_tables import equals_golden, record
+from tests.builders import (
+    BY_ID,
+    CLAIMS,
+    FIVE,
+    PAPER,
+    Build,
+    equals_golden,
+    fails_on,
+    logo,
+    record,
+    recorded,
+    three,
+    verdict,
+    with_errors,
+)
 
-PAPER, CLAIMS = load_claims()
-BY_ID = {claim.id: claim for claim in CLAIMS}
 HOLDS, PART, FAILS, UNTESTED = Verdict
 SEEDS = (2021, 2022, 2023)
-
-Made = Callable[[PlannedRun], RunResult | None]
-
-
-def recorded(entry: PlannedRun) -> RunResult:
-    """As test_tables.record, for any model."""
-    result = record(entry.spec.model_copy(update={"model": "logo_llm"}), entry.variant)
-    return result.model_copy(update={"spec": entry.spec})
-
-
-def verdict(name: str, made: Made, **filters: object) -> Judged:
-    """Of one claim, on records that `made` makes of the planned runs."""
-
-    def read(suite: Suite, narrowed: Filters) -> Results:
-        return Results([(entry, made(entry)) for entry in entries(suite, narrowed)])
-
-    claim = BY_ID[name]
-    compared = {"models": (claim.model, *claim.others)}
-    (row,) = judged([claim], PAPER, Filters(**compared | filters), read)
-    return row
-
-
-def with_errors(rule: Callable[[PlannedRun], float], compared: tuple[str, ...] = ()) -> Made:
-    """Records of the compared models (all if none are named) with these errors; MSE and MAE alike."""
-
-    def made(entry: PlannedRun) -> RunResult | None:
-        if compared and entry.spec.model not in compared:
-            return None
-        result = recorded(entry)
-        error = rule(entry)
-        same = tuple(each.model_copy(update={"mse": error, "mae": error}) for each in result.evaluations)
-        return result.model_copy(update={"evaluations": same})
-
-    return made
 
 
 def rank(entry: PlannedRun) -> int:
     """Of the data set among those of the suite `paper`, from 0."""
     return load_suite("paper").datasets.index(entry.spec.task.dataset)
-
-
-def logo(other: float, ours: Callable[[PlannedRun], float]) -> Made:
-    """Every model has one error, Logo-LLM another."""
-    return with_errors(lambda entry: ours(entry) if entry.spec.model == "logo_llm" else other, FIVE)
-
-
-FIVE = ("logo_llm", "time_llm_lite", "calf_lite", "patchtst", "itransformer", "dlinear")
 
 
 @pytest.mark.parametrize(("first", "expected"), [(9, HOLDS), (5, HOLDS), (3, PART), (1, FAILS), (0, FAILS)])
@@ -205,7 +174,7 @@ def test_a_variant_is_worse_if_the_interval_excludes_zero(
     assert ("random weights, NOT pretrained" in row.evidence) is (name == "pretraining")
 
 
-def with_cost(rule: Callable[[PlannedRun], dict[str, float]]) -> Made:
+def with_cost(rule: Callable[[PlannedRun], dict[str, float]]) -> Build:
     def made(entry: PlannedRun) -> RunResult:
         result = recorded(entry)
         assert result.cost
@@ -214,7 +183,7 @@ def with_cost(rule: Callable[[PlannedRun], dict[str, float]]) -> Made:
     return made
 
 
-def with_epoch(seconds: Callable[[PlannedRun], float]) -> Made:
+def with_epoch(seconds: Callable[[PlannedRun], float]) -> Build:
     """The last epoch takes so long, the one before it five seconds more."""
 
     def made(entry: PlannedRun) -> RunResult:
@@ -293,7 +262,7 @@ def test_times_of_several_devices_are_not_compared() -> None:
 
 
 def test_times_of_runs_that_shared_a_gpu_are_not_compared() -> None:
-    def made(sharing: int) -> Made:
+    def made(sharing: int) -> Build:
         def shared(entry: PlannedRun) -> RunResult:
             result = recorded(entry)
             return result.model_copy(update={"where": result.where.model_copy(update={"sharing": sharing})})
@@ -305,7 +274,7 @@ def test_times_of_runs_that_shared_a_gpu_are_not_compared() -> None:
     assert (row.verdict, row.missing) == (UNTESTED, "the runs shared a GPU with others; repeat them one at a time")
 
 
-def with_layers(slope: float, twin: float) -> Made:
+def with_layers(slope: float, twin: float) -> Build:
     """local_r2 falls and trend_r2 rises by this much from the first block to the last; half as much before training."""
 
     def made(entry: PlannedRun) -> RunResult:
@@ -352,20 +321,6 @@ def test_without_runs_every_claim_is_not_tested_and_says_how_much_is_missing(nam
     count, _, total, *_ = row.missing.removeprefix("no data set is complete: ").split()
     assert count == total
     assert row.missing.count("not run") == min(3, int(count))
-
-
-def fails_on(*labels: str) -> Made:
-    """Logo-LLM is best everywhere; the runs whose labels begin so have failed."""
-
-    def made(entry: PlannedRun) -> RunResult | None:
-        result = logo(1.0, lambda entry: 0.9)(entry)
-        if result and entry.label.startswith(labels):
-            return result.model_copy(
-                update={"status": "failed", "evaluations": (), "error": "OutOfMemory: " + 90 * "x "}
-            )
-        return result
-
-    return made
 
 
 def test_a_data_set_with_a_failed_run_of_any_compared_model_counts_for_nothing_and_what_would_hold_does_in_part() -> (
@@ -430,12 +385,6 @@ def test_a_suite_that_refuses_the_backbone_leaves_its_claims_untested() -> None:
     row = verdict("pretraining", recorded, backbone="gpt2-random")
     assert row.verdict is UNTESTED
     assert "compares with a random backbone" in row.missing
-
-
-def three() -> list[Judged]:
-    """A claim that holds, one that does in part, and one that is not tested."""
-    made = fails_on("calf_lite", "time_llm_lite ETTh1 h96 s2021")
-    return [verdict(name, made) for name in ("behind_itransformer", "below_time_llm", "below_calf")]
 
 
 @pytest.mark.parametrize("form", SUFFIX)

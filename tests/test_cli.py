@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -16,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import __main__ as verbs
 from bench.core.base import ROOT
 from bench.core.store import Store
 from bench.plan.suite import Filters, load_suite, plan
-from bench.report import __main__ as report
+from tests.builders import environment, in_process, python
 
 Refused = Callable[..., str]
 
@@ -158,20 +156,6 @@ def program(*words: object) -> list[str]:
     return ["-m", "bench", *map(str, words)]
 
 
-def python(*words: object, env: dict[str, str] | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *map(str, words)]
-    return subprocess.run(
-        command, env=environment(env), cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
-def environment(changes: dict[str, str] | None = None) -> dict[str, str]:
-    """This process's, with no data of its own, with the project importable from anywhere, and one thread."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BENCH_", "HF_HUB_"))}
-    kept |= {"BENCH_DATA": str(ROOT / "no data here"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return kept | (changes or {})
-
-
 def probe(module: str, *words: object) -> tuple[int, set[str]]:
     """Exit code of the program, and every top-level module it had imported when it ended."""
     ended = python("-c", PROBE, module, *words)
@@ -204,11 +188,6 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
         return said
 
     return call
-
-
-def in_process(*words: object) -> int:
-    first, *rest = map(str, words)
-    return report.main(rest) if first == "report" else verbs.main([first, *rest])
 
 
 def suite_file(folder: Path, text: str) -> Path:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bench.core.card import DatasetCard, cards
 from bench.data.series import DataError, Series, load_series
 from bench.train.windows import Windows, calendar, split_windows, standardized
-from tests.conftest import waves
+from tests.builders import waves
 
 ORACLE = {
     "ETTh1": [2785, 2689, 2545, 2161],

@@ -12,16 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench import __main__ as verbs
 from bench.core.card import DatasetCard
 from bench.core.store import Store
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
-from bench.report import __main__ as report
 from bench.report import write as reporter
 from bench.report.render import SUFFIX
 from bench.train.execute import run_one
-from tests.conftest import waves
-from tests.test_tables import record
+from tests.builders import in_process, record, waves
 
 FEW_STEPS = """
 horizons = [24]
@@ -42,19 +39,16 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bench(*words: object) -> int:
-    """`python -m bench ...` in this process, its records in ./results; with `report` first `python -m bench.report`."""
-    first, *rest = map(str, words)
-    rest += ["--results", "results"]
-    return report.main(rest) if first == "report" else verbs.main([first, *rest])
+    """Run a program of the bench in this process, its records in ./results; return its exit code."""
+    return in_process(*words, "--results", "results")
 
 
 def filled(suite: str, filters: Filters, wanted: Callable[[PlannedRun], bool] = lambda entry: True) -> list[str]:
-    """Generated records of a suite's runs in ./results; and the words that narrow the suite to them."""
+    """Write records of a suite's runs to ./results; return the words that narrow the suite to them."""
     for entry in entries(load_suite(suite), filters):
         if wanted(entry):
             Store(Path("results")).put(record(*entry))
-    given = filters.model_dump(exclude_none=True)
-    return [str(word) for name, values in given.items() for word in (f"--{name}", *values)]
+    return filters.words.split()
 
 
 def row(table: str, label: str) -> list[float]:

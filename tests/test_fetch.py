@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.builders import python
+
 CONTENT = b"date,OT\n" + b"2020-01-01 00:00:00,1.5\n" * 200
 FETCH = """
 import dataclasses, sys
@@ -67,12 +65,8 @@ def hub() -> Iterator[str]:
 
 
 def fetch(endpoint: str, sha256: str, tmp_path: Path) -> list[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment = clean | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", FETCH, sha256, str(tmp_path / "data")],
-        check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+    changes = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    done = python("-c", FETCH, sha256, tmp_path / "data", env=changes)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 

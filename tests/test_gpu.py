@@ -20,13 +20,12 @@ from bench.train.execute import build, run_one
 from bench.train.step import Stepper
 from bench.train.windows import Windows, calendar, split_windows, standardized
 from models import MODELS, layers
-from tests.conftest import make_spec, waves
+from tests.builders import TRAINED, make_spec, waves
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is visible"),
 ]
-TRAINED = [name for name in MODELS if name not in ("repeat_last", "seasonal_naive")]
 
 
 def without_dropout(model: nn.Module) -> nn.Module:

@@ -20,8 +20,7 @@ from bench.plan import registry
 from bench.plan.settings import SUITES
 from bench.plan.suite import load_suite, plan
 from models.llm_files import BackboneError
-from tests.conftest import make_spec, waves
-from tests.test_pool import done
+from tests.builders import done, make_spec, waves
 
 NASTY = (
     "", "0", "-1", "1e400", "nan", "inf", "true", '""', "[]", "{}", "[[[", '"\\u0000"', "'../../x'", "9" * 20,

@@ -15,8 +15,7 @@ from bench.plan.suite import Filters, entries, load_suite
 from bench.report.contents import tables_of
 from bench.report.render import TALLEST, render
 from bench.report.verdict_forms import tell
-from tests.test_claims import PAPER, three
-from tests.test_tables import EXPERIMENTS, experiment, planned, record
+from tests.builders import EXPERIMENTS, PAPER, experiment, planned, record, three
 
 PREAMBLE = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}Text."
 TEX = next((name for name in ("latexmk", "tectonic") if shutil.which(name)), None)

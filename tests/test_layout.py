@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from pathlib import Path
 
+from bench.core.base import ROOT
 from bench.plan.suite import suite_names
 from models import MODELS
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_no_python_lies_among_data_results_and_reports() -> None:
@@ -45,3 +45,24 @@ def test_the_readme_names_every_model_and_suite() -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     assert "bash run_all.sh test" in (ROOT / ".ci" / "run").read_text()
     assert "bash run_all.sh test" in (ROOT / "README.md").read_text()
+
+
+def imported(file: Path) -> set[str]:
+    """Return the modules that a file imports, by full name; `from a import b` counts as `a` and `a.b`."""
+    found = set()
+    package = ".".join(file.parent.relative_to(ROOT).parts)
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = ".".join(filter(None, (package if node.level else "", node.module)))
+            found |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_no_test_file_imports_another_one_or_conftest() -> None:
+    """What several share is in builders.py, or a fixture in conftest.py."""
+    files = sorted((ROOT / "tests").glob("*.py"))
+    private = {f"tests.{file.stem}" for file in files if file.stem.startswith("test_") or file.stem == "conftest"}
+    assert len(private) > 30
+    assert {file.name: sorted(found) for file in files if (found := imported(file) & private)} == {}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bench.analysis.results import Results
+from bench.core.base import ROOT
 from bench.plan.suite import Filters, entries, load_suite
 from bench.report.methods import Section, methods
 from models import MODELS
-from tests.test_tables import planned, record
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.builders import planned, record
 
 
 def section(title: str, made: list[Section]) -> Section:

@@ -20,13 +20,12 @@ from models import kernels as fast
 from models.calf import principal_words
 from models.layers import normalize_window, split_patches
 from models.llm_blocks import Blocks
-from models.llm_files import BACKBONES
 from models.options import DLinearOptions, LogoLLMOptions, NoOptions, Shape
 from models.time_llm import _row_space
-from tests.conftest import SHAPE, SMALL
+from tests.builders import LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
 
-TRAINED = [name for name in MODELS if name not in ("repeat_last", "seasonal_naive")]
-LANGUAGE_MODELS = ("logo_llm", "time_llm_lite", "calf_lite")
+pytestmark = pytest.mark.usefixtures("slim_backbones")
+
 VARIANTS = [
     *((name, {"reader": reader}) for name in LANGUAGE_MODELS for reader in ("attention", "nothing")),
     *(("logo_llm", {"mixers": mixers}) for mixers in ("local", "global", "none")),
@@ -36,14 +35,6 @@ VARIANTS = [
     ("calf_lite", {"backbone": "smollm2-135m-random", "reader": "attention"}),
 ]
 PARITY: Any = {"atol": 1e-5, "rtol": 0}
-
-
-@pytest.fixture(autouse=True)
-def slim_backbones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random backbones with few words, GPT-2's a quarter as wide: nothing here hangs on that but the time it takes."""
-    for name, width in (("gpt2-random", 192), ("smollm2-135m-random", 576)):
-        slim = dataclasses.replace(BACKBONES[name], width=width, vocabulary=600)
-        monkeypatch.setitem(BACKBONES, name, slim)
 
 
 def build(name: str, **changes: object) -> nn.Module:

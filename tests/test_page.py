@@ -29,7 +29,7 @@ from bench.report.contents import Review, tables_of
 from bench.report.figures.catalogue import Picture
 from bench.report.methods import Section
 from bench.report.page import page
-from tests.test_tables import EXPERIMENTS, experiment, planned, record
+from tests.builders import EXPERIMENTS, experiment, planned, record
 
 RESULTS = "../../results"
 DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg" width="300" height="100"><circle cx="50" cy="50" r="40"/></svg>'

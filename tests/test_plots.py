@@ -37,7 +37,7 @@ from bench.report.figures.cost import pareto
 from bench.report.figures.panels import Drawn
 from bench.report.figures.ranks import cliques
 from bench.report.figures.style import SMALL, WIDTH, looks, styled
-from tests.test_tables import WHERE
+from tests.builders import WHERE
 
 LEVEL = {"logo_llm": 1.0, "time_llm_lite": 1.12, "calf_lite": 1.06, "patchtst": 0.97, "itransformer": 1.01}
 LEVEL |= {"dlinear": 1.09, "seasonal_naive": 1.45, "repeat_last": 2.2}

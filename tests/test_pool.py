@@ -13,24 +13,13 @@ from rich.console import Console
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
 from bench.core.jobs import Event, Job, Lost, Progress, Saved
-from bench.core.record import Evaluation, RunResult, Where
+from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import WORK, Store
 from bench.grid import driver as pool
 from bench.grid.driver import Orders, Tally, in_shard, run_grid
 from bench.plan.suite import PlannedRun
-from tests.conftest import make_spec, waves
-
-HERE = Where(
-    date="2026-01-01", git=None, dirty=None, versions={}, device="a machine", threads=1, data_sha256={},
-    backbone_sha256=None, sharing=3,
-)  # fmt: skip
-
-
-def done(spec: RunSpec, card: DatasetCard) -> RunResult:
-    where = HERE.model_copy(update={"data_sha256": {card.name: card.sha256[0]}})
-    errors = (Evaluation(dataset=card.name, mse=1.0, mae=1.0, windows=1),)
-    return RunResult(spec=spec, status="done", evaluations=errors, where=where)
+from tests.builders import HERE, done, make_spec, waves
 
 
 class Pretence:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -18,8 +17,7 @@ from bench.train.execute import run_one
 from bench.train.probes import STRENGTHS, _scaled, held_out_r2, probe, slow_power, trailing_mean
 from bench.train.windows import Windows
 from models.layers import split_patches
-from models.llm_files import BACKBONES
-from tests.conftest import SHAPE, make_spec, waves
+from tests.builders import SHAPE, make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]
 State = Callable[[Tensor], Tensor]
@@ -209,10 +207,8 @@ def test_slow_power_is_one_of_periods_of_the_look_back_and_none_of_noise() -> No
 
 
 @pytest.fixture
-def probed(monkeypatch: pytest.MonkeyPatch, make_card: MakeCard, cpu: torch.device) -> Callable[..., RunResult]:
+def probed(slim_backbones: None, make_card: MakeCard, cpu: torch.device) -> Callable[..., RunResult]:
     """A small run on a slim random backbone, probed if asked for; and on other test rows."""
-    slim = dataclasses.replace(BACKBONES["gpt2-random"], width=192, vocabulary=600)
-    monkeypatch.setitem(BACKBONES, "gpt2-random", slim)
 
     def run(
         model: str = "logo_llm", ask: bool = True, test: float = 1.0, precision: str = "float32", **options: object

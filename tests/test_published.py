@@ -12,7 +12,7 @@ from bench.core.card import cards
 from bench.plan.suite import Filters, entries, load_suite
 from bench.report.render import SUFFIX, render
 from models import MODELS
-from tests.test_tables import complete, record
+from tests.builders import complete, record
 
 
 def table(models: tuple[str, ...], datasets: tuple[str, ...], *, suite: str = "paper", missing: str = "") -> Table:

@@ -13,7 +13,7 @@ from bench.analysis.ranks import COLUMNS, errors_by_dataset, ranks_table
 from bench.analysis.results import METRICS, Results
 from bench.core.record import Evaluation, RunResult
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
-from tests.test_tables import complete, record
+from tests.builders import complete, record
 
 MODELS = ("patchtst", "dlinear", "seasonal_naive")
 TITLES = ["PatchTST", "DLinear", "Seasonal naive"]

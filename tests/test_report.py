@@ -17,7 +17,7 @@ from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report import __main__ as report
 from bench.report import write as reporter
 from bench.report.render import SUFFIX
-from tests.test_tables import record
+from tests.builders import record
 
 FEW = Filters(
     models=("logo_llm", "patchtst", "seasonal_naive"),

@@ -6,8 +6,6 @@ import itertools
 import math
 import random
 import statistics
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis import stats
+from tests.builders import python
 
 MODELS = ["Logo-LLM", "Time-LLM-lite", "CALF-lite", "PatchTST", "iTransformer", "DLinear"]
 
@@ -324,4 +323,4 @@ def test_skill_has_an_interval_by_resampled_pairs() -> None:
 
 def test_importing_the_statistics_imports_neither_scipy_nor_torch() -> None:
     check = "import sys, bench.analysis.stats; assert not {'scipy', 'scikit_posthocs', 'torch'} & sys.modules.keys()"
-    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+    assert python("-c", check).returncode == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import subprocess
 import sys
 import textwrap
 from contextlib import nullcontext
@@ -13,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from bench.core.base import ROOT
 from bench.core.spec import TrainConfig
 from bench.perf.plain import PlainTimeLLM, WindowDataset, train_plainly
 from bench.plan import registry
@@ -24,9 +22,10 @@ from bench.train.step import SERIES_PER_MICRO_BATCH, Stepper
 from bench.train.windows import Windows
 from models import layers
 from models.kernels import is_plain, plain
-from models.llm_files import BACKBONES
 from models.options import Shape
-from tests.conftest import waves
+from tests.builders import python, waves
+
+pytestmark = pytest.mark.usefixtures("slim_backbones")
 
 CONTEXT, HORIZON, CHANNELS = 48, 12, 3
 SHAPE = Shape(CONTEXT, HORIZON, CHANNELS, 24, "three waves")
@@ -39,13 +38,6 @@ STILL = {  # nothing random while training: dropout draws other masks in other l
     "itransformer": {"width": 32, "heads": 4, "feedforward": 32, "dropout": 0.0},
     "dlinear": {},
 }
-
-
-@pytest.fixture(autouse=True)
-def slim(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        BACKBONES, "gpt2-random", dataclasses.replace(BACKBONES["gpt2-random"], width=192, vocabulary=600)
-    )
 
 
 def part(first: int, count: int) -> Windows:
@@ -215,9 +207,8 @@ class TestOutOfMemory:
         except Exception as error:
             print(out_of_memory(error))
         """
-        command = [sys.executable, "-c", textwrap.dedent(code)]
-        said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert said.stdout.strip() == "True", said.stderr
+        ended = python("-c", textwrap.dedent(code))
+        assert ended.stdout.strip() == "True", ended.stderr
         assert out_of_memory(MemoryError()) and not out_of_memory(ValueError("memory"))
 
 

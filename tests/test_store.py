@@ -17,7 +17,7 @@ from bench.core.card import DatasetCard
 from bench.core.record import RunResult
 from bench.core.store import WORK, Store
 from bench.train.execute import run_one
-from tests.conftest import make_spec, waves
+from tests.builders import make_spec, waves
 
 
 @pytest.fixture

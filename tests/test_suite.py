@@ -11,8 +11,7 @@ from bench.core.card import cards
 from bench.core.spec import RunSpec
 from bench.plan.suite import Filters, Suite, entries, load_suite, plan, suite_names
 from models import MODELS
-
-LANGUAGE_MODELS = ("logo_llm", "time_llm_lite", "calf_lite")
+from tests.builders import LANGUAGE_MODELS
 
 
 def mine(folder: Path, text: str, name: str = "mine") -> Suite:

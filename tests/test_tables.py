@@ -10,8 +10,6 @@ import re
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,93 +17,21 @@ from scipy.stats import rankdata
 
 from bench.analysis.results import Results
 from bench.analysis.tables import Table
-from bench.core.card import cards
-from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Where
-from bench.core.spec import RunSpec
-from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
+from bench.core.record import RunResult
+from bench.plan.suite import PlannedRun, load_suite, suite_names
 from bench.report import contents as review
 from bench.report.contents import tables_of
 from bench.report.render import SUFFIX, render
-from models.llm_files import BACKBONES
-
-GOLDEN = Path(__file__).parent / "golden"
-WHERE = Where(
-    date="2026-01-01T00:00:00+00:00",
-    git=None,
-    dirty=None,
-    versions={},
-    device="Test CPU",
-    threads=1,
-    data_sha256={},
-    backbone_sha256=None,
+from tests.builders import (
+    ERRORS,
+    EXPERIMENTS,
+    SEEDS,
+    cells,
+    complete,
+    equals_golden,
+    experiment,
+    planned,
 )
-ERRORS = {"logo_llm": 0.30, "patchtst": 0.31, "itransformer": 0.30, "repeat_last": 0.90}
-MORE_ERRORS = ERRORS | {"time_llm_lite": 0.35, "calf_lite": 0.40, "dlinear": 0.45, "seasonal_naive": 0.80}
-HARDER = {"ILI": 1.0, "ETTm1": 0.1, "ETTm2": 0.2}
-
-
-def record(spec: RunSpec, variant: str = "") -> RunResult:
-    """A run by a rule a reader can check.
-
-    Errors grow with horizon and seed, with the windows that were not trained on, and by a thousandth for each letter of
-    the variant and its number; they depend on what is tested on. Block by block there is less of local change
-    and more of slow trend, and half of either in a random backbone.
-    """
-    task, later = spec.task, spec.seed - 2021
-    number = sum(map(int, re.findall(r"\b\d+\b", variant)))
-    evaluations = []
-    for tested in (task.dataset, *task.test_on):
-        mse = MORE_ERRORS[spec.model] + task.horizon / 1000 + later / 100
-        mse += HARDER.get(tested, 0) + (1 - task.train_fraction) / 10 + (len(variant) + number) / 1000
-        evaluations.append(Evaluation(dataset=tested, mse=mse, mae=mse / 2, windows=1))
-    layers = []
-    for stage, gain in (("untrained", 0.0), ("trained", 0.01)) if task.probe else ():
-        for block in range(int(spec.options["blocks"]) + 1):
-            local, trend = 0.9 - block / 20 + gain + later / 100, 0.2 + block / 20 + gain + later / 100
-            if str(spec.options["backbone"]).endswith("-random"):
-                local, trend = local / 2, trend / 2
-            shares = {"local_share": local / 2, "trend_share": trend / 2, "slow_power": trend / 4}
-            layers.append(Layer(block=block, stage=stage, local_r2=local, trend_r2=trend, **shares))
-    curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=1, lr=1, seconds=10 / i + later) for i in (1, 2))
-    cost = Cost(
-        train_s=15 + 2 * later,
-        total_s=30,
-        steps=100,
-        samples_per_s=50,
-        infer_ms=task.horizon / 10,
-        peak_mb=1000 + 10 * task.horizon,
-        params=1_000_000 * len(spec.model),
-        trainable=10_000 * len(spec.model),
-        flops=1_000_000_000 * task.horizon,
-    )
-    data = {name: cards()[name].sha256[0] for name in (task.dataset, *task.test_on)}
-    weights = BACKBONES[str(spec.options["backbone"])].sha256 if "backbone" in spec.options else None
-    where = WHERE.model_copy(update={"data_sha256": data, "backbone_sha256": weights})
-    return RunResult(
-        spec=spec,
-        status="done",
-        evaluations=tuple(evaluations),
-        layers=tuple(layers),
-        curve=curve,
-        cost=cost,
-        where=where,
-    )
-
-
-def planned(*, holes: bool) -> Results:
-    """Four models on two data sets at all horizons with two seeds; with holes: one run missing, one failed."""
-    filters = Filters(models=tuple(ERRORS), datasets=("ETTh1", "ILI"), seeds=(2021, 2022), backbone="smollm2-135m")
-    runs: list[tuple[PlannedRun, RunResult | None]] = [
-        (entry, record(entry.spec)) for entry in entries(load_suite("paper"), filters)
-    ]
-    if holes:
-        for i, (entry, result) in enumerate(runs):
-            if entry.label == "patchtst ILI h24 s2022":
-                runs[i] = (entry, None)
-            if entry.label == "logo_llm ILI h60 s2021" and result:
-                failure = {"status": "failed", "evaluations": (), "error": "RuntimeError: 100% out of memory_"}
-                runs[i] = (entry, result.model_copy(update=failure))
-    return Results(runs)
 
 
 def make(name: str, *, holes: bool = False) -> Table:
@@ -117,24 +43,6 @@ def make(name: str, *, holes: bool = False) -> Table:
 def test_tables_equal_their_golden_files(name: str, holes: bool, form: str) -> None:
     """To change them knowingly: delete tests/golden/ and run this test, which then writes them anew and fails."""
     equals_golden(f"{name}{'-holes' if holes else ''}.{SUFFIX[form]}", render(make(name, holes=holes), form))
-
-
-def equals_golden(name: str, text: str) -> None:
-    path = GOLDEN / name
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        pytest.fail(f"wrote {path}; look at it and commit it")
-    assert text == path.read_text(encoding="utf-8")
-
-
-def complete(table: Table) -> bool:
-    """No cell of it is a hole."""
-    return all(cell.note is None for _, cells in table.rows for cell in cells)
-
-
-def cells(table: Table) -> dict[str, list[float | None]]:
-    return {label: [cell.value for cell in cells] for label, cells in table.rows + table.summary}
 
 
 def test_a_data_sets_cell_is_the_mean_over_its_horizons_and_seeds() -> None:
@@ -268,26 +176,6 @@ def test_latex_is_balanced_and_escapes_what_records_say() -> None:
     assert {line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")} == {2 * len(ERRORS)}
     assert re.search(r"\\textbf\{0\.\d{3}\}", text)
     assert re.search(r"\\underline\{0\.\d{3}\}", text)
-
-
-SEEDS = (2021, 2022)
-HOURLY_AND_WEEKLY = {"datasets": ("ETTh1", "ILI"), "horizons": (96, 192, 24, 36), "seeds": SEEDS}
-EXPERIMENTS = {
-    "few_shot": {"models": tuple(ERRORS), **HOURLY_AND_WEEKLY},
-    "zero_shot": {"models": tuple(ERRORS), "horizons": (96, 192), "seeds": SEEDS},
-    "ablation": HOURLY_AND_WEEKLY,
-    "layers": {"datasets": ("ETTh1", "ILI"), "seeds": SEEDS},
-    "losses": {"models": ("logo_llm", "patchtst", "itransformer"), **HOURLY_AND_WEEKLY},
-    "efficiency": {"models": tuple(ERRORS), "seeds": SEEDS},
-}
-"""The suites that are called as their table, each narrowed to what a test can look at."""
-
-
-@lru_cache
-def experiment(name: str) -> Results:
-    """The narrowed suite with every run recorded."""
-    filters = Filters(backbone="smollm2-135m", **EXPERIMENTS[name])
-    return Results([(entry, record(*entry)) for entry in entries(load_suite(name), filters)])
 
 
 def tables(name: str, planned: Results | None = None) -> list[Table]:
@@ -636,7 +524,7 @@ def test_variants_of_different_depths_share_a_table_of_blocks_and_have_nothing_b
     both = [*probed, *shallow] if deep_first else [*shallow, *probed]
     read = next(table for table in tables_of("layers", Results(both), "") if table.name == "layers_read")
     assert [label for label, _ in read.rows][-2:] == ["block 5", "block 6"]
-    for label, cells in read.rows[-2:]:
-        filled = [cell.value is not None for cell in cells]
+    for label, line in read.rows[-2:]:
+        filled = [cell.value is not None for cell in line]
         assert sorted(filled) == [False] * 4 + [True] * 4, label
-        assert all(cell.note is None for cell in cells)
+        assert all(cell.note is None for cell in line)

@@ -20,7 +20,7 @@ from bench.train.loop import TrainingDiverged, fit
 from bench.train.schedule import StepPlan
 from bench.train.step import LOSSES
 from bench.train.windows import Windows, split_windows, standardized
-from tests.conftest import SHAPE, SMALL, make_spec, waves
+from tests.builders import SHAPE, SMALL, make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]
 

@@ -20,7 +20,7 @@ from bench.train.device import keep_freed_memory, peak_mb, reset_peak
 from bench.train.execute import run_one
 from bench.train.windows import standardized
 from bench.train.worker import check, train
-from tests.conftest import make_spec, waves
+from tests.builders import make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]
 
