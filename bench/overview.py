@@ -92,7 +92,7 @@ def plan_rows(
     # 1. The state of every run, and the records to estimate from.
     results = {entry.spec.key: store.get(entry.spec) for entry in entries}
     states = {key: result.status if result else "missing" for key, result in results.items()}
-    records = records_of(store.root, dict.fromkeys(entry.spec.model for entry in entries))
+    records = records_of(store.root, {entry.spec.model for entry in entries})
     estimates = Estimates(this_device(), [*records, *filter(None, results.values())])
     groups: dict[tuple[str, str], dict[str, RunSpec]] = {}
     for entry in entries:
@@ -102,10 +102,10 @@ def plan_rows(
     remaining: dict[str, Estimate] = {}
     for (task, model), specs in groups.items():
         todo = [key for key in specs if states[key] != "done"]
-        spec = next(iter(specs.values()))
-        each = estimates.of(spec)
+        first = next(iter(specs.values()))
+        each = estimates.of(first)
         if measure and todo and each.seconds is None:
-            each = _measured(measure, spec)
+            each = _measured(measure, first)
         seeds = ", ".join(f"{spec.seed} {states[key]}" for key, spec in specs.items())
         seconds = "?" if each.seconds is None else duration_text(each.seconds)
         size = {"a run takes": seconds, "MiB": "?" if each.peak_mb is None else f"{each.peak_mb:.0f}"}
@@ -133,11 +133,11 @@ def plan_summary(remaining: Remaining) -> str:
     }
     seconds = [each.seconds for each in estimates if each.seconds is not None]
     if seconds:
-        known = ", ".join(f"{bases[basis]} {text}" for basis, text in words.items() if bases[basis])
+        sources = ", ".join(f"{bases[basis]} {text}" for basis, text in words.items() if bases[basis])
         peak = max((each.peak_mb for each in estimates if each.peak_mb is not None), default=None)
         memory = f", up to {peak:.0f} MiB at once" if peak is not None else ""
         lines.append(
-            f"left: about {duration_text(sum(seconds))} one after the other on {this_device()}{memory} ({known})"
+            f"left: about {duration_text(sum(seconds))} one after the other on {this_device()}{memory} ({sources})"
         )
     if bases["not known yet"]:
         lines.append(
