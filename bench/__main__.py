@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=None)
-    verb("plan", _plan, "the runs of a suite: done, failed, missing")
+    planning = verb("plan", _plan, "the runs of a suite: done, failed, missing; the time and memory they need")
+    planning.add_argument("--measure", action="store_true", help="time a few steps of runs whose time is not known yet")
     fetch = verb("fetch", _fetch, "bring data and backbones here, verified")
     fetch.add_argument("--into", type=Path, metavar="DIR", help="make a bundle of them, for machines without network")
     run = verb("run", _run, "train and test what is missing")
@@ -107,8 +108,16 @@ def _plan(arguments: argparse.Namespace) -> int:
     from bench.plan.suite import entries, load_suite
 
     planned = entries(load_suite(arguments.suite), filters_of(arguments))
-    rows, left = plan_rows(planned, Store(arguments.results))
-    print(tabulate(rows, headers="keys", disable_numparse=True), "", plan_summary(left), sep="\n")
+    if arguments.measure:
+        from rich.console import Console
+
+        from bench.train.measure import measure
+
+        with Console(stderr=True).status("timing a few steps of each run whose time is not known"):
+            rows, remaining = plan_rows(planned, Store(arguments.results), measure)
+    else:
+        rows, remaining = plan_rows(planned, Store(arguments.results))
+    print(tabulate(rows, headers="keys", disable_numparse=True), "", plan_summary(remaining), sep="\n")
     return DONE
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards, longest_horizon
 from bench.core.record import RunResult
+from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.core.system import this_device
 from bench.data.series import file_of
 from bench.grid.display import duration_text
 from bench.plan import suite as suites
-from bench.plan.estimate import Estimates, records_of
+from bench.plan.estimate import Basis, Estimate, Estimates, records_of
 from bench.plan.settings import SUITES
 from bench.plan.suite import PlannedRun
 from models import MODELS, QUICK
@@ -73,52 +75,76 @@ def suite_rows() -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Left:
-    """How many runs are in each state, and what those not done will take."""
+class Remaining:
+    """The number of runs in each state, and an estimate of each run that is not done."""
 
-    counts: Counter[str]
-    seconds: float
-    peak_mb: float
-    bases: Counter[str]
-    """How many of the estimates stand on what."""
+    states: Counter[str]
+    estimates: tuple[Estimate, ...]
 
 
-def plan_rows(entries: list[PlannedRun], store: Store) -> tuple[list[Row], Left]:
-    """One row per data set, horizon, model and variant: the state of its seeds, and what one run of it takes."""
+def plan_rows(
+    entries: list[PlannedRun], store: Store, measure: Callable[[RunSpec], Estimate] | None = None
+) -> tuple[list[Row], Remaining]:
+    """Return a row per data set, horizon, model and variant: the state of each seed, and what one run takes.
+
+    `measure` times runs of which no record tells; whatever a model raises in it is written in the model's row.
+    """
+    # 1. The state of every run, and the records to estimate from.
     results = {entry.spec.key: store.get(entry.spec) for entry in entries}
     states = {key: result.status if result else "missing" for key, result in results.items()}
-    known = records_of(store.root, dict.fromkeys(entry.spec.model for entry in entries))
-    estimates = Estimates(this_device(), [*known, *filter(None, results.values())])
-    seeds: dict[tuple[str, str], list[str]] = {}
-    runs = {}
+    records = records_of(store.root, {entry.spec.model for entry in entries})
+    estimates = Estimates(this_device(), [*records, *filter(None, results.values())])
+    groups: dict[tuple[str, str], dict[str, RunSpec]] = {}
     for entry in entries:
-        seeds.setdefault((entry.what, entry.who), []).append(f"{entry.spec.seed} {states[entry.spec.key]}")
-        runs[entry.what, entry.who] = entry.spec
+        groups.setdefault((entry.what, entry.who), {})[entry.spec.key] = entry.spec
+    # 2. One estimate for each row.
     rows = []
-    for cell, spec in runs.items():
-        each = estimates.of(spec)
-        size = {"a run takes": duration_text(each.seconds), "MiB": f"{each.peak_mb:.0f}", "by": each.basis}
-        rows.append({"task": cell[0], "model": cell[1], "seeds": ", ".join(seeds[cell])} | size)
-    todo = [entry.spec for entry in {entry.spec.key: entry for entry in entries}.values()]
-    left = [estimates.of(spec) for spec in todo if states[spec.key] != "done"]
-    total, peak = sum(each.seconds for each in left), max((each.peak_mb for each in left), default=0.0)
-    return rows, Left(Counter(states.values()), total, peak, Counter(each.basis for each in left))
+    remaining: dict[str, Estimate] = {}
+    for (task, model), specs in groups.items():
+        todo = [key for key in specs if states[key] != "done"]
+        first = next(iter(specs.values()))
+        each = estimates.of(first)
+        if measure and todo and each.seconds is None:
+            each = _measured(measure, first)
+        seeds = ", ".join(f"{spec.seed} {states[key]}" for key, spec in specs.items())
+        seconds = "?" if each.seconds is None else duration_text(each.seconds)
+        size = {"a run takes": seconds, "MiB": "?" if each.peak_mb is None else f"{each.peak_mb:.0f}"}
+        rows.append({"task": task, "model": model, "seeds": seeds, **size, "by": each.basis + each.error})
+        remaining |= dict.fromkeys(todo, each)
+    return rows, Remaining(Counter(states.values()), tuple(remaining.values()))
 
 
-def plan_summary(left: Left) -> str:
-    counts = left.counts
-    lines = [f"{counts.total()} runs: {counts['done']} done, {counts['failed']} failed, {counts['missing']} missing"]
-    if left.bases:
-        bases = {
-            "measured": "measured here with other seeds",
-            "scaled": "scaled from runs here",
-            "operations": "rough, from operations alone",
-        }
-        stand = ", ".join(f"{left.bases[basis]} {words}" for basis, words in bases.items() if left.bases[basis])
+def _measured(measure: Callable[[RunSpec], Estimate], spec: RunSpec) -> Estimate:
+    try:
+        return measure(spec)
+    except Exception as error:  # whatever a user's model raises concerns its own row only
+        return Estimate(None, None, "not timed", f": {textwrap.shorten(str(error) or type(error).__name__, 100)}")
+
+
+def plan_summary(remaining: Remaining) -> str:
+    """Write the number of runs in each state, and the time and memory that the runs not done need."""
+    states, estimates = remaining.states, remaining.estimates
+    lines = [f"{states.total()} runs: {states['done']} done, {states['failed']} failed, {states['missing']} missing"]
+    bases = Counter(each.basis for each in estimates)
+    words: dict[Basis, str] = {
+        "records": "from records of other seeds",
+        "scaled": "scaled from other runs of the model",
+        "timed": "from a few timed steps, all epochs counted",
+    }
+    seconds = [each.seconds for each in estimates if each.seconds is not None]
+    if seconds:
+        sources = ", ".join(f"{bases[basis]} {text}" for basis, text in words.items() if bases[basis])
+        peak = max((each.peak_mb for each in estimates if each.peak_mb is not None), default=None)
+        memory = f", up to {peak:.0f} MiB at once" if peak is not None else ""
         lines.append(
-            f"left: about {duration_text(left.seconds)} one after the other on {this_device()}, up to "
-            f"{left.peak_mb:.0f} MiB at once ({stand})"
+            f"left: about {duration_text(sum(seconds))} one after the other on {this_device()}{memory} ({sources})"
         )
+    if bases["not known yet"]:
+        lines.append(
+            f"{bases['not known yet']} runs: time not known yet. Do: add --measure, which times a few steps of each"
+        )
+    if bases["not timed"]:
+        lines.append(f"{bases['not timed']} runs: could not be timed; their rows say why")
     return "\n".join(lines)
 
 

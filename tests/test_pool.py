@@ -176,7 +176,7 @@ def test_what_another_process_did_meanwhile_is_not_done_again(
 class Hours:
     """Estimates as a table by model, and a clock that engines advance."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, hours: dict[str, float]) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, hours: dict[str, float | None]) -> None:
         self.now = 1e9
         monkeypatch.setattr(pool.time, "time", lambda: self.now)
         outer = self
@@ -189,7 +189,8 @@ class Hours:
                 outer.learnt = result
 
             def of(self, spec: RunSpec) -> object:
-                return type("Estimate", (), {"seconds": 3600 * hours[spec.model]})
+                known = hours[spec.model]
+                return type("Estimate", (), {"seconds": None if known is None else 3600 * known})
 
         monkeypatch.setattr(pool, "Estimates", Table)
 
@@ -213,6 +214,23 @@ def test_within_a_budget_nothing_is_started_that_will_not_fit(
     assert tally == Tally(done=3, left=3)
     assert [(job.spec.model, job.spec.seed) for job in engine.jobs] == [("dlinear", 1), ("patchtst", 1), ("dlinear", 2)]
     assert clock.learnt.spec == engine.jobs[-1].spec
+
+
+def test_a_run_of_unknown_length_begins_if_any_time_remains(
+    entries: list[PlannedRun], store: Store, card: DatasetCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Hours(monkeypatch, {"dlinear": None, "patchtst": 3.0})
+
+    def answer(job: Job) -> RunResult | Saved:
+        clock.take(0.6)
+        return Saved() if clock.now > job.deadline else done(job.spec, card)
+
+    engine = Pretence(answer)
+    tally, text = run(entries[:2] + entries[3:4], store, engine, Orders(budget=3600))
+    assert tally == Tally(done=1, left=2)
+    assert [(job.spec.model, job.spec.seed) for job in engine.jobs] == [("dlinear", 1), ("patchtst", 1)]
+    assert "out of time: saved, and goes on with the next command" in text
+    assert clock.learnt.spec == engine.jobs[0].spec
 
 
 def test_a_run_longer_than_any_budget_is_done_in_slices(

@@ -158,12 +158,17 @@ class _Grid:
         return None
 
     def _may_start(self, entry: PlannedRun) -> bool:
-        """Whether the run fits into the time left. One that no budget like this would hold is done in slices."""
+        """Return whether the run may begin in the time that remains.
+
+        It fits, or goes on from its checkpoint; or it is longer than the whole budget, or of unknown length: then it is
+        saved when the time is over, and goes on with the next command.
+        """
         if self.deadline == math.inf:
             return True
-        left = self.deadline - time.time()
+        remaining = self.deadline - time.time()
         seconds = self.estimates.of(entry.spec).seconds
-        return left > 0 and (seconds <= left or seconds > self.orders.budget or self.store.work(entry.spec).exists())
+        fits = seconds is None or seconds <= remaining or seconds > self.orders.budget
+        return remaining > 0 and (fits or self.store.work(entry.spec).exists())
 
     def _done_elsewhere(self, entry: PlannedRun) -> None:
         status = self.store.status(entry.spec)

@@ -1,0 +1,74 @@
+"""Time a few steps of a run, for `plan --measure`: the estimate of a run that no record tells of."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from bench.core.card import cards
+from bench.core.spec import RunSpec
+from bench.data.series import load_series
+from bench.plan.estimate import Estimate, work
+from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak, seed_everything
+from bench.train.evaluate import SERIES_PER_BATCH, evaluate
+from bench.train.execute import build
+from bench.train.loop import store_frozen
+from bench.train.step import WARM_UP, Stepper
+from bench.train.windows import calendar, split_windows, standardized
+from bench.train.worker import as_new, check
+
+SECONDS = 0.5
+"""About how long steps are timed."""
+
+
+def measure(spec: RunSpec) -> Estimate:
+    """Estimate seconds and peak memory of a run, all its epochs counted, from a few of its steps and a test batch.
+
+    Data and backbone must be here: raises BenchError, and whatever the model raises.
+    """
+    # 1. Build the run as a worker does.
+    check([spec])
+    keep_freed_memory()
+    as_new()
+    device = pick_device("auto")
+    peak_known = reset_peak(device)
+    began = time.perf_counter()
+    seed_everything(spec.seed)
+    series, task, config = load_series(cards()[spec.task.dataset]), spec.task, spec.train
+    cut = task.context, task.horizon, task.train_fraction
+    parts = split_windows(series.card, standardized(series, device), *cut, calendar(series, device))
+    model = build(spec, series).to(device)
+    trains = any(parameter.requires_grad for parameter in model.parameters())
+    windows, seconds = work(spec, share=float(trains)), time.perf_counter() - began
+    # 2. Time training steps, where anything trains.
+    if trains:
+        store_frozen(model, config.precision)
+        step = Stepper(model, parts["train"], config)
+        batches = itertools.cycle(torch.randperm(len(parts["train"])).to(device).split(config.batch))
+
+        def train_batch() -> int:
+            batch = next(batches)
+            step(batch, config.lr).item()  # waits for a GPU
+            return len(batch)
+
+        model.train()
+        seconds += windows.trained * _per_window(train_batch, warm_up=WARM_UP + 1 if step.graph else 2)
+    # 3. Time an evaluation batch.
+    count = min(len(parts["test"]), max(1, SERIES_PER_BATCH[device.type] // series.card.width))
+    batch = replace(parts["test"], count=count)
+    seconds += windows.scored * _per_window(lambda: evaluate(model, batch, config.precision).windows, warm_up=1)
+    return Estimate(seconds, peak_mb(device) if peak_known else None, "timed")
+
+
+def _per_window(step: Callable[[], int], warm_up: int) -> float:
+    """Return the seconds per window of a step that returns how many windows it took."""
+    for _ in range(warm_up):
+        step()
+    windows, began = 0, time.perf_counter()
+    while not windows or time.perf_counter() - began < SECONDS:
+        windows += step()
+    return (time.perf_counter() - began) / windows
