@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.core.base import ROOT, BenchError
+from bench.core.base import BenchError
 from bench.core.card import DatasetCard
+from bench.core.system import HOME
 from models.llm_files import bundle_dir
 
 
@@ -34,7 +35,8 @@ class Series:
 
 
 def data_dir() -> Path:
-    return Path(os.environ.get("BENCH_DATA") or ROOT / "datasets" / "cache")
+    """Return the folder of data files: $BENCH_DATA, else datasets/cache/ in the checkout or the current directory."""
+    return Path(os.environ.get("BENCH_DATA") or HOME / "datasets" / "cache")
 
 
 def file_of(card: DatasetCard) -> Path:
