@@ -12,10 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.core.system import HOME
+
 if TYPE_CHECKING:
     from bench.plan.suite import Filters
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
+RESULTS = HOME / "results"
 DONE, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
@@ -66,7 +68,7 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
 
 def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--results", type=Path, default=RESULTS, metavar="DIR", help="default: results/ of this project"
+        "--results", type=Path, default=RESULTS, metavar="DIR", help="default: results/ in the checkout, else here"
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 

@@ -313,15 +313,15 @@ def test_the_same_content_again_is_there_already_and_changes_nothing(place: Plac
 def test_a_name_that_is_taken_is_refused(place: Place) -> None:
     added(place(PLAIN))
     changed = place(PLAIN.replace("2020-", "2019-"), "MY load.csv")
-    assert "My_load holds other data; choose another --name" in refusal(changed)
-    assert "is there as My_load with season 24; edit" in refusal(place(PLAIN), Given(season=7))
+    assert "My_load holds other data. Do: choose another --name" in refusal(changed)
+    assert "is there as My_load with season 24. Do: edit" in refusal(place(PLAIN), Given(season=7))
     assert load_series(card_module.cards()["My_load"]).values.shape == (ROWS, 2)
 
 
 def test_another_file_in_the_place_of_the_copy_is_not_overwritten(place: Place, tmp_path: Path) -> None:
     (tmp_path / "data" / "own").mkdir(parents=True)
     (tmp_path / "data" / "own" / "My_load.csv").write_text("precious")
-    assert "holds other data; delete that" in refusal(place(PLAIN))
+    assert "holds other data. Do: delete it" in refusal(place(PLAIN))
 
 
 def with_row(row: int, line: str) -> str:

@@ -155,7 +155,8 @@ DAMAGES = {
     "no such series": (LONG, {**LONG_CARD, "channels": ("west:y",)}, ["no column 'west:y'"]),
 }
 REMEDY = re.compile(
-    r";.*\b(run|fetch|delete|sort|fill|cut|correct|check|compare|edit|mend|give|rename|set|remove|put|see|write)\b",
+    r"\. Do: .*\b(run|fetch|delete|sort|fill|cut|correct|check|compare|edit|mend|give|rename|set|remove|put|see|write)"
+    r"\b",
     re.S,
 )
 
@@ -174,7 +175,7 @@ def test_a_damaged_file_is_refused_with_the_data_set_the_file_and_what_is_wrong(
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_refusal_says_what_to_do_after_a_semicolon(write_card: WriteCard, damage: str) -> None:
+def test_a_refusal_says_what_to_do(write_card: WriteCard, damage: str) -> None:
     content, changes, _ = DAMAGES[damage]
     assert REMEDY.search(refusal(write_card(content, **changes)))
 
@@ -219,7 +220,7 @@ def test_an_absent_file_names_the_place_and_both_ways_to_bring_it(
 ) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
     message = refusal(card_with())
-    assert message.startswith(f"Toy: no file {tmp_path / 'folder' / 'toy.csv'};")
+    assert message.startswith(f"Toy: no file {tmp_path / 'folder' / 'toy.csv'}. Do: ")
     assert "python -m bench fetch" in message
     assert "--datasets Toy" in message
     assert "BENCH_DATA" in message

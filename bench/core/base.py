@@ -11,12 +11,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.core.system import ROOT as ROOT
 from models.errors import BenchError as BenchError
 from models.errors import UnknownName as UnknownName
 from models.errors import nearest as nearest
-
-ROOT = Path(__file__).resolve().parents[2]
-"""The project: bench/, models/, datasets/, results/, reports/."""
 
 Option = bool | int | float | str | None
 Positive = Annotated[int, Field(gt=0)]

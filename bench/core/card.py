@@ -8,7 +8,8 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from bench.core.base import NAME, ROOT, BenchError, Frozen, Positive, UnknownName, digest, parse, read_toml
+from bench.core.base import NAME, BenchError, Frozen, Positive, UnknownName, digest, parse, read_toml
+from bench.core.system import HOME, SHIPPED_CARDS
 from models.options import Shape
 
 
@@ -123,19 +124,19 @@ class DatasetCard(Frozen):
         )[:12]
 
 
-CARDS = ROOT / "datasets"
+CARDS = HOME / "datasets"
 
 
 def card_path(name: str) -> Path:
-    """Where the card of this name is, or is to be written."""
+    """Return the path where a card of this name is read or written in the checkout or the current directory."""
     return CARDS / f"{name}.toml"
 
 
 @lru_cache
 def cards() -> dict[str, DatasetCard]:
-    """Every data set card by name."""
+    """Return every data set card by name; one of the user's own replaces a shipped card of the same name."""
     found = {}
-    for path in sorted(CARDS.glob("*.toml")):
+    for path in (*sorted(SHIPPED_CARDS.glob("*.toml")), *sorted(CARDS.glob("*.toml"))):
         card = parse(DatasetCard, read_toml(path), str(path))
         if card.name != path.stem:
             raise BenchError(f"{path}: name is {card.name!r}; the file must be called {card.name}.toml")

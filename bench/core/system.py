@@ -1,4 +1,4 @@
-"""This machine, as records name it and plans count on it; and files that are there whole or not at all. No torch."""
+"""Name the project's folders and this machine's processors, and write files whole or not at all. No torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ import platform
 import subprocess
 from functools import cache
 from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+"""The folder bench/: in a checkout of the project, or in site-packages."""
+ROOT = PACKAGE.parent
+"""The folder that holds the code, bench/ and models/."""
+SHIPPED_CARDS = PACKAGE / "cards"
+"""The project's data set cards in an installed copy. Only an installed copy has this folder: see pyproject.toml."""
+INSTALLED = SHIPPED_CARDS.is_dir()
+"""True for a copy in site-packages; False for a checkout, also one installed by `pip install -e`."""
+HOME = Path() if INSTALLED else ROOT
+"""The folder of datasets/, results/ and reports/: the checkout or, for an installed copy, the current directory."""
 
 
 def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:

@@ -1,55 +1,53 @@
-"""`python -m bench add-dataset`: a user's CSV -> a normalised copy below the data directory, and its card. No torch.
+"""`python -m bench add-dataset`: make a card and a normalised copy of a user's CSV file. No torch.
 
-Nothing is repaired: no value is filled, no row moved. What the user does not decide is inferred:
+No value is filled and no row moved. What the user does not choose is inferred:
 
-- step: the most common difference between stamps; every other must equal it;
-- season: by convention (`SEASONS`); for other steps the hour, day, week or year, in rows, at which the train part less
-  its linear trends correlates most with itself (sum of products over the whole power, so that of equally good periods
-  the shortest wins; mean over channels), and 1 where none reaches 0.1;
-- split: shares 0.7, 0.1 and 0.2, as most papers cut;
-- look-back and horizons: `LONG` where every part holds 96 windows of horizon 96, else `SHORT`, as papers ask of ILI;
+- step: the most common difference between stamps; all others must equal it;
+- season: by convention (`SEASONS`); for other steps the hour, day, week or year, in rows, at which the detrended train
+  part has the highest mean autocorrelation over channels (the shortest period of equals), and 1 where none reaches 0.1;
+- split: shares 0.7, 0.1 and 0.2, as in most papers;
+- look-back and horizons: `LONG` where every part holds 96 windows of horizon 96, else `SHORT`, as papers use for ILI;
   less the horizons of which a part holds no window.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-import os
 import re
 import tomllib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.core.base import NAME, BenchError, parse
-from bench.core.card import DatasetCard, Source, card_path, cards, longest_horizon
+from bench.core.card import DatasetCard, card_path, cards, longest_horizon
+from bench.core.system import write_whole
 from bench.data.csv_file import (
     Refusal,
     channels_of,
     listed,
     moments_of,
+    printable,
     read_table,
-    shown,
     stamp_column,
     step_of,
     values_of,
 )
-from bench.data.series import data_dir, file_of, load_series
+from bench.data.series import file_of, load_series
 
 SEASONS = {"10min": 144, "15min": 96, "30min": 48, "1h": 24, "1D": 7, "7D": 52}
+"""Step -> rows of a season."""
 LONG, SHORT = (96, (96, 192, 336, 720)), (36, (24, 36, 48, 60))
+"""Look-back and horizons."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """What the user decides; None is inferred from the file."""
+    """The user's choices; None is inferred from the file."""
 
     name: str | None = None
     stamp: str | None = None
@@ -61,41 +59,45 @@ class Given:
 
 
 def add_dataset(file: Path, given: Given) -> tuple[str, DatasetCard]:
-    """Write copy and card, both or neither. Returns what was decided and why, where they are; and the card.
+    """Write the copy and the card, both or neither; return lines on what was decided and why, and the card.
 
-    Raises BenchError, one line, for whatever keeps the file from being used.
+    Raises BenchError, one line, where the file cannot be used.
     """
-    said: dict[str, str] = {}
-    place = shown(str(file))
+    notes: dict[str, str] = {}
+    place = printable(str(file))
     try:
-        card, content = _described(file, given, said)
-        known = _known(card, given)
-        _install(known or card, content, new=known is None)
+        card, content = _described(file, given, notes)
+        existing = _existing(card, given)
+        _install(existing or card, content, new=existing is None)
     except Refusal as error:
         raise BenchError(f"{place}: {error}") from None
+    except UnicodeEncodeError:  # names in the file were decoded, so they can be encoded
+        raise BenchError(f"{place}: cannot have --about that is no valid text. Do: write it in UTF-8") from None
     except OSError as error:
-        where = shown(str(error.filename or file))
-        raise BenchError(f"{where}: {error.strerror or error}; check the path, and who may read and write it") from None
-    card = known or card
-    said["card"] = f"{card_path(card.name)}" + (" (there already, left as it is)" if known else "")
-    said["data"] = str(file_of(card))
-    return "\n".join(f"{label:<10} {text}" for label, text in said.items()), card
+        path, cause = printable(str(error.filename or file)), error.strerror or error
+        raise BenchError(f"{path}: {cause}. Do: check the path, and who may read and write it") from None
+    card = existing or card
+    notes["card"] = f"{card_path(card.name)}" + (" (there already, unchanged)" if existing else "")
+    notes["data"] = str(file_of(card))
+    return "\n".join(f"{label:<10} {text}" for label, text in notes.items()), card
 
 
-def _described(file: Path, given: Given, said: dict[str, str]) -> tuple[DatasetCard, bytes]:
-    """The card, and the bytes of the copy; what was decided goes into `said`."""
-    name, place = _name(file, given.name), shown(str(file))
-    table, delimiter = read_table(file.read_bytes(), said)
-    moments = moments_of(table, stamp_column(table, given.stamp), said)
+def _described(file: Path, given: Given, notes: dict[str, str]) -> tuple[DatasetCard, bytes]:
+    """Return the card and the bytes of the copy; `notes` gets what was decided."""
+    # 1. Read stamps and values.
+    name = _name(file, given.name)
+    table, delimiter = read_table(file.read_bytes(), notes)
+    moments = moments_of(table, stamp_column(table, given.stamp), notes)
     step = step_of(moments, given.step)
-    said["step"] = f"{step}, between all rows"
-    table = channels_of(table.drop(columns=moments.name), said)
-    values = values_of(table, delimiter != ",", said)
-    content = _copy(moments, table, values)
-    fields: dict[str, Any] = {
+    notes["step"] = f"{step}, between all rows"
+    table = channels_of(table.drop(columns=moments.name), notes)
+    values = values_of(table, delimiter != ",", notes)
+    content = _copy(moments, list(table), values)
+    # 2. Fill in the card.
+    fields = {
         "name": name,
         "title": f"{name} (your own data)",
-        "about": " ".join(_encodable(given.about).split()) or f"Series of {name}, one row every {step}",
+        "about": " ".join((given.about or "").split()) or f"Series of {name}, one row every {step}",
         "license": "unknown: yours to say",
         "sha256": [hashlib.sha256(content).hexdigest()],
         "stamp": "date",
@@ -108,35 +110,40 @@ def _described(file: Path, given: Given, said: dict[str, str]) -> tuple[DatasetC
         "horizons": given.horizons or LONG[1],
         "source": {"path": f"own/{name}.csv"},
     }
-    fields |= _asked(parse(DatasetCard, fields, place), given.horizons, said)
-    fields["season"] = _season(parse(DatasetCard, fields, place), values, given.season, said)
-    fields["notes"] = f"From the file {shown(file.name)}. " + "; ".join(f"{key}: {why}" for key, why in said.items())
-    return parse(DatasetCard, fields, place), content
+    card = parse(DatasetCard, fields, printable(str(file)))
+    # 3. Fit look-back, horizons and season to the data.
+    context, horizons = _context_and_horizons(card, given.horizons, notes)
+    card = card.model_copy(update={"context": context, "horizons": horizons})
+    season = _season(card, values, given.season, notes)
+    reasons = "; ".join(f"{key}: {why}" for key, why in notes.items())
+    return card.model_copy(
+        update={"season": season, "notes": f"From the file {printable(file.name)}. {reasons}"}
+    ), content
 
 
 def _name(file: Path, wanted: str | None) -> str:
-    """As given, or the file's own with what a name cannot hold replaced."""
+    """Return the wanted name, else the file's with `_` for characters that a name cannot hold."""
     plain = re.sub(r"[^A-Za-z0-9-]+", "_", file.stem).strip("_-")
     inferred = plain if plain[:1].isalpha() or not plain else f"data_{plain}"
     name = inferred[:60] if wanted is None else wanted
     if not NAME.fullmatch(name) or len(name) > 60:
         rule = "at most 60 letters, digits, '_' or '-', beginning with a letter"
-        raise Refusal(f"cannot be called {name[:60]!r}; choose a name by --name: {rule}")
+        raise Refusal(f"cannot be called {name[:60]!r}. Do: choose a name by --name: {rule}")
     return name
 
 
-def _copy(moments: pd.Series, table: pd.DataFrame, values: np.ndarray) -> bytes:
-    """UTF-8, commas, `date` first; floats as Python prints them, so that none loses a digit."""
-    stamps = moments.dt.strftime("%Y-%m-%d %H:%M:%S" + (".%f" if moments.dt.microsecond.any() else ""))
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["date", *table])
-    writer.writerows([stamp, *row] for stamp, row in zip(stamps, values.tolist(), strict=True))
-    return text.getvalue().encode()
+def _copy(moments: pd.Series, channels: list[str], values: np.ndarray) -> bytes:
+    """Return a CSV file in UTF-8 with commas, `date` first; floats keep every digit."""
+    table = pd.DataFrame(values, columns=channels)
+    form = "%Y-%m-%d %H:%M:%S" + (".%f" if moments.dt.microsecond.any() else "")
+    table.insert(0, "date", moments.dt.strftime(form).to_numpy())
+    return table.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _asked(card: DatasetCard, wanted: tuple[int, ...] | None, said: dict[str, str]) -> dict[str, Any]:
-    """Look-back and horizons that every part can hold."""
+def _context_and_horizons(
+    card: DatasetCard, wanted: tuple[int, ...] | None, notes: dict[str, str]
+) -> tuple[int, tuple[int, ...]]:
+    """Return a look-back and horizons of which every part holds windows."""
     long = longest_horizon(card, LONG[0]) >= 2 * LONG[0] - 1
     context, usual = LONG if long else SHORT
     longest = longest_horizon(card, context)
@@ -144,38 +151,36 @@ def _asked(card: DatasetCard, wanted: tuple[int, ...] | None, said: dict[str, st
     train, val, test = (last - first for first, last in card.bounds().values())
     parts = f"train {train}, val {val}, test {test} rows"
     if not horizons or len(horizons) < len(wanted or ()):
-        least = max(wanted) if wanted else min(usual)
+        window = f"look-back {context} and horizon {max(wanted) if wanted else min(usual)}"
         remedy = f"--horizons (at most {longest})" if longest > 0 else "--split"
-        raise Refusal(
-            f"has too few rows: {parts} hold no window of look-back {context} and horizon {least}; add rows, or change "
-            + remedy
-        )
-    said["split"] = f"{' '.join(f'{share:g}' for share in card.split)}: {parts}"
+        raise Refusal(f"has too few rows: {parts} hold no window of {window}. Do: add rows, or change {remedy}")
+    notes["split"] = f"{' '.join(f'{share:g}' for share in card.split)}: {parts}"
     why = "every part holds" if long else "as for short series: a part does not hold"
-    said["look-back"] = f"{context} ({why} {LONG[0]} windows of look-back and horizon {LONG[0]})"
+    notes["look-back"] = f"{context} ({why} {LONG[0]} windows of look-back and horizon {LONG[0]})"
     cut = f" (of {' '.join(map(str, usual))}: a part holds no window of the others)"
-    said["horizons"] = " ".join(map(str, horizons)) + (cut if not wanted and horizons != usual else "")
-    return {"context": context, "horizons": horizons}
+    notes["horizons"] = " ".join(map(str, horizons)) + (cut if not wanted and horizons != usual else "")
+    return context, horizons
 
 
-def _season(card: DatasetCard, values: np.ndarray, wanted: int | None, said: dict[str, str]) -> int:
-    """As given, by convention, or as found in the train part (see above); notes what does not change there."""
+def _season(card: DatasetCard, values: np.ndarray, wanted: int | None, notes: dict[str, str]) -> int:
+    """Return the season in rows: as wanted, by convention, or from the train part."""
     train = values[slice(*card.bounds()["train"])]
     moves = np.ptp(train, axis=0) > 0
-    names = card.channels if isinstance(card.channels, tuple) else ()
-    if late := [name for name, here, ever in zip(names, moves, np.ptp(values, axis=0) > 0, strict=True) if ever > here]:
-        said["caution"] = f"constant over the train part, hence only centred: {listed(late)}"
+    late = np.flatnonzero((np.ptp(values, axis=0) > 0) & ~moves)
+    if len(late) and isinstance(card.channels, tuple):
+        names = listed(card.channels[channel] for channel in late)
+        notes["caution"] = f"constant over the train part, hence only centred: {names}"
     season, why = card.season, "as given" if wanted else f"usual for steps of {card.step}"
     if not wanted and card.step not in SEASONS:
         season, why = _strongest_period(train[:, moves], pd.Timedelta(card.step)), "as the train part correlates"
-    said["season"] = f"{season} rows ({why})"
+    notes["season"] = f"{season} rows ({why})"
     if season > card.context:
-        said["season"] += ", longer than the look-back: the seasonal naive forecast repeats the last value"
+        notes["season"] += ", longer than the look-back: the seasonal naive forecast repeats the last value"
     return season
 
 
 def _strongest_period(train: np.ndarray, step: pd.Timedelta) -> int:
-    """In rows; 1 where none shows. A period counts that is whole in rows (a year: nearly) and fits twice."""
+    """Return the period in rows, 1 for none; candidates are whole in rows (a year: nearly) and fit twice."""
     lengths = [pd.Timedelta(period) / step for period in ("1h", "1D", "7D", "365.25D")]
     lags = [round(rows) for rows in lengths if 2 <= rows <= len(train) / 2 and abs(rows - round(rows)) < 0.02 * rows]
     if not (lags and train.size):
@@ -189,61 +194,45 @@ def _strongest_period(train: np.ndarray, step: pd.Timedelta) -> int:
     return best if similar[best] >= 0.1 else 1
 
 
-def _known(card: DatasetCard, given: Given) -> DatasetCard | None:
-    """The card of this very content under this name, if there is one. Another card of the name is in the way."""
-    for known in cards().values():
-        if known.name.casefold() == card.name.casefold():
-            if card.sha256[0] not in known.sha256:
-                raise Refusal(f"would become {card.name}, but {known.name} holds other data; choose another --name")
-            for field in ("about", "step", "season", "split", "horizons"):
-                if getattr(given, field) is not None and getattr(known, field) != getattr(card, field):
-                    raise Refusal(
-                        f"is there as {known.name} with {field} {getattr(known, field)}; edit {card_path(known.name)}"
-                    )
-            return known
-    return None
+def _existing(card: DatasetCard, given: Given) -> DatasetCard | None:
+    """Return the card of the same name and content, if there is one. Raises Refusal for another card of the name."""
+    existing = {name.casefold(): other for name, other in cards().items()}.get(card.name.casefold())
+    if existing is None:
+        return None
+    if card.sha256[0] not in existing.sha256:
+        raise Refusal(f"would become {card.name}, but {existing.name} holds other data. Do: choose another --name")
+    for field in ("about", "step", "season", "split", "horizons"):
+        if getattr(given, field) is not None and getattr(existing, field) != getattr(card, field):
+            found = f"is there as {existing.name} with {field} {getattr(existing, field)}"
+            raise Refusal(f"{found}. Do: edit {card_path(existing.name)}")
+    return existing
 
 
 def _install(card: DatasetCard, content: bytes, new: bool) -> None:
-    """Put the copy and, if new, the card in place once both are written and read back; the card last."""
+    """Write the copy and, if new, the card; the card last, once the copy loads. On any error, remove both."""
     data, toml = file_of(card), card_path(card.name)
-    if data.exists():
-        if hashlib.sha256(data.read_bytes()).hexdigest() not in card.sha256:
-            raise Refusal(f"is to be copied to {data}, which holds other data; delete that, or choose another --name")
-        if not new:
-            return
-    draft, toml_draft = (path.with_name(f".{card.name}-{os.getpid()}.tmp") for path in (data, toml))
+    text = _toml(card).encode()
+    if data.exists() and hashlib.sha256(data.read_bytes()).hexdigest() not in card.sha256:
+        raise Refusal(f"is to be copied to {data}, which holds other data. Do: delete it, or choose another --name")
+    if new and parse(DatasetCard, tomllib.loads(text.decode()), str(toml)) != card:
+        raise Refusal("has names that a card cannot hold. Do: rename its columns")
     with ExitStack() as undo:
-        for folder in (*reversed(data.parent.parents), data.parent):
+        for folder in sorted({*data.parents, *toml.parents}):  # a parent sorts before its children
             if not folder.exists():
                 folder.mkdir()
                 undo.callback(folder.rmdir)
-        undo.callback(draft.unlink, missing_ok=True)
-        draft.write_bytes(content)
-        load_series(card.model_copy(update={"source": Source(path=str(draft.relative_to(data_dir())))}))
         if not data.exists():
             undo.callback(data.unlink, missing_ok=True)
+            write_whole(data, content)
+        load_series(card)
         if new:
-            undo.callback(toml_draft.unlink, missing_ok=True)
-            toml_draft.write_bytes(_toml(card).encode())
-            if parse(DatasetCard, tomllib.loads(toml_draft.read_bytes().decode()), str(toml)) != card:
-                raise Refusal("has names that a card cannot hold; rename its columns")
-        draft.replace(data)
-        if new:
-            toml_draft.replace(toml)
+            write_whole(toml, text)
         undo.pop_all()
     cards.cache_clear()
 
 
 def _toml(card: DatasetCard) -> str:
-    """JSON's strings, numbers and lists are TOML's, but for the character DEL."""
+    """Return the card as TOML; strings, numbers and lists are written as in JSON, except for the character DEL."""
     fields = card.model_dump(mode="json", exclude={"source"}) | {"path": card.source.path}
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
     return "\n".join([*lines[:-1], "", "[source]", lines[-1], ""]).replace("\x7f", "\\u007f")
-
-
-def _encodable(about: str | None) -> str:
-    try:
-        return (about or "").encode().decode()
-    except UnicodeEncodeError:
-        raise Refusal("cannot have --about that is no valid text; write it in UTF-8") from None

@@ -1,14 +1,14 @@
-"""A folder with all that planned runs read, for machines without network: data files, language models cut to size.
+"""Bundles: a folder with all that planned runs read, for machines without network. No torch.
 
-`DIR/data` is laid out as the data directory; the file of a data set that comes in a Python package lies in
-`DIR/data/<package>`. `DIR/backbones/<name>` has model.safetensors: as many blocks as the runs ask for, final norm and
-positions, word embeddings where a run reads them; and the tokenizer where one reads a prompt. `DIR/manifest.json` is
-written last and names every file with its hash: without it a folder is no bundle.
+`DIR/data` is laid out as the data directory; a data file of a Python package lies in `DIR/data/<package>`.
+`DIR/backbones/<name>` holds model.safetensors with as many blocks as the runs need, final norm and positions, word
+embeddings where a run reads them, and the tokenizer where a run reads a prompt. `DIR/manifest.json` names every file
+with its hash; it is written last, and a folder without it is no bundle.
 
-No number changes by running from a bundle. A tensor is stored in bf16 where that is exact (the copy of SmolLM2 is bf16
-as it is), else in float32. There is one exception, the frozen matrices of blocks that every planned run rounds to bf16
-itself before it first reads them (loop.store_frozen): precision bf16, no probe, and not Time-LLM-lite, which
-reads its prompt when it is built. Such a bundle says so, and refuses any other run.
+Running from a bundle changes no number. A tensor is stored in bf16 where that is exact, else in float32. The exception
+are frozen matrices of blocks that every planned run rounds to bf16 itself before it reads them (loop.store_frozen):
+precision bf16, no probe, and not Time-LLM-lite, which reads its prompt when it is built. Such a bundle is marked
+`rounded` and refuses all other runs.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ class File(Frozen):
 
 
 class Cut(Frozen):
-    """What is held, or read, of a pretrained backbone."""
+    """The parts of a pretrained backbone that a bundle holds, or that runs need."""
 
     name: str
     sha256: Sha256
-    """Of the original's weights."""
+    """Hash of the original weights."""
     blocks: Annotated[int, Field(ge=0)]
     words: bool
     tokenizer: bool
     rounded: bool
-    """Held: frozen matrices are no longer exact. Read: that makes no difference to these runs."""
+    """Held: frozen matrices are rounded to bf16. Needed: rounding does not change these runs."""
 
 
 class Manifest(Frozen):
@@ -68,110 +68,103 @@ class Manifest(Frozen):
 
 
 def make_bundle(specs: list[RunSpec], folder: Path) -> list[str]:
-    """Fetch what these runs read, verify it, cut it to size and write it to `folder`; lines that say what was done.
+    """Fetch, verify and cut what these runs read, and write it to `folder`; return lines on what was done.
 
-    A bundle that is there is replaced. Raises BenchError; the folder then has no manifest, and no file
-    of this making.
+    An older bundle is replaced. Raises BenchError; the folder then has no manifest and none of the new files.
     """
     from bench.data.fetch import fetch_backbone, fetch_data  # its import settles whether the hub may be asked
 
     if bundle_dir() or data_dir().resolve().is_relative_to(folder.resolve()):
-        raise BenchError(
-            f"bundle {folder}: would be made of a bundle; unset BENCH_BUNDLE, or BENCH_DATA if it lies there"
-        )
-    read, data = _read_of_backbones(specs), _read_of_data(specs)
+        remedy = "unset BENCH_BUNDLE, or BENCH_DATA if it lies there"
+        raise BenchError(f"bundle {folder}: would be made of a bundle. Do: {remedy}")
+    needed, data = _needed_backbones(specs), _needed_data(specs)
     for card in data:
         fetch_data(card, file_of(card))
-    for cut in read:
+    for cut in needed:
         fetch_backbone(find(cut.name))
-    made: list[File] = []
+    written: list[File] = []
     try:
         _remove_older(folder)
-        return _fill(folder, data, read, made)
+        return _fill(folder, data, needed, written)
     except BaseException as error:
-        for file in made:
+        for file in written:
             (folder / file.path).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise BenchError(f"bundle {folder}: {error}; free the disk, or choose another folder") from None
+            raise BenchError(f"bundle {folder}: {error}. Do: free the disk, or choose another folder") from None
         raise
 
 
 def use_bundle(folder: Path, specs: list[RunSpec]) -> None:
-    """Have this process and its children read data and backbones from `folder`, and leave the network alone.
+    """Make this process and its children read data and backbones from `folder`, without network.
 
-    Before that every file is verified, and that the bundle holds what these runs read. Raises BenchError.
+    Verifies every file first, and that the bundle holds what these runs need. Raises BenchError.
     """
     folder = folder.resolve()
     manifest = _manifest(folder)
     _verify(folder, manifest)
     listed = {file.path: file.sha256 for file in manifest.files}
-    for card in _read_of_data(specs):
+    for card in _needed_data(specs):
         if listed.get(_data_path(card)) not in card.sha256:
-            raise BenchError(f"{card.name}: no file that fits its card in bundle {folder}; {AGAIN} for these runs")
+            raise BenchError(f"{card.name}: no file that fits its card in bundle {folder}. Do: {AGAIN} for these runs")
     held = {cut.name: cut for cut in manifest.backbones}
-    for cut in _read_of_backbones(specs):
+    for cut in _needed_backbones(specs):
         if lacking := _lacking(held.get(cut.name), cut):
-            raise BackboneError(f"backbone {cut.name}: {lacking} in bundle {folder}; {AGAIN} for these runs")
+            raise BackboneError(f"backbone {cut.name}: bundle {folder} {lacking}. Do: {AGAIN} for these runs")
     os.environ.update(BENCH_BUNDLE=str(folder), BENCH_DATA=str(folder / "data"), HF_HUB_OFFLINE="1")
 
 
-def _read_of_data(specs: list[RunSpec]) -> list[DatasetCard]:
-    names = dict.fromkeys(name for spec in specs for name in spec.task.datasets)
-    return [cards()[name] for name in names]
+def _needed_data(specs: list[RunSpec]) -> list[DatasetCard]:
+    return [cards()[name] for name in dict.fromkeys(name for spec in specs for name in spec.task.datasets)]
 
 
-def _read_of_backbones(specs: list[RunSpec]) -> list[Cut]:
-    """What all runs together read of each pretrained backbone."""
-    read: dict[str, Cut] = {}
-    for cut in filter(None, map(_read_by, specs)):
-        other = read.get(cut.name, cut)
-        read[cut.name] = Cut(
-            name=cut.name,
-            sha256=cut.sha256,
-            blocks=max(cut.blocks, other.blocks),
-            words=cut.words or other.words,
-            tokenizer=cut.tokenizer or other.tokenizer,
-            rounded=cut.rounded and other.rounded,
-        )
-    return [read[name] for name in sorted(read)]
+def _needed_backbones(specs: list[RunSpec]) -> list[Cut]:
+    """Return what all runs together need of each pretrained backbone, by name."""
+    needed: dict[str, Cut] = {}
+    for cut in filter(None, map(_needed_by, specs)):
+        other = needed.get(cut.name, cut)
+        union = {part: max(getattr(cut, part), getattr(other, part)) for part in ("blocks", "words", "tokenizer")}
+        needed[cut.name] = cut.model_copy(update=union | {"rounded": cut.rounded and other.rounded})
+    return [needed[name] for name in sorted(needed)]
 
 
-def _read_by(spec: RunSpec) -> Cut | None:
-    """None where a run reads no backbone, or one with random weights. A user's own model may read all of its."""
-    options, known = spec.options, MODELS.get(spec.model)
+def _needed_by(spec: RunSpec) -> Cut | None:
+    """Return what a run needs of its backbone, all of it for a user's own model; None without pretrained backbone."""
     if spec.backbone is None or not find(spec.backbone).pretrained:
         return None
-    backbone = find(spec.backbone)
-    reads_blocks = known is None or options.get("reader", "blocks") == "blocks"
-    reads_prompt = known is None or known.reads_prompt
+    options, listed, backbone = spec.options, MODELS.get(spec.model), find(spec.backbone)
+    reads_blocks = listed is None or options.get("reader", "blocks") == "blocks"
+    reads_prompt = listed is None or listed.reads_prompt
     return Cut(
         name=backbone.name,
         sha256=backbone.sha256 or "",
-        blocks=backbone.blocks if known is None else int(options["blocks"] or 0) if reads_blocks else 0,
-        words=known is None or known.reads_words,
+        blocks=backbone.blocks if listed is None else int(options["blocks"] or 0) if reads_blocks else 0,
+        words=listed is None or listed.reads_words,
         tokenizer=reads_blocks and reads_prompt,
         rounded=not reads_blocks or (not reads_prompt and spec.train.precision == "bf16" and not spec.task.probe),
     )
 
 
-def _lacking(held: Cut | None, read: Cut) -> str | None:
-    """What the runs read and the bundle does not hold; None if it holds all."""
-    if held is None or held.sha256 != read.sha256:
-        return "not the weights that this code reads" if held else "nothing of it"
-    if held.blocks < read.blocks:
-        return f"{held.blocks} blocks, {read.blocks} asked for,"
-    if read.words > held.words or read.tokenizer > held.tokenizer:
-        return "no word embeddings" if read.words > held.words else "no tokenizer"
-    return "matrices rounded to bf16, float32 asked for," if held.rounded > read.rounded else None
+def _lacking(held: Cut | None, needed: Cut) -> str | None:
+    """Say what the runs need and the bundle lacks, as words that follow its name; None if it holds all."""
+    if held is None:
+        return "does not hold it"
+    if held.sha256 != needed.sha256:
+        return "holds other weights than this code reads"
+    if held.blocks < needed.blocks:
+        return f"holds {held.blocks} blocks, these runs need {needed.blocks}"
+    if needed.words > held.words or needed.tokenizer > held.tokenizer:
+        return "holds no word embeddings" if needed.words > held.words else "holds no tokenizer"
+    return "holds matrices rounded to bf16, these runs need float32" if held.rounded > needed.rounded else None
 
 
 def _remove_older(folder: Path) -> None:
-    """Take an older bundle away, its manifest first; a folder with anything else in it is refused."""
+    """Remove an older bundle, its manifest first. Raises BenchError for a folder with any other file."""
     try:
         older = _manifest(folder)
     except BenchError:
         if any(not path.is_dir() for path in folder.rglob("*")):
-            raise BenchError(f"bundle {folder}: not empty, and no bundle; empty it, or choose another folder") from None
+            cause = "not empty, and no bundle"
+            raise BenchError(f"bundle {folder}: {cause}. Do: empty it, or choose another folder") from None
         return
     (folder / MANIFEST).unlink()
     for path in (folder / file.path for file in older.files):
@@ -179,31 +172,35 @@ def _remove_older(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _fill(folder: Path, data: list[DatasetCard], read: list[Cut], made: list[File]) -> list[str]:
-    """Write everything, the manifest last, each file noted in `made` once it is there; one line for each thing."""
+def _fill(folder: Path, data: list[DatasetCard], needed: list[Cut], written: list[File]) -> list[str]:
+    """Write all files, the manifest last, and append each to `written`; return lines on what was done."""
     from models.llm_blocks import tokenizer_files
 
-    lines, held = [], []
-    for card in data:
-        if _data_path(card) not in (file.path for file in made):
-            made.append(_put(folder, _data_path(card), file_of(card).read_bytes()))
-        lines.append(f"{card.name}: {_data_path(card)}")
-    for wanted in read:
+    def put(path: str, content: bytes) -> None:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / path, content)
+        written.append(File(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
+
+    for path, card in {_data_path(card): card for card in data}.items():
+        put(path, file_of(card).read_bytes())
+    lines, held = [f"{card.name}: {_data_path(card)}" for card in data], []
+    for wanted in needed:
         place = f"backbones/{wanted.name}"
         weights, cut = _cut(wanted)
-        made.append(_put(folder, f"{place}/model.safetensors", weights))
-        for path in tokenizer_files(cut.name) if cut.tokenizer else ():
-            made.append(_put(folder, f"{place}/{path.name}", path.read_bytes()))
+        put(f"{place}/model.safetensors", weights)
+        for file in tokenizer_files(cut.name) if cut.tokenizer else ():
+            put(f"{place}/{file.name}", file.read_bytes())
         held.append(cut)
         parts = (f"{cut.blocks} blocks", "word embeddings" * cut.words, "tokenizer" * cut.tokenizer)
         lines.append(f"{cut.name}: {place}, {', '.join(filter(None, parts))}")
-    manifest = Manifest(format=1, files=tuple(made), backbones=tuple(held))
-    _write(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
-    return [*lines, f"{folder}: {len(made)} files, {sum(file.size for file in made) / 2**20:.1f} MiB"]
+    manifest = Manifest(format=1, files=tuple(written), backbones=tuple(held))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
+    return [*lines, f"{folder}: {len(written)} files, {sum(file.size for file in written) / 2**20:.1f} MiB"]
 
 
 def _cut(wanted: Cut) -> tuple[bytes, Cut]:
-    """A safetensors file with what is wanted of a backbone, by the original's names; and what it holds."""
+    """Return a safetensors file of the wanted tensors under their original names, and what it holds."""
     import torch
     from safetensors.torch import save
 
@@ -221,18 +218,8 @@ def _cut(wanted: Cut) -> tuple[bytes, Cut]:
     return save(kept), wanted.model_copy(update={"rounded": rounded})
 
 
-def _put(folder: Path, path: str, content: bytes) -> File:
-    _write(folder / path, content)
-    return File(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest())
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
-
-
 def _data_path(card: DatasetCard) -> str:
-    """Where bench.data.series looks for it below the bundle."""
+    """Return the path below the bundle where bench.data.series reads the card's file."""
     return PurePosixPath("data", card.source.package or "", card.source.path).as_posix()
 
 
@@ -241,29 +228,30 @@ def _manifest(folder: Path) -> Manifest:
     try:
         return parse_json(Manifest, path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
-        raise BenchError(f"bundle {folder}: not a complete bundle: no manifest; {AGAIN}") from None
+        raise BenchError(f"bundle {folder}: not a complete bundle: no manifest. Do: {AGAIN}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read: {error}; {AGAIN}") from None
+        raise BenchError(f"{path}: cannot be read: {error}. Do: {AGAIN}") from None
     except BenchError as error:
-        raise BenchError(f"{error}; {AGAIN}") from None
+        raise BenchError(f"{error}. Do: {AGAIN}") from None
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
+    """Raise BenchError for a file that differs from the manifest, or a backbone file that it does not list."""
     for file in manifest.files:
         try:
             wrong = _mismatch(folder, file)
-        except (OSError, RuntimeError) as error:  # a loop of links is either, by version of Python
+        except (OSError, RuntimeError) as error:  # a loop of links raises either, by version of Python
             wrong = f"cannot be read ({error})"
         if wrong:
-            raise BenchError(f"bundle {folder}: {file.path} {wrong}; {AGAIN}")
+            raise BenchError(f"bundle {folder}: {file.path} {wrong}. Do: {AGAIN}")
     listed = {folder / file.path for file in manifest.files}
-    for path in sorted((folder / "backbones").rglob("*")):  # data files are held against their cards when they are read
+    for path in sorted((folder / "backbones").rglob("*")):  # reading a data file verifies it against its card
         if not path.is_dir() and path not in listed:
-            raise BenchError(f"bundle {folder}: {path} is not in its manifest; delete it, or {AGAIN}")
+            raise BenchError(f"bundle {folder}: {path} is not in its manifest. Do: delete it, or {AGAIN}")
 
 
 def _mismatch(folder: Path, file: File) -> str | None:
-    """What is wrong with a file of a bundle; None if it is what the manifest says, and weights can be read."""
+    """Say how a file differs from the manifest, as words that follow its name; None if it is intact."""
     from safetensors import SafetensorError, safe_open
 
     path = folder / file.path

@@ -1,4 +1,4 @@
-"""Card -> the data file, read and verified, in its own units. No torch."""
+"""Read a card's data file and verify it. No torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.core.base import ROOT, BenchError
+from bench.core.base import BenchError
 from bench.core.card import DatasetCard
+from bench.core.system import HOME
 from models.llm_files import bundle_dir
 
 
 class DataError(BenchError):
-    """A data file that is absent or not what its card says."""
+    """A data file is absent or differs from its card."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,19 @@ class Series:
 
 
 def data_dir() -> Path:
-    return Path(os.environ.get("BENCH_DATA") or ROOT / "datasets" / "cache")
+    """Return the folder of data files: $BENCH_DATA, else datasets/cache/ in the checkout or the current directory."""
+    return Path(os.environ.get("BENCH_DATA") or HOME / "datasets" / "cache")
 
 
 def file_of(card: DatasetCard) -> Path:
-    """Where the card's file should be; it need not exist."""
-    if card.source.package is None:
-        return data_dir() / card.source.path
-    if bundle_dir():  # whether or not the package is installed here
-        return data_dir() / card.source.package / card.source.path
-    found = importlib.util.find_spec(card.source.package)
-    folders = list(found.submodule_search_locations or []) if found else []
-    if not folders:
-        raise DataError(f"{card.name}: no Python package {card.source.package!r}; run 'bash run_all.sh' to install it")
-    return Path(folders[0]) / card.source.path
+    """Return the path of the card's file, which need not exist. Raises DataError for a package not installed."""
+    package, path = card.source.package, card.source.path
+    if package is None or bundle_dir():  # a bundle holds the files of packages too
+        return data_dir() / (package or "") / path
+    found = importlib.util.find_spec(package)
+    if not (found and found.submodule_search_locations):
+        raise DataError(f"{card.name}: no Python package {package!r}. Do: install it: 'bash run_all.sh' in a checkout")
+    return Path(found.submodule_search_locations[0]) / path
 
 
 def load_series(card: DatasetCard) -> Series:
@@ -61,28 +61,29 @@ def _load(card: DatasetCard, path: Path) -> Series:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{card.name}: no file {path}; {fetch}, or set BENCH_DATA to the folder that has it") from None
+        raise DataError(f"{card.name}: no file {path}. Do: {fetch}, or set BENCH_DATA to the folder with it") from None
     except OSError as error:
-        raise DataError(f"{card.name}: cannot read {path}: {error}; make it readable, or set BENCH_DATA") from None
+        raise DataError(f"{card.name}: cannot read {path}: {error}. Do: make it readable, or set BENCH_DATA") from None
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 not in card.sha256:
-        raise DataError(
-            f"{card.name}: {path} has SHA-256 {sha256[:8]}, its card says {card.sha256[0][:8]}; delete it and {fetch}"
-        )
+        hashes = f"SHA-256 {sha256[:8]}, its card says {card.sha256[0][:8]}"
+        raise DataError(f"{card.name}: {path} has {hashes}. Do: delete it and {fetch}")
     try:
         table = _table(card, content)
         stamps = _stamps(card, table)
         return Series(card, _values(table, stamps), _calendar(stamps), sha256)
     except _MismatchError as error:
-        raise DataError(f"{card.name}: {path} {error}; mend the file, or its card datasets/{card.name}.toml") from None
+        remedy = f"mend the file, or its card datasets/{card.name}.toml"
+        raise DataError(f"{card.name}: {path} {error}. Do: {remedy}") from None
 
 
 class _MismatchError(Exception):
-    """What is wrong with a file, in the words that follow its path."""
+    """A file differs from its card; the text follows the file's path."""
 
 
 def _table(card: DatasetCard, content: bytes) -> pd.DataFrame:
-    """The file as one row per stamp: the stamps as index, the card's channels as columns."""
+    """Return one row per stamp: the stamps as index, the card's channels as columns."""
+    # 1. Read.
     try:
         table = pd.read_csv(io.BytesIO(content), encoding_errors="replace")
     except (ValueError, pd.errors.ParserError) as error:
@@ -90,7 +91,8 @@ def _table(card: DatasetCard, content: bytes) -> pd.DataFrame:
     if card.stamp not in table:
         begins = ", ".join(str(name)[:20] for name in table.columns[:4])
         raise _MismatchError(f"has no column {card.stamp!r}; it begins {begins!r}")
-    if "unique_id" in table:  # Nixtla's long layout: channels are called series:column
+    # 2. Move the stamps to the index, and turn Nixtla's long layout into channels called series:column.
+    if "unique_id" in table:
         try:
             table = table.pivot(index=card.stamp, columns="unique_id")
         except ValueError as error:
@@ -98,60 +100,56 @@ def _table(card: DatasetCard, content: bytes) -> pd.DataFrame:
         table.columns = pd.Index([f"{series}:{column}" for column, series in table.columns])
     else:
         table = table.set_index(card.stamp)
+    # 3. Select the card's channels.
     if isinstance(card.channels, int):
         if table.shape[1] != card.channels:
             raise _MismatchError(f"has {table.shape[1]} channels, its card says {card.channels}")
         return table
     absent = [channel for channel in card.channels if channel not in table]
     if absent:
-        raise _MismatchError(f"has no column {absent[0]!r}, one of the {len(card.channels)} that its card names")
+        raise _MismatchError(f"has no column {absent[0]!r}, one of {len(card.channels)} in its card")
     return table[list(card.channels)]
 
 
 def _values(table: pd.DataFrame, stamps: pd.Series) -> np.ndarray:
-    """The channels as float64, once every value is found to be a number."""
+    """Return the channels as float64 `[rows, channels]`, all finite."""
     numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     rows, columns = np.nonzero(~np.isfinite(numbers))
     if len(rows):
-        column, stamp = table.columns[columns[0]], stamps.iloc[rows[0]]
-        first = str(table.iloc[rows[0], columns[0]])[:40]
-        raise _MismatchError(
-            f"has {len(rows)} values that are missing, infinite or no numbers, the first in column {column!r} at "
-            f"{stamp} ({first})"
-        )
+        cell = str(table.iloc[rows[0], columns[0]])[:40]
+        first = f"column {table.columns[columns[0]]!r} at {stamps.iloc[rows[0]]} ({cell})"
+        raise _MismatchError(f"has {len(rows)} values that are missing, infinite or no numbers, the first in {first}")
     return numbers
 
 
 def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
-    """The time stamps, as many and as far apart as the card says, in order."""
+    """Return the time stamps; their number, order and steps are the card's."""
     if len(table) != card.rows:
         raise _MismatchError(f"has {len(table)} rows, its card says {card.rows}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # pandas tries format after format aloud; the error says enough
+        warnings.simplefilter("ignore", UserWarning)  # pandas warns of each format that it tries
         stamps = pd.to_datetime(pd.Series(table.index), errors="coerce")
     unread = np.flatnonzero(stamps.isna())
     if len(unread):
+        first = f"{str(table.index[unread[0]])[:40]!r} in row {unread[0] + 2}"
         raise _MismatchError(
-            f"has {len(unread)} values in column {card.stamp!r} that are no time stamps, the first "
-            f"{str(table.index[unread[0]])[:40]!r} in row {unread[0] + 2}"
+            f"has {len(unread)} values in column {card.stamp!r} that are no time stamps, the first {first}"
         )
-    steps = stamps.diff().iloc[1:]
-    backward = np.flatnonzero(steps < pd.Timedelta(0))
+    steps = stamps.diff()[1:]
+    backward = steps.index[steps < pd.Timedelta(0)]
     if len(backward):
-        row = backward[0] + 1
-        raise _MismatchError(f"has stamps that are not in order, the first in row {row + 2} ({stamps.iloc[row]})")
-    odd = np.flatnonzero(steps != pd.Timedelta(card.step))
+        first = f"row {backward[0] + 2} ({stamps[backward[0]]})"
+        raise _MismatchError(f"has stamps that are not in order, the first in {first}")
+    odd = steps.index[steps != pd.Timedelta(card.step)]
     if len(odd) != card.irregular_steps:
-        first = f"; the first is at {stamps.iloc[odd[0] + 1]}" if len(odd) else ""
-        raise _MismatchError(
-            f"has {len(odd)} steps that are not {card.step} (duplicate stamps or gaps), its card says "
-            f"{card.irregular_steps}{first}"
-        )
+        first = f"; the first is at {stamps[odd[0]]}" if len(odd) else ""
+        kinds = f"{len(odd)} steps that are not {card.step} (duplicate stamps or gaps)"
+        raise _MismatchError(f"has {kinds}, its card says {card.irregular_steps}{first}")
     return stamps
 
 
 def _calendar(stamps: pd.Series) -> np.ndarray:
-    """Hour of day, day of week, of month and of year, each from -0.5 to 0.5, as the official loaders do."""
+    """Return hour of day, day of week, of month and of year `[rows, 4]`, from -0.5 to 0.5, as official loaders do."""
     when = stamps.dt
     parts = [when.hour / 23, when.day_of_week / 6, (when.day - 1) / 30, (when.day_of_year - 1) / 365]
     return np.stack([part.to_numpy(dtype=np.float64) for part in parts], axis=1) - 0.5

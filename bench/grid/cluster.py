@@ -28,6 +28,7 @@ from bench.core.card import cards
 from bench.core.jobs import Event, Job, Lost
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
+from bench.core.system import INSTALLED
 from bench.data.series import data_dir, file_of
 from models.llm_files import find
 
@@ -158,6 +159,11 @@ def share_out(nodes: Sequence[dict[str, float]], device: str, jobs: int | None) 
 
 
 def _connect(address: str | None) -> None:
+    if INSTALLED:
+        raise BenchError(
+            "--engine ray: nodes get the project's folder, and this copy of bench is installed outside one. Do: run "
+            "`python -m bench` in a checkout, or use --engine local"
+        )
     named = address or os.environ.get("RAY_ADDRESS", "")
     place = f"--address {named}" if address else f"RAY_ADDRESS={named}" if named else "--engine ray"
     if at := re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", named):  # Ray itself asks for half a minute, aloud

@@ -15,10 +15,11 @@ from typing import Any
 from rich.console import Console
 from tabulate import tabulate
 
-from bench.core.base import ROOT, BenchError
+from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.record import Cost, Evaluation, RunResult, Where
 from bench.core.spec import RunSpec
+from bench.core.system import HOME
 from bench.perf.timing import Job, Loop, Loops, Reading
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import pick_device, provenance
@@ -252,7 +253,7 @@ def _seconds(module: str, *words: str) -> float:
     """Wall time of a command of ours, the start of Python included. One that fails is not timed."""
     started = time.perf_counter()
     ended = subprocess.run(
-        [sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", module, *words], cwd=HOME, capture_output=True, text=True, check=False
     )
     seconds = time.perf_counter() - started
     if ended.returncode not in (0, 1):  # 1: cells are missing

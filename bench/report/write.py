@@ -16,8 +16,9 @@ from bench.analysis.claims import Verdict
 from bench.analysis.results import Results
 from bench.analysis.verdicts import load_claims, tally
 from bench.cli import RESULTS, filters_of
-from bench.core.base import ROOT, BenchError
+from bench.core.base import BenchError
 from bench.core.store import Store
+from bench.core.system import HOME
 from bench.plan import suite as suites
 from bench.plan.suite import Filters, Suite
 from bench.report.contents import Review, read, read_backbone, review, tables_of, under, verdicts, with_others
@@ -26,7 +27,7 @@ from bench.report.render import SUFFIX, markdown, render
 from bench.report.verdict_forms import tell
 from models.llm_files import BACKBONES
 
-REPORTS = ROOT / "reports"
+REPORTS = HOME / "reports"
 
 
 def report(arguments: argparse.Namespace) -> int:

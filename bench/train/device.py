@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench.core.base import ROOT, BenchError
 from bench.core.record import Where
-from bench.core.system import cpu_name
+from bench.core.system import INSTALLED, cpu_name
 
 
 def pick_device(name: str) -> torch.device:
@@ -117,7 +117,9 @@ def build_digest() -> str:
 
 @lru_cache
 def _git() -> tuple[str | None, bool | None]:
-    """Commit of the code, and whether the code differs from it; None outside a git checkout."""
+    """Return the commit of the code and whether the code differs from it; two None for code not in a git checkout."""
+    if INSTALLED:  # a git repository around site-packages holds other code
+        return None, None
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
