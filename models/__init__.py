@@ -1,4 +1,4 @@
-"""The forecasters, by name. No torch is loaded; `bench.plan.registry` resolves the strings when a run starts."""
+"""This table lists the forecasters by name; it loads no torch (`bench.plan.registry` imports a class for a run)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from models import options
 
 @dataclass(frozen=True)
 class Registered:
-    """A registered model: how tables call it, where its class is, what can be chosen, and what it follows."""
+    """A registered model: its title in tables, its class, its options, its source and its capabilities."""
 
     title: str
     target: str
+    """`module:Class`."""
     options: type
     follows: str
     differs: str
-    """Stated differences from that; the README has them too."""
+    """Stated differences from the source; the README has them too."""
     printed: str | None = None
-    """Name of the model in papers' tables (suites/published.csv); None where papers print no errors of it."""
+    """Name of the model in papers' tables (suites/published.csv); None if papers print no errors of it."""
     trains: bool = True
     reads_words: bool = False
     """It reads the word embeddings of its language model."""
@@ -34,69 +35,41 @@ class Registered:
 
 MODELS = {
     "logo_llm": Registered(
-        "Logo-LLM",
-        "models.logo_llm:LogoLLM",
-        options.LogoLLMOptions,
-        "arXiv 2505.11017 and its code",
+        "Logo-LLM", "models.logo_llm:LogoLLM", options.LogoLLMOptions, "arXiv 2505.11017 and its code",
         "both taps are options; evaluation in eval mode throughout; bf16",
-        printed="Logo-LLM",
-        probed=True,
+        printed="Logo-LLM", probed=True,
     ),
     "time_llm_lite": Registered(
-        "Time-LLM-lite",
-        "models.time_llm:TimeLLMLite",
-        options.TimeLLMOptions,
-        "arXiv 2310.01728",
+        "Time-LLM-lite", "models.time_llm:TimeLLMLite", options.TimeLLMOptions, "arXiv 2310.01728",
         "a small language model; prompt fixed per data set; prototypes in a reduced basis",
-        printed="Time-LLM",
-        reads_words=True,
-        reads_prompt=True,
+        printed="Time-LLM", reads_words=True, reads_prompt=True,
     ),
     "calf_lite": Registered(
-        "CALF-lite",
-        "models.calf:CALFLite",
-        options.CALFOptions,
-        "arXiv 2403.07300",
+        "CALF-lite", "models.calf:CALFLite", options.CALFOptions, "arXiv 2403.07300",
         "one learning rate for all parts; best epoch by its loss, not by MSE; bf16",
-        printed="CALF",
-        reads_words=True,
+        printed="CALF", reads_words=True,
     ),
     "patchtst": Registered(
-        "PatchTST",
-        "models.patchtst:PatchTST",
-        options.PatchTSTOptions,
-        "arXiv 2211.14730",
-        "look-back as in the table, not 336; no slow first epoch",
-        printed="PatchTST",
+        "PatchTST", "models.patchtst:PatchTST", options.PatchTSTOptions, "arXiv 2211.14730",
+        "look-back as in the table, not 336; no slow first epoch", printed="PatchTST",
     ),
     "itransformer": Registered(
-        "iTransformer",
-        "models.itransformer:ITransformer",
-        options.ITransformerOptions,
-        "arXiv 2310.06625",
-        "none known; it alone reads calendar features, as its official runs do",
-        printed="iTransformer",
+        "iTransformer", "models.itransformer:ITransformer", options.ITransformerOptions, "arXiv 2310.06625",
+        "none known; it alone reads calendar features, as its official runs do", printed="iTransformer",
     ),
     "dlinear": Registered(
-        "DLinear",
-        "models.baselines:DLinear",
-        options.DLinearOptions,
-        "arXiv 2205.13504",
-        "look-back as in the table, not 336",
-        printed="DLinear",
+        "DLinear", "models.baselines:DLinear", options.DLinearOptions, "arXiv 2205.13504",
+        "look-back as in the table, not 336", printed="DLinear",
     ),
     "seasonal_naive": Registered(
-        "Seasonal naive",
-        "models.baselines:SeasonalNaive",
-        options.NoOptions,
-        "the last season",
-        "the last value where a season does not fit the look-back",
-        trains=False,
+        "Seasonal naive", "models.baselines:SeasonalNaive", options.NoOptions, "the last season",
+        "the last value where a season does not fit the look-back", trains=False,
     ),
     "repeat_last": Registered(
-        "Repeat last", "models.baselines:RepeatLast", options.NoOptions, "the last value", "", trains=False
+        "Repeat last", "models.baselines:RepeatLast", options.NoOptions, "the last value", "", trains=False,
     ),
-}
+}  # fmt: skip
+"""Name on the command line and in records -> model."""
 
 PROPOSED, REFERENCE, QUICK = "logo_llm", "seasonal_naive", "dlinear"
-"""The model that the paper proposes; the one that skill is measured against; the one that trains in seconds."""
+"""The model that the paper proposes; the model that skill is measured against; the model that trains in seconds."""

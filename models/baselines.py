@@ -1,4 +1,4 @@
-"""The floor under every table: the last value, the last season, and one linear layer (DLinear, arXiv 2205.13504)."""
+"""These models are the floor under every table: the last value, the last season, and DLinear (arXiv 2205.13504)."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
 
-from models.layers import Forecast, Windows
+from models.layers import Forecast, Past
 from models.options import DLinearOptions, NoOptions, Shape
 
 
 class RepeatLast(nn.Module):
-    """The last observed value, for every step of the horizon. Trains nothing."""
+    """Forecast the last observed value for every step of the horizon. Nothing trains."""
 
     def __init__(self, shape: Shape, options: NoOptions) -> None:
         super().__init__()
         self.horizon = shape.horizon
 
-    def forward(self, x: Windows) -> Forecast:
+    def forward(self, x: Past) -> Forecast:
         return repeat(x[:, -1], "b c -> b h c", h=self.horizon)
 
 
 class SeasonalNaive(nn.Module):
-    """The last observed season, repeated. Trains nothing.
+    """Forecast the last observed season, repeated. Nothing trains.
 
-    A season longer than the look-back (Weather at 96, ILI at 36) cannot be seen; the last value is repeated then, as
-    for data without a season.
+    A season longer than the look-back (Weather at 96, ILI at 36) cannot be seen: the last value is repeated instead.
     """
 
     def __init__(self, shape: Shape, options: NoOptions) -> None:
@@ -33,16 +32,16 @@ class SeasonalNaive(nn.Module):
         self.horizon = shape.horizon
         self.season = shape.season if shape.season <= shape.context else 1
 
-    def forward(self, x: Windows) -> Forecast:
+    def forward(self, x: Past) -> Forecast:
         times = -(-self.horizon // self.season)
         return repeat(x[:, -self.season :], "b l c -> b (times l) c", times=times)[:, : self.horizon]
 
 
 class DLinear(nn.Module):
-    """Trend (moving average) and remainder, each mapped to the horizon by one linear layer shared by all channels.
+    """Map trend (moving average) and remainder to the horizon by one linear layer each, shared by all channels.
 
-    Faithful to the code of Time-Series-Library with individual=False, including the start: every weight 1/context, so
-    that training begins at the mean of the look-back.
+    It follows Time-Series-Library with individual=False. Every weight starts at 1/context: training begins at the
+    mean of the look-back.
     """
 
     capturable = True  # as a CUDA graph: bench/train/step.py
@@ -55,7 +54,7 @@ class DLinear(nn.Module):
         for layer in (self.trend, self.remainder):
             nn.init.constant_(layer.weight, 1 / shape.context)
 
-    def forward(self, x: Windows) -> Forecast:
+    def forward(self, x: Past) -> Forecast:
         series = rearrange(x, "b l c -> b c l")
         half = (self.kernel - 1) // 2
         padded = F.pad(series, (half, self.kernel - 1 - half), mode="replicate")

@@ -1,42 +1,36 @@
-"""CALF-lite (arXiv 2403.07300): a time branch and a text branch through the same language model, drawn together.
+"""CALF-lite (arXiv 2403.07300) trains a time branch and a text branch of one language model to agree.
 
-Faithful to the official code: window normalisation; each channel's look-back is a token; one encoder layer over the
+It follows the official code: window normalisation; each channel's look-back is a token; one encoder layer over the
 channels; cross-attention onto principal components of the word embeddings gives the text branch its input; the time
 branch trains LoRA, layer norms and positions, the text branch only positions; both add their input to their output;
 one output layer; the loss is task + output consistency + layer-wise feature consistency with the official weights.
 
-Lite, and stated: one optimiser and one learning rate for everything (the official code keeps every parameter named
-`_proj`, that is the feature projections and the inner maps of both attentions, at a constant 1e-4); LoRA is what the
-paper describes and the released code leaves out or fails on; linear maps start as torch's; feature and output
-consistency use the training loss, as the official scripts set them; the best epoch is chosen by the metric of the
-training loss, as for every model here (officially by MSE); bf16 where the suite says so (officially float32).
+It differs: one optimiser and one learning rate for everything (the official code keeps every parameter named `_proj`,
+which are the feature projections and the inner maps of both attentions, at a constant 1e-4); LoRA as the paper
+describes it (the released code omits it or fails); linear maps start as torch's; feature and output consistency use
+the training loss, as in the official scripts; the best epoch is chosen by the metric of the training loss, as for every
+model here (officially by MSE); suites may choose bf16 (officially float32).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.layers import Attention, EncoderLayer, Forecast, Windows, normalize_window
+from models.layers import Attention, EncoderLayer, Forecast, Past, normalize_window
 from models.llm_blocks import read_with, word_embeddings
 from models.options import CALFOptions, Shape
 
-Tokens = Float[Tensor, "b c d"]
-Criterion = Callable[[Tensor, Tensor], Tensor]
-
-
-class Branch(NamedTuple):
-    forecast: Forecast
-    features: list[Tokens]
-    """Projected hidden states: the input, then one per block."""
+ChannelTokens = Float[Tensor, "b c d"]
 
 
 class CALFLite(nn.Module):
+    """Two branches of blocks over channel tokens; forecasts come from the time branch."""
+
     capturable = True  # as a CUDA graph: bench/train/step.py
     words: Tensor
 
@@ -49,9 +43,8 @@ class CALFLite(nn.Module):
         self.text_blocks = read_with(options.reader, options.backbone, options.blocks)
         self.text_blocks.train_positions()
         width, states = self.time_blocks.width, options.blocks + 1
-        self.register_buffer(
-            "words", principal_words(word_embeddings(options.backbone), options.components), persistent=False
-        )
+        words = principal_words(word_embeddings(options.backbone), options.components)
+        self.register_buffer("words", words, persistent=False)
         self.embed = nn.Linear(shape.context, width)
         self.encode = EncoderLayer(width, options.heads, options.feedforward, options.dropout, nn.ReLU)
         self.attend_to_words = Attention(width, width, width, options.heads, dropout=0.0)
@@ -60,60 +53,53 @@ class CALFLite(nn.Module):
         self.text_projections = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(states))
         self.head = nn.Linear(width, shape.horizon)
 
-    def forward(self, x: Windows) -> Forecast:
+    def forward(self, x: Past) -> Forecast:
         x, restore = normalize_window(x)
-        tokens = self._tokens(x)
-        return restore(self._read(self._states(tokens, self.time_blocks)[-1]))
+        return self._branch(self._tokens(x), self.time_blocks, (), restore)[0]
 
-    def training_loss(self, x: Windows, y: Forecast, criterion: Criterion) -> Tensor:
-        """Task loss, plus the distance between the branches at the output and, decaying with depth, at each layer."""
+    def training_loss(self, x: Past, y: Forecast, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return the task loss plus the branches' distance at the output and, decaying towards the input, per layer."""
+        # 1. Run both branches.
         x, restore = normalize_window(x)
         tokens = self._tokens(x)
         text_tokens = self.words_out(self.attend_to_words(tokens, self.words))
-        time = self._branch(tokens, self.time_blocks, self.time_projections, restore)
-        text = self._branch(text_tokens, self.text_blocks, self.text_projections, restore)
+        time, time_features = self._branch(tokens, self.time_blocks, self.time_projections, restore)
+        text, text_features = self._branch(text_tokens, self.text_blocks, self.text_projections, restore)
+        # 2. Compare their features, last layer first, and their outputs.
         options = self.options
-        feature = torch.stack(
-            [
-                options.feature_decay**depth * criterion(ours, theirs)
-                for depth, (ours, theirs) in enumerate(zip(time.features[::-1], text.features[::-1], strict=True))
-            ]
-        ).sum()
-        output = criterion(time.forecast, text.forecast)
-        return criterion(time.forecast, y) + options.output_weight * output + options.feature_weight * feature
+        pairs = zip(time_features[::-1], text_features[::-1], strict=True)
+        distances = [options.feature_decay**depth * criterion(*pair) for depth, pair in enumerate(pairs)]
+        feature, output = torch.stack(distances).sum(), criterion(time, text)
+        return criterion(time, y) + options.output_weight * output + options.feature_weight * feature
 
-    def _tokens(self, x: Windows) -> Tokens:
-        tokens: Tokens = self.encode(self.embed(rearrange(x, "b l c -> b c l")))
-        return tokens
+    def _tokens(self, x: Past) -> ChannelTokens:
+        return self.encode(self.embed(rearrange(x, "b l c -> b c l")))
 
     def _branch(
         self,
-        tokens: Tokens,
+        tokens: ChannelTokens,
         blocks: nn.Module,
         projections: Iterable[nn.Module],
-        restore: Callable[[Tensor], Tensor],
-    ) -> Branch:
-        states = self._states(tokens, blocks)
-        features = [project(state) for project, state in zip(projections, states, strict=True)]
-        return Branch(restore(self._read(states[-1])), features)
+        restore: Callable[[Forecast], Forecast],
+    ) -> tuple[Forecast, list[ChannelTokens]]:
+        """Return a branch's forecast and its projected states: the input, then one per block.
 
-    @staticmethod
-    def _states(tokens: Tokens, blocks: nn.Module) -> list[Tokens]:
-        """Input, output of each block, and in place of the last the residual sum of both."""
+        The last state is the sum of input and output. The head is in float32 under autocast, as its output is the
+        forecast.
+        """
         *states, last = blocks(tokens)
-        return [*states, last + tokens]
-
-    def _read(self, state: Tokens) -> Forecast:
-        """The head, in float32 under autocast: its output is the forecast."""
-        with torch.autocast(state.device.type, enabled=False):
-            return rearrange(self.head(state.float()), "b c h -> b h c")
+        states.append(last + tokens)
+        features = [project(state) for project, state in zip(projections, states, strict=False)]
+        with torch.autocast(last.device.type, enabled=False):
+            forecast = rearrange(self.head(states[-1].float()), "b c h -> b h c")
+        return restore(forecast), features
 
 
 def principal_words(words: Float[Tensor, "vocabulary d"], components: int) -> Float[Tensor, "components d"]:
-    """Principal components over the vocabulary: E^T (d x V), each word centred, projected on its first directions.
+    """Return principal components over the vocabulary: E^T (d x V), each word centred, on its first directions.
 
     The official code runs scikit-learn's PCA on E^T; the same scores follow from the d x d Gram matrix. The sign of a
-    component is arbitrary; it is fixed so that its largest entry is positive. Raises ValueError beyond d components.
+    component is arbitrary; here its largest entry is positive. Raises ValueError beyond d components.
     """
     if components > words.shape[1]:
         raise ValueError(f"{components} components asked for; word embeddings of width {words.shape[1]} have no more")

@@ -1,4 +1,4 @@
-"""The one base error of the project: something that the user can mend. No torch."""
+"""`BenchError` is the base of every error that the user can mend. No torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import difflib
 
 
 class BenchError(Exception):
-    """An error that the user can mend: one line, `what: cause. Do: command`; the command line exits with code 2."""
+    """The user can mend this error. Its text is one line, `what: cause. Do: command`; the exit code is 2."""
 
 
 class UnknownName(BenchError):
-    """A name that no table holds; the message lists the nearest names that do exist."""
+    """No table holds this name; the message lists the nearest names that exist."""
 
     def __init__(self, kind: str, name: str, known: list[str], place: str = "") -> None:
         at = f"{place}: " if place else ""
@@ -18,7 +18,7 @@ class UnknownName(BenchError):
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Return `nearest: a, b` where some known name is close to `name`, else `known:` and the whole list."""
+    """Return `nearest: a, b`, the names closest to `name`; without a close one, `known:` and the whole list."""
     by_folded = {known_name.casefold(): known_name for known_name in known}
     close = difflib.get_close_matches(name.casefold(), list(by_folded), n=3, cutoff=0.5)
     if close:

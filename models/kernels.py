@@ -1,8 +1,8 @@
-"""Operations that are ours where torch's are slow at our shapes, and switches: to the plain ones, to a compiler.
+"""These operations replace torch's slow ones at our shapes; two switches choose torch's own or its compiler instead.
 
-The same mathematics, so no option chooses between them. Under `plain()` models run as peers write them: what `bench
-perf` measures against, and what a test holds the fast path to. Under `fused()` a compiler joins what lies between the
-matrix products of a language model's blocks, on a GPU (bench/train/step.py).
+The mathematics is the same, so no option chooses between them. Under `plain()` models run as peers write them: `bench
+perf` and a test compare the fast path with it. Under `fused()` a compiler joins the operations between the matrix
+products of a language model's blocks, on a GPU (bench/train/step.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Literal
 
 import numpy as np
@@ -20,23 +20,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 FEW_TOKENS = 64
-"""Up to here attention over materialised scores trains faster than fused kernels; beyond, memory decides."""
+"""Up to this many tokens attention over stored scores trains faster than fused kernels; beyond, memory decides."""
 
 COMPILED_SHAPES = 256
-"""That a process keeps; torch's own limit is eight, and then it compiles no more."""
+"""Compiled shapes that a process keeps. Torch's own limit is eight; beyond it torch compiles no more."""
 
 Mode = Literal["fast", "plain", "fused"]
 _mode: Mode = "fast"
-"""Of this process. A global: a compiler cannot read a context variable."""
+"""Mode of this process. It is a global because a compiler cannot read a context variable."""
 _gave_up = False
-"""The compiler has failed in this process."""
+"""Whether the compiler has failed in this process."""
 
 
-@contextmanager
-def plain() -> Iterator[None]:
+def plain() -> AbstractContextManager[None]:
     """Build and run models on torch's and transformers' own operations; attention is eager and returns its weights."""
-    with _in("plain"):
-        yield
+    return _in("plain")
 
 
 @contextmanager
@@ -45,9 +43,9 @@ def fused() -> Iterator[None]:
     from torch._dynamo import config as tracing  # takes two seconds
     from torch._inductor import config as compiling
 
-    many = tracing.patch(recompile_limit=COMPILED_SHAPES)
-    here = compiling.patch(compile_threads=1)  # a pool of processes in each worker would outlive it
-    with _in("fused"), many, here, warnings.catch_warnings():
+    more_shapes = tracing.patch(recompile_limit=COMPILED_SHAPES)
+    one_process = compiling.patch(compile_threads=1)  # a worker's pool of processes would outlive it
+    with _in("fused"), more_shapes, one_process, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\._inductor")  # advice to those who write kernels
         yield
 
@@ -71,15 +69,15 @@ def is_fused() -> bool:
 
 
 def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The function through torch's compiler, for `fused()`. Where that fails, as it is, and no other is tried again."""
+    """Return the function compiled by torch, for `fused()`. If that fails, warn and compile nothing more."""
     from torch._dynamo.exc import TorchDynamoException
 
-    made = torch.compile(function, dynamic=False)
+    compiled_function = torch.compile(function, dynamic=False)
 
     def run(*args: Any, **named: Any) -> Tensor:
         global _gave_up  # noqa: PLW0603
         try:
-            return made(*args, **named)
+            return compiled_function(*args, **named)
         except TorchDynamoException as error:
             _gave_up = True
             why = " ".join(str(error).partition("Set TORCHDYNAMO_VERBOSE")[0].split())[:200]
@@ -91,12 +89,12 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def _ours(x: Tensor) -> bool:
-    """Whether an operation on it is one of this module's: they are faster on a CPU, and a compiler does without."""
+    """Return whether an operation on `x` is this module's: they are faster on a CPU without a compiler."""
     return _mode == "fast" and x.device.type == "cpu"
 
 
 def softmax(scores: Tensor) -> Tensor:
-    """Over the last axis. On a CPU torch is slow on rows that do not fill its vectors: a dozen tokens are padded."""
+    """Return the softmax over the last axis; a CPU is slow on rows that do not fill its vectors: pad them."""
     tokens = scores.shape[-1]
     missing = -tokens % 16
     if not _ours(scores) or tokens > FEW_TOKENS or not missing:
@@ -106,7 +104,7 @@ def softmax(scores: Tensor) -> Tensor:
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """As torch's. On a CPU its masks are drawn four from a 64-bit word of a faster generator, seeded by torch's."""
+    """Drop elements as torch does. On a CPU a faster generator, seeded by torch's, draws four masks per 64-bit word."""
     if not _ours(x) or not training or not 0 < p < 1:
         return F.dropout(x, p, training)
     generator = np.random.SFC64(int(torch.randint(2**62, ())))
@@ -118,7 +116,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
 
 
 class Dropout(nn.Dropout):
-    """torch's layer on the `dropout` of this module."""
+    """Torch's dropout layer on the `dropout` of this module."""
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)
@@ -130,12 +128,11 @@ class GELU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not _ours(x):
             return F.gelu(x, approximate="tanh")
-        activated: Tensor = _GELU.apply(x)
-        return activated
+        return _GELU.apply(x)
 
 
 class _GELU(torch.autograd.Function):
-    """On a CPU torch's kernel spends itself on tanh in either direction; here the forward pass keeps the derivative."""
+    """GELU whose forward pass keeps the derivative: torch's CPU kernel computes tanh in both directions."""
 
     SLOPE = 2 * (2 / math.pi) ** 0.5
     CUBIC = SLOPE * 0.044715
@@ -157,10 +154,9 @@ class _GELU(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last axis, with a weight; statistics in float32.
+    """Root-mean-square norm over the last axis, with a weight; statistics are in float32.
 
-    With `for_products`, what reads it are matrix products alone: under autocast it leaves in their type, rounded once
-    and not once for each of them.
+    With `for_products` only matrix products read the output: under autocast it has their type, rounded once for all.
     """
 
     def __init__(self, weight: nn.Parameter, eps: float, for_products: bool) -> None:
@@ -172,13 +168,12 @@ class RMSNorm(nn.Module):
         products = self.for_products and device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if products else x.dtype
         if _ours(x):
-            normed: Tensor = _RMSNorm.apply(x.float(), self.weight, self.eps, dtype)
-            return normed
+            return _RMSNorm.apply(x.float(), self.weight, self.eps, dtype)
         return F.rms_norm(x.float(), x.shape[-1:], self.weight, self.eps).to(dtype)
 
 
 class _RMSNorm(torch.autograd.Function):
-    """torch has no fused kernel for it on a CPU; its backward pass over single operations takes three times as long."""
+    """RMS norm with a backward pass of its own: torch's on a CPU, over single operations, takes three times as long."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:

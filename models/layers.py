@@ -1,4 +1,4 @@
-"""What several forecasters share: instance normalisation, patching, the flatten head.
+"""Several forecasters share these layers: window normalisation, patches, attention, the flatten head.
 
 Axes: b batch, l context, h horizon, c channels, s series (b times c), n patches, p patch length, d width.
 """
@@ -18,13 +18,15 @@ from torch.utils.checkpoint import checkpoint
 from models.kernels import FEW_TOKENS, Dropout, dropout, softmax
 
 SERIES_PER_PIECE = {"cpu": 4096, "cuda": 32768}
+"""Device type -> most series that `in_pieces` processes at a time."""
 
-Windows = Float[Tensor, "b l c"]
+Past = Float[Tensor, "b l c"]
 Forecast = Float[Tensor, "b h c"]
+Tokens = Float[Tensor, "s n d"]
 
 
-def normalize_window(x: Windows) -> tuple[Windows, Callable[[Forecast], Forecast]]:
-    """Each window and channel to mean 0 and (population) variance 1, and the function that undoes it.
+def normalize_window(x: Past) -> tuple[Past, Callable[[Forecast], Forecast]]:
+    """Scale each window and channel to mean 0 and (population) variance 1; return it and the inverse for forecasts.
 
     The statistics come from the look-back alone and carry no gradient.
     """
@@ -38,22 +40,22 @@ def normalize_window(x: Windows) -> tuple[Windows, Callable[[Forecast], Forecast
 
 
 def count_patches(context: int, patch: int, stride: int) -> int:
-    """Patches of `split_patches`: those that fit, and one more from the padding."""
+    """Return how many patches `split_patches` cuts: all that fit, and one more from the padding."""
     return (context - patch) // stride + 2
 
 
-def split_patches(x: Windows, patch: int, stride: int) -> Float[Tensor, "s n p"]:
-    """Overlapping patches of every channel as a series of its own, after repeating the last value `stride` times."""
+def split_patches(x: Past, patch: int, stride: int) -> Float[Tensor, "s n p"]:
+    """Cut each channel, padded with `stride` repeats of its last value, into overlapping patches."""
     series = rearrange(x, "b l c -> (b c) 1 l")
     padded = F.pad(series, (0, stride), mode="replicate")
     return rearrange(padded.unfold(-1, patch, stride), "s 1 n p -> s n p")
 
 
 def in_pieces(function: Callable[..., tuple[Any, ...]], *inputs: Tensor | None) -> tuple[Any, ...]:
-    """`function`, which treats series apart, applied to a few thousand at a time where there are more.
+    """Apply `function`, which treats series independently, to a few thousand series at a time.
 
-    What it computes on the way is computed again for the gradient: only inputs and outputs stay in memory. For a model
-    whose batch norm needs the whole of a wide batch at once.
+    Intermediate results are computed again for the gradient: only inputs and outputs stay in memory. This is for a
+    model whose batch norm needs a whole wide batch at once.
     """
     first = cast(Tensor, inputs[0])
     size = SERIES_PER_PIECE[first.device.type]
@@ -77,7 +79,7 @@ class Attention(nn.Module):
         self.value = nn.Linear(source_width, inner)
 
     def forward(self, tokens: Float[Tensor, "b n d"], source: Tensor) -> Float[Tensor, "b n inner"]:
-        """`source` is [b, m, d_source], or [m, d_source] where every element of the batch reads the same."""
+        """Attend to `source`: [b, m, d_source], or [m, d_source] if every element of the batch reads the same."""
         heads = self.heads
         if source.ndim == 2:
             q = rearrange(self.query(tokens), "b n (heads e) -> heads (b n) e", heads=heads)
@@ -97,7 +99,7 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A post-norm transformer encoder layer: attention among the tokens, then a two-layer feed-forward."""
+    """Post-norm transformer encoder layer: attention among the tokens, then a two-layer feed-forward."""
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float, activation: type[nn.Module]) -> None:
         super().__init__()
@@ -112,14 +114,13 @@ class EncoderLayer(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         tokens = self.norm_attention(tokens + self.dropout(self.out(self.attention(tokens, tokens))))
-        mixed: Tensor = self.norm_feedforward(tokens + self.dropout(self.feedforward(tokens)))
-        return mixed
+        return self.norm_feedforward(tokens + self.dropout(self.feedforward(tokens)))
 
 
 class FlattenHead(nn.Module):
-    """All patch features of a series to its horizon, in one linear map.
+    """Map all patch features of a series to its horizon by one linear layer.
 
-    Kept in float32 under autocast: its output is the forecast, and bf16 holds only eight bits of it.
+    It stays in float32 under autocast: its output is the forecast, and bf16 has only eight significant bits.
     """
 
     def __init__(self, patches: int, width: int, horizon: int, dropout: float = 0.0) -> None:
@@ -127,7 +128,7 @@ class FlattenHead(nn.Module):
         self.linear = nn.Linear(patches * width, horizon)
         self.dropout = Dropout(dropout)
 
-    def forward(self, features: Float[Tensor, "s n d"], channels: int) -> Forecast:
+    def forward(self, features: Tokens, channels: int) -> Forecast:
         with torch.autocast(features.device.type, enabled=False):
             flat = rearrange(features.float(), "s n d -> s (n d)")
             return rearrange(self.dropout(self.linear(flat)), "(b c) h -> b h c", c=channels)

@@ -1,6 +1,6 @@
-"""Pretrained decoder blocks: loaded from their files tensor by tensor, cut to the first N, frozen.
+"""Decoder blocks of a language model are loaded from its files tensor by tensor, cut to the first N, and frozen.
 
-The only module that imports transformers, peft or tokenizers. Nothing here touches the network.
+This is the only module that imports transformers, peft or tokenizers. It never touches the network.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from torch import Tensor, nn
 
 from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, compiled, is_fused, is_plain, softmax
 from models.kernels import dropout as drop
-from models.layers import Attention
+from models.layers import Attention, Tokens
 from models.llm_files import Backbone, BackboneError, bundle_dir, find, not_in_bundle, verified
 from models.options import Reader
 
-Tokens = Float[Tensor, "s n d"]
 NORMS_AND_POSITIONS = re.compile(r"(^|\.)(ln_1|ln_2|ln_f|wpe|norm|input_layernorm|post_attention_layernorm)\.")
+"""Parameter names of the norms and the position embeddings."""
 WORDS = {"gpt2": "wte.weight", "llama": "embed_tokens.weight"}
+"""Family -> tensor of the word embeddings."""
 ATTENTION_INPUTS = {"gpt2": ["c_attn"], "llama": ["q_proj", "k_proj", "v_proj"]}
+"""Family -> the projections that LoRA updates."""
 
 
 class Blocks(nn.Module):
-    """The first `count` blocks of a backbone and its final norm; embeddings in, hidden states out. All frozen.
+    """The first `count` blocks of a backbone and its final norm, all frozen: embeddings in, hidden states out.
 
-    `forward` returns count + 1 tensors as transformers does: the input (with positions, where they are learned), the
-    output of each block, the last of them after the final norm unless that is left out.
+    `forward` returns count + 1 states as transformers does: the input (plus learned positions, if any), then the
+    output of each block; the last output is normed if `final_norm`. Raises BackboneError for too many blocks.
     """
 
     fusible = True  # bench/train/step.py
@@ -53,23 +55,23 @@ class Blocks(nn.Module):
         self.requires_grad_(False)
 
     def train_norms_and_positions(self) -> None:
-        """Unfreeze the layer norms and, where there are any (GPT-2), the position embeddings."""
+        """Train only the layer norms and the position embeddings (which GPT-2 alone has)."""
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(bool(NORMS_AND_POSITIONS.search(name)))
 
     def train_positions(self) -> None:
-        """Unfreeze the position embeddings alone, where there are any."""
+        """Train only the position embeddings, if the backbone has any."""
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_("wpe" in name)
 
     def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
-        """Trainable low-rank updates (arXiv 2106.09685) of the projections that feed attention."""
+        """Add trainable low-rank updates (arXiv 2106.09685) to the projections that feed attention."""
         from peft import LoraConfig, inject_adapter_in_model
 
         trainable = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
         config = LoraConfig(
             r=rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]  # any factor; peft only says int
+            lora_alpha=alpha,  # type: ignore[arg-type]  # peft is typed int but takes any factor
             lora_dropout=dropout,
             target_modules=ATTENTION_INPUTS[self.family],
             fan_in_fan_out=self.family == "gpt2",
@@ -81,44 +83,40 @@ class Blocks(nn.Module):
             parameter.requires_grad_("lora_" in name or name in trainable)
 
     def forward(self, tokens: Tokens, prefix: Tensor | None = None) -> tuple[Tokens, ...]:
-        """`prefix` is what `read_prefix` returned: the tokens then follow a prompt that was read once."""
+        """Return the hidden states. With `prefix`, from `read_prefix`, the tokens follow that prompt."""
         start = 0 if prefix is None else prefix.shape[-2]
         positions = torch.arange(start, start + tokens.shape[1], device=tokens.device)[None]
         if is_plain():
-            out = self.model(
-                inputs_embeds=tokens, position_ids=positions, use_cache=False, output_hidden_states=True,
-                output_attentions=True,
-            )  # fmt: skip
-            states: tuple[Tokens, ...] = out.hidden_states
-            return states
+            wanted = {"output_hidden_states": True, "output_attentions": True}
+            return self.model(inputs_embeds=tokens, position_ids=positions, use_cache=False, **wanted).hidden_states
         model = cast(Any, self.model)
         # The model's own forward records states by hooks, which no compiler sees through.
         if self.family == "gpt2":
-            state, known = model.drop(tokens + model.wpe(positions)), {}
+            state, rotary = model.drop(tokens + model.wpe(positions)), {}
             blocks, norm = model.h, model.ln_f
         else:
-            state, known = tokens, {"position_embeddings": model.rotary_emb(tokens, positions)}
+            state, rotary = tokens, {"position_embeddings": model.rotary_emb(tokens, positions)}
             blocks, norm = model.layers, model.norm
-        kept = [state]
+        states = [state]
         for number, block in enumerate(blocks):
             run = compiled(block.forward) if is_fused() else block  # one compilation serves all
-            state = run(state, prefix=None if prefix is None else prefix[number], **known)
-            kept.append(state)
-        kept[-1] = norm(state)
-        return tuple(kept)
+            state = run(state, prefix=None if prefix is None else prefix[number], **rotary)
+            states.append(state)
+        states[-1] = norm(state)
+        return tuple(states)
 
     @torch.no_grad()
     def read_prefix(self, prompt: Float[Tensor, "n d"]) -> Float[Tensor, "blocks kv heads n e"]:
-        """Keys and values of a prompt in every block, computed once for all windows."""
+        """Return the keys and values of a prompt in every block, computed once for all windows."""
         cache = self.model(inputs_embeds=prompt[None], use_cache=True).past_key_values
         return torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers])
 
 
 class StandIn(nn.Module):
-    """What a sceptic puts in the place of a language model, in the form of `Blocks`; all of it trains.
+    """An ablation that replaces the language model, with the interface of `Blocks`; all of it trains.
 
-    `nothing`: the states are the tokens themselves. `attention`: one fresh self-attention layer with residual sum and
-    layer norm, as "LLM2Attn" of arXiv 2406.16964; every state but the input is its output.
+    With `nothing` the states are the tokens themselves. With `attention` every state but the input is the output of
+    one fresh self-attention layer with residual sum and layer norm ("LLM2Attn" of arXiv 2406.16964).
     """
 
     def __init__(self, name: str, count: int, reader: Reader) -> None:
@@ -133,31 +131,31 @@ class StandIn(nn.Module):
         """Everything here trains already."""
 
     def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
-        """Nothing is frozen that would need it."""
+        """Nothing is frozen, so nothing needs updates."""
 
     def forward(self, tokens: Tokens, prefix: None = None) -> tuple[Tokens, ...]:
-        read: Tokens = self.layer(tokens)
-        return (tokens, *(read for _ in range(self.count)))
+        return (tokens, *[self.layer(tokens)] * self.count)
 
 
 class _OneAttention(nn.Module):
+    """Self-attention over all tokens (no mask), residual sum, layer norm."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.attention = Attention(width, width, width, heads=width // 64, dropout=0.1)
         self.out, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        read: Tokens = self.norm(tokens + self.out(self.attention(tokens, tokens)))
-        return read
+        return self.norm(tokens + self.out(self.attention(tokens, tokens)))
 
 
 def read_with(reader: Reader, name: str, count: int, final_norm: bool = True) -> Blocks | StandIn:
-    """What turns tokens into states: the first `count` blocks of a backbone, or a stand-in of its width."""
+    """Return the module that turns tokens into states: a backbone's first `count` blocks or a stand-in of its width."""
     return Blocks(name, count, final_norm) if reader == "blocks" else StandIn(name, count, reader)
 
 
 def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
-    """The backbone's word embeddings in float32; random, and the same for every seed, where its weights are random."""
+    """Return the word embeddings in float32; for a random backbone they are random and the same for every seed."""
     backbone = find(name)
     if not backbone.pretrained:
         generator = torch.Generator().manual_seed(0)
@@ -172,7 +170,7 @@ def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
 
 
 def tokenize(name: str, text: str) -> list[int]:
-    """Token ids of a prompt. Random weights know no words: each byte is a token then."""
+    """Return the token ids of a prompt; for a random backbone each byte is a token."""
     backbone = find(name)
     if not backbone.pretrained:
         return list(text.encode())
@@ -180,29 +178,28 @@ def tokenize(name: str, text: str) -> list[int]:
 
     paths = [str(path) for path in tokenizer_files(name)]
     tokenizer: Any = ByteLevelBPETokenizer(*paths) if len(paths) > 1 else Tokenizer.from_file(*paths)
-    ids: list[int] = tokenizer.encode(text).ids
-    return ids
+    return tokenizer.encode(text).ids
 
 
 def tokenizer_files(name: str) -> list[Path]:
-    """What the tokenizer of a pretrained backbone is read from: vocabulary and merges, or one file."""
+    """Return the files of a pretrained backbone's tokenizer: vocabulary and merges, or one file."""
     backbone = find(name)
-    held = _files(backbone)
+    paths = _files(backbone)
     names = ("vocab.json", "merges.txt") if backbone.family == "gpt2" else ("tokenizer.json",)
-    if bundle_dir() and not held.keys() >= set(names):
+    if bundle_dir() and not paths.keys() >= set(names):
         raise not_in_bundle(backbone, "tokenizer")
-    return [held[each] for each in names]
+    return [paths[file] for file in names]
 
 
 def prepare(name: str) -> None:
-    """Verify a backbone's files and make the converted copy where one is needed (SmolLM2: half a minute, once)."""
+    """Verify a backbone's files and convert them if needed (SmolLM2: half a minute, once)."""
     backbone = find(name)
     if backbone.pretrained:
         _weights(backbone)
 
 
 def _build(backbone: Backbone, count: int) -> nn.Module:
-    """The bare architecture with `count` blocks, no word embeddings, freshly initialised."""
+    """Return the freshly initialised architecture with `count` blocks and no word embeddings."""
     from transformers import AttentionInterface, GPT2Model, LlamaModel, PreTrainedModel
 
     model: PreTrainedModel
@@ -222,7 +219,7 @@ def _build(backbone: Backbone, count: int) -> nn.Module:
 
 
 def _config(backbone: Backbone, count: int) -> Any:
-    """transformers' configuration: the backbone's architecture with `count` blocks and no vocabulary."""
+    """Return transformers' configuration of the backbone with `count` blocks and no vocabulary."""
     from transformers import GPT2Config, LlamaConfig
 
     common: dict[str, Any] = {**backbone.architecture, "vocab_size": 1, "bos_token_id": None, "eos_token_id": None}
@@ -232,7 +229,7 @@ def _config(backbone: Backbone, count: int) -> Any:
 
 
 def _replace_slow_parts(model: nn.Module) -> None:
-    """The same operations, faster: our dropout and root-mean-square norm, GPT-2's activation as one kernel."""
+    """Replace dropout, GPT-2's activation and RMS norm by the faster ones of `models.kernels`."""
     from transformers.activations import NewGELUActivation
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
@@ -248,22 +245,20 @@ def _replace_slow_parts(model: nn.Module) -> None:
 
 
 def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:
-    """Fill every parameter of `model` from the file, by name; a tensor that is absent or misshapen is refused."""
+    """Fill every parameter of `model` from the file. Raises BackboneError for an absent or misshapen tensor."""
     from safetensors import safe_open
 
     with safe_open(weights, framework="pt") as file, torch.no_grad():
-        held = set(file.keys())
+        names = set(file.keys())
         for name, parameter in model.named_parameters():
-            if name not in held:
-                if bundle_dir():
-                    raise not_in_bundle(backbone, f"tensor {name}")
+            if name not in names and bundle_dir():
+                raise not_in_bundle(backbone, f"tensor {name}")
+            if name not in names:
                 raise BackboneError(f"backbone {backbone.name}: {weights} holds no tensor {name}")
             tensor = file.get_tensor(name)
             if tensor.shape != parameter.shape:
-                raise BackboneError(
-                    f"backbone {backbone.name}: {name} in {weights} has shape {tuple(tensor.shape)}, "
-                    f"expected {tuple(parameter.shape)}"
-                )
+                shapes = f"has shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)}"
+                raise BackboneError(f"backbone {backbone.name}: {name} in {weights} {shapes}")
             parameter.copy_(tensor)
 
 
@@ -272,7 +267,7 @@ def _weights(backbone: Backbone) -> Path:
 
 
 def _files(backbone: Backbone) -> dict[str, Path]:
-    """File name -> path, of weights and tokenizer as they are read: verified, and converted where that is needed."""
+    """Return file name -> path of weights and tokenizer, verified and, for a GGUF file, converted."""
     if backbone.family == "gpt2" or bundle_dir():
         return verified(backbone)
     folder = _converted(backbone)
@@ -280,9 +275,10 @@ def _files(backbone: Backbone) -> dict[str, Path]:
 
 
 def _converted(backbone: Backbone) -> Path:
-    """Folder with the GGUF file's tensors (dequantised, rounded to bf16) and tokenizer; made on first use.
+    """Return the folder with the GGUF file's tensors (dequantised, rounded to bf16) and tokenizer.
 
-    Named after the file's hash and moved into place whole, so a copy that exists is complete.
+    The first use converts. The folder is named after the file's hash and moved into place whole: if it exists, it is
+    complete.
     """
     from huggingface_hub.constants import HF_HOME
 
@@ -292,10 +288,10 @@ def _converted(backbone: Backbone) -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
-                made = Path(scratch) / "made"
-                _convert(gguf, made)
+                copy = Path(scratch) / "copy"
+                _convert(gguf, copy)
                 try:
-                    made.rename(folder)
+                    copy.rename(folder)
                 except OSError:
                     if not folder.is_dir():  # else another process was first, with the same content
                         raise
@@ -305,11 +301,12 @@ def _converted(backbone: Backbone) -> Path:
 
 
 def _convert(gguf: Path, folder: Path) -> None:
+    """Write model.safetensors (bf16) and tokenizer.json of a GGUF file into a new folder."""
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder.mkdir()
-    with contextlib.redirect_stderr(io.StringIO()):  # two progress bars, drawn even where nobody watches
+    with contextlib.redirect_stderr(io.StringIO()):  # transformers draws two progress bars even without a terminal
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).model
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "model.safetensors")
@@ -328,12 +325,13 @@ def _attend(
     prefix: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention among a series' few tokens, behind a prompt that all series share.
+    """Attend causally among a series' few tokens, behind a prompt that all series share.
 
-    In transformers' signature: [s, heads, n, e] in, [s, n, heads, e] out. Heads that share keys are folded into one
-    product, and the prompt's keys are read in place for the whole batch instead of being copied for each series. A
-    patched window has about a dozen tokens; many (the channels of wide data) go to the fused kernel.
+    The signature is transformers': [s, heads, n, e] in, [s, n, heads, e] out. Heads that share keys are folded into one
+    product, and the whole batch reads the prompt's keys in place instead of a copy per series. A patched window has
+    about a dozen tokens; many tokens (the channels of wide data) go to the fused kernel.
     """
+    # 1. Many tokens: use the fused kernel.
     tokens, groups = query.shape[2], query.shape[1] // key.shape[1]
     if prefix is None and tokens > FEW_TOKENS:
         dropped = dropout if module.training else 0.0
@@ -341,10 +339,12 @@ def _attend(
             query, key, value, dropout_p=dropped, is_causal=True, scale=scaling, enable_gqa=groups > 1
         )
         return rearrange(fused, "s heads n e -> s n heads e"), None
+    # 2. Score every pair of tokens, fold heads that share keys, and mask the future.
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     q = rearrange(query, "s (kv g) n e -> s kv (g n) e", g=groups)
     future = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).triu(1).repeat(groups, 1)
     scores = (q @ key.transpose(-1, -2)).masked_fill(future, float("-inf"))
+    # 3. Mix the values; behind a prompt, over its keys and values too.
     if prefix is None:
         mixed = drop(softmax(scores), dropout, module.training) @ value
     else:

@@ -1,7 +1,7 @@
-"""Hyper-parameters: one frozen dataclass per model, and the shape of the problem every model is built for. No torch.
+"""These dataclasses hold each model's options, and the shape of the problem that it is built for. No torch.
 
-The defaults are each paper's (or its official code's) general setting; what differs between data sets is in
-bench/suites/settings.toml.
+Defaults are the general setting of each paper or its official code; bench/suites/settings.toml overrides them by data
+set.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 Reader = Literal["blocks", "attention", "nothing"]
-"""What reads the tokens: the language model's blocks, or, as an ablation, one fresh attention layer or nothing."""
+"""Reader of the tokens: the language model's blocks or, as an ablation, a fresh attention layer or nothing."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a forecaster is built for: `x [batch, context, channels] -> y [batch, horizon, channels]`."""
+    """A forecaster maps `x [batch, context, channels]` to `y [batch, horizon, channels]`."""
 
     context: int
     horizon: int
@@ -28,7 +28,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class NoOptions:
-    """For models with nothing to choose."""
+    """The model has no options."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ITransformerOptions:
     feedforward: int = 512
     dropout: float = 0.1
     calendar: bool = True
-    """Append hour of day, day of week, of month and of year as further tokens, as the official runs do."""
+    """Read hour of day, day of week, of month and of year as further tokens, as the official runs do."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class LogoLLMOptions:
     patch: int = 16
     stride: int = 8
     dropout: float = 0.3
-    """In both mixers."""
+    """Dropout rate of both mixers."""
     reader: Reader = "blocks"
     mixers: Literal["both", "local", "global", "none"] = "both"
-    """Ablations: one mixer alone; or none, where the head reads the global tap as it is (as arXiv 2302.11939 does)."""
+    """Ablations: one mixer alone; or none, and the head reads the global tap itself (as arXiv 2302.11939 does)."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TimeLLMOptions:
     patch: int = 16
     stride: int = 8
     width: int = 32
-    """Of a patch before it is reprogrammed."""
+    """Width of a patch before it is reprogrammed."""
     feedforward: int = 128
     """Width of each reprogramming head, and how many output features of the language model are read."""
     heads: int = 8
@@ -102,7 +102,7 @@ class CALFOptions:
     """Principal components of the word embeddings that the text branch attends to."""
     heads: int = 12
     feedforward: int = 2048
-    """Of the one encoder layer over channels."""
+    """Width of the encoder layer's feed-forward."""
     dropout: float = 0.1
     rank: int = 8
     alpha: float = 32.0
@@ -110,6 +110,6 @@ class CALFOptions:
     output_weight: float = 1.0
     feature_weight: float = 0.01
     feature_decay: float = 0.8
-    """Per layer, counted from the last."""
+    """Factor on the feature loss per layer, counted from the last."""
     reader: Reader = "blocks"
-    """Of both branches."""
+    """Reader of both branches."""

@@ -1,14 +1,12 @@
-"""PatchTST (arXiv 2211.14730): overlapping patches of each channel are tokens; a transformer encoder; a flatten head.
+"""PatchTST (arXiv 2211.14730) reads overlapping patches of each channel as tokens by a transformer encoder.
 
-Faithful to the official supervised code at its scripts' settings: window normalisation (no learned scale), end padding,
+It follows the official supervised code at its scripts' settings: window normalisation (no learned scale), end padding,
 learned positions, batch norm after each sub-layer, residual attention scores, GELU, one head shared by all channels.
-Left out: the official loop builds a one-cycle schedule that it does not step where another schedule is set; it leaves
-behind a first epoch at 1/25 of the rate and Adam's beta1 at 0.95.
+It omits a side effect of the official loop, whose unused one-cycle schedule sets the first epoch's rate to 1/25 and
+Adam's beta1 to 0.95.
 """
 
 from __future__ import annotations
-
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +15,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.kernels import Dropout, softmax
-from models.layers import FlattenHead, Forecast, Windows, count_patches, in_pieces, normalize_window, split_patches
+from models.layers import FlattenHead, Forecast, Past, Tokens, count_patches, in_pieces, normalize_window, split_patches
 from models.options import PatchTSTOptions, Shape
 
-Tokens = Float[Tensor, "s n d"]
 Scores = Float[Tensor, "s heads n n"]
 
 
 class PatchTST(nn.Module):
+    """An encoder over each channel's patches and a flatten head."""
+
     capturable = True  # as a CUDA graph: bench/train/step.py
 
     def __init__(self, shape: Shape, options: PatchTSTOptions) -> None:
@@ -34,10 +33,10 @@ class PatchTST(nn.Module):
         self.embed = nn.Linear(options.patch, options.width)
         self.position = nn.Parameter(torch.empty(patches, options.width).uniform_(-0.02, 0.02))
         self.dropout = Dropout(options.dropout)
-        self.layers = nn.ModuleList(EncoderLayer(options) for _ in range(options.layers))
+        self.layers = nn.ModuleList(PatchEncoderLayer(options) for _ in range(options.layers))
         self.head = FlattenHead(patches, options.width, shape.horizon, options.head_dropout)
 
-    def forward(self, x: Windows) -> Forecast:
+    def forward(self, x: Past) -> Forecast:
         channels = x.shape[-1]
         x, restore = normalize_window(x)
         patches = split_patches(x, self.patch, self.stride)
@@ -48,7 +47,7 @@ class PatchTST(nn.Module):
         return restore(self.head(tokens, channels))
 
 
-class EncoderLayer(nn.Module):
+class PatchEncoderLayer(nn.Module):
     """Attention and feed-forward, each followed by dropout, the residual sum and batch norm over the features."""
 
     def __init__(self, options: PatchTSTOptions) -> None:
@@ -68,6 +67,7 @@ class EncoderLayer(nn.Module):
         self.dropout = Dropout(options.dropout)
 
     def forward(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
+        """Return the tokens and this layer's attention scores; `earlier` are the scores of the layer before."""
         summed, scores = in_pieces(self._attended, tokens, earlier)
         tokens = _over_features(self.norm_attention, summed)
         (summed,) = in_pieces(self._fed_forward, tokens)
@@ -75,7 +75,7 @@ class EncoderLayer(nn.Module):
 
     def _attended(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
         attended, scores = self._attend(tokens, earlier)
-        return tokens + self.dropout(attended), scores  # dropped twice, as officially
+        return tokens + self.dropout(attended), scores  # a second dropout, as officially
 
     def _fed_forward(self, tokens: Tokens) -> tuple[Tokens]:
         return (tokens + self.dropout(self.feedforward(tokens)),)
@@ -93,4 +93,4 @@ class EncoderLayer(nn.Module):
 
 
 def _over_features(norm: nn.BatchNorm1d, tokens: Tokens) -> Tokens:
-    return cast(Tensor, norm(tokens.flatten(0, 1))).view_as(tokens)
+    return norm(tokens.flatten(0, 1)).view_as(tokens)

@@ -1,19 +1,19 @@
-"""Time-LLM-lite (arXiv 2310.01728): patches are reprogrammed into text prototypes and read by a frozen language model.
+"""Time-LLM-lite (arXiv 2310.01728) reprograms patches into text prototypes that a frozen language model reads.
 
-Faithful: window normalisation, patch embedding by a circular convolution of width 3, multi-head cross-attention from
-patches to 1000 text prototypes, a prompt in front, every weight of the language model frozen, the first `feedforward`
-features of its last hidden states, a flatten head.
+It follows the paper: window normalisation, patch embedding by a circular convolution of width 3, multi-head
+cross-attention from patches to 1000 text prototypes, a prompt in front, every weight of the language model frozen, the
+first `feedforward` features of its last hidden states, a flatten head.
 
-Lite, and stated:
+It differs:
 - The language model is the suite's small one (officially LLaMA-7B).
 - The prompt is fixed per data set and horizon (description and task; no statistics of the single window). It is read
-  once and kept as keys and values, and since no window has a prompt of its own length, none is padded: a forecast does
-  not depend on the rest of its batch, as it does in the official code.
+  once and kept as keys and values. No prompt is padded, so a forecast does not depend on the rest of its batch; in the
+  official code it does.
 - Prototypes are linear combinations of the word embeddings E (V x d). The official layer learns them as W E with
-  W (1000 x V), 50 million weights; since E has rank d, W E = G B with B (d x d) a fixed basis of E's row space, and
-  only G (1000 x d) is learned: the same set of prototypes, started with the same spread, but for its bias. Adam
+  W (1000 x V), 50 million weights. E has rank d, so W E = G B with B (d x d) a fixed basis of E's row space, and only
+  G (1000 x d) is learned: the same set of prototypes with the same spread at the start, but without the bias. Adam
   takes other steps in G than in W.
-- The description in the prompt is that of the data set; the official scripts leave the one of ETT in for all.
+- The prompt describes the run's data set; the official scripts describe ETT for every data set.
 """
 
 from __future__ import annotations
@@ -24,12 +24,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from models.kernels import Dropout
-from models.layers import Attention, FlattenHead, Forecast, Windows, count_patches, normalize_window, split_patches
+from models.layers import Attention, FlattenHead, Forecast, Past, Tokens, count_patches, normalize_window, split_patches
 from models.llm_blocks import Blocks, read_with, tokenize, word_embeddings
 from models.options import Shape, TimeLLMOptions
 
 
 class TimeLLMLite(nn.Module):
+    """Reprogrammed patches through the frozen blocks, behind a prompt, and a flatten head."""
+
     capturable = True  # as a CUDA graph: bench/train/step.py
     prefix: Tensor | None
 
@@ -38,7 +40,7 @@ class TimeLLMLite(nn.Module):
         self.patch, self.stride, self.features = options.patch, options.stride, options.feedforward
         self.blocks = read_with(options.reader, options.backbone, options.blocks)
         words = word_embeddings(options.backbone)
-        prefix = None  # without a language model there is none to read a prompt
+        prefix = None  # a stand-in reads no prompt
         if isinstance(self.blocks, Blocks):
             prompt = words[torch.tensor(tokenize(options.backbone, prompt_of(shape)))]
             self.blocks.eval()  # no dropout on the prompt
@@ -51,7 +53,7 @@ class TimeLLMLite(nn.Module):
         patches = count_patches(shape.context, options.patch, options.stride)
         self.head = FlattenHead(patches, options.feedforward, shape.horizon, options.dropout)
 
-    def forward(self, x: Windows) -> Forecast:
+    def forward(self, x: Past) -> Forecast:
         channels = x.shape[-1]
         x, restore = normalize_window(x)
         patches = split_patches(x, self.patch, self.stride)
@@ -59,14 +61,13 @@ class TimeLLMLite(nn.Module):
         tokens = self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d")))
         return restore(self.head(self.behind_prompt(tokens)[..., : self.features], channels))
 
-    def behind_prompt(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
-        """The last hidden state of the tokens behind the prompt."""
-        last: Tensor = self.blocks(tokens, self.prefix)[-1]
-        return last
+    def behind_prompt(self, tokens: Tokens) -> Tokens:
+        """Return the last hidden state of the tokens behind the prompt."""
+        return self.blocks(tokens, self.prefix)[-1]
 
 
 class Reprogramming(nn.Module):
-    """Cross-attention from patches to text prototypes; its output is made of the language model's own vocabulary."""
+    """Cross-attention from patches to text prototypes, which are mixtures of the word embeddings."""
 
     basis: Tensor
 
@@ -79,19 +80,18 @@ class Reprogramming(nn.Module):
         self.attention = Attention(options.width, width, inner, options.heads, options.dropout)
         self.out = nn.Linear(inner, width)
 
-    def forward(self, patches: Float[Tensor, "s n d_patch"]) -> Float[Tensor, "s n d"]:
-        mixed: Tensor = self.out(self.attention(patches, self.mixture @ self.basis))
-        return mixed
+    def forward(self, patches: Float[Tensor, "s n d_patch"]) -> Tokens:
+        return self.out(self.attention(patches, self.mixture @ self.basis))
 
 
 def _row_space(words: Float[Tensor, "vocabulary d"]) -> Float[Tensor, "d d"]:
-    """B with B^T B = E^T E: an orthonormal basis of E's row space, each direction scaled by its singular value."""
+    """Return B with B^T B = E^T E: an orthonormal basis of E's row space, scaled by the singular values."""
     squares, directions = torch.linalg.eigh((words.T @ words).double())
     return (squares.clamp(min=0).sqrt()[:, None] * directions.T).float()
 
 
 def prompt_of(shape: Shape) -> str:
-    """The sentence in front of every series: the data, then the task."""
+    """Return the sentence in front of every series: the data, then the task."""
     return (
         f"Dataset description: {shape.about}. Task description: forecast the next {shape.horizon} steps "
         f"given the previous {shape.context} steps information;"

@@ -44,7 +44,7 @@ def test_figures_are_medians_over_rounds_and_ratios_are_taken_within_a_round() -
     ]
     slow = [{"step_s": 5.0}, {"step_s": 12.0}, {"step_s": 12.0}]
     end = {"step_flops": 2e12, "blocks_flops": 1e12, "micro_batch": 5, "infer_s": 0.02, "peak_mb": 7.0}
-    row = perf._row(spec, {"ours": ours, "plain": slow}, {"ours": end, "plain": {"peak_mb": 9.0}})
+    row = perf._timing(spec, {"ours": ours, "plain": slow}, {"ours": end, "plain": {"peak_mb": 9.0}})
     assert row.ms_step == 2000 and row.windows_per_s == 5 and row.plain_ms_step == 12000
     assert row.speedups == (5, 4, 6) and row.speedup == 5
     assert row.tflops == 1 and row.ceiling_tflops == 3
@@ -61,7 +61,7 @@ def test_the_gain_of_graphs_is_shown_where_they_are_used() -> None:
     end = {"step_flops": 1e9, "micro_batch": 10, "infer_s": 0.001}
 
     def text(**more: float) -> str:
-        row = perf._row(spec, {"ours": [reading]}, {"ours": {**end, **more}})
+        row = perf._timing(spec, {"ours": [reading]}, {"ours": {**end, **more}})
         where = {"device": "A GPU", "threads": 1, "versions": {"torch": "2"}, "git": "abc", "dirty": False}
         return perf.perf_text({"where": where, "rounds": 1, "rows": [dataclasses.asdict(row)], "commands": {}})
 

@@ -1,17 +1,17 @@
-"""`python -m bench perf`: our training loop against the loop as peers write it, and against the hardware's limit."""
+"""`python -m bench perf` measures our training loop against the loop as peers write it and the hardware's limit."""
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from tabulate import tabulate
 
@@ -20,21 +20,23 @@ from bench.core.card import cards
 from bench.core.record import Cost, Evaluation, RunResult, Where
 from bench.core.spec import RunSpec
 from bench.core.system import HOME
-from bench.perf.timing import Job, Loop, Loops, Reading
+from bench.perf.timing import LoopName, Measurement, process_of
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import pick_device, provenance
 from models import MODELS
 from models.llm_files import BACKBONES
 
 SECONDS = 2.0
-"""About how long one measurement of one loop may take."""
+"""Seconds that one measurement of one loop may take, about."""
 REPORTED = 10_000
+"""Results that the timed report reads."""
 GRID_OF = 100
+"""Runs of the timed grid."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One model on this machine. Steps are whole batches; times are medians over rounds."""
+class Timing:
+    """One model's speed on this machine. Steps are whole batches; times are medians over rounds."""
 
     model: str
     backbone: str | None
@@ -47,49 +49,43 @@ class Row:
     windows_per_s: float
     plain_ms_step: float | None
     speedup: float | None
-    """Median over rounds of plain over ours."""
+    """Median over rounds of the plain loop's step time over ours."""
     speedups: tuple[float, ...]
     tflops: float
-    """Reached in a training step, matrix products alone counted."""
+    """Tera-operations per second in a training step; only matrix products are counted."""
     ceiling_tflops: float
     """What matrix products sustain in the same precision, measured next to the steps."""
     ceiling_share: float
     backbone_share: float | None
-    """The same for the language model's blocks alone, forward and backward."""
+    """The share of the ceiling that the language model's blocks alone reach, forward and backward."""
     outside_share: float
-    """Of a step's time, what is neither the model nor the optimiser: gathering windows, the loop, progress."""
+    """Share of a step's time outside model and optimiser: gathering windows, the loop, progress."""
     one_by_one_ms: float | None
-    """A step whose kernels are launched one by one, where ours are a CUDA graph."""
+    """Time of a step whose kernels are launched one by one; None unless our steps are a CUDA graph."""
     infer_ms: float
     """Per window, in evaluation's batches."""
     peak_mb: float | None
     plain_peak_mb: float | None
 
 
-def measure(spec: RunSpec, device: str, with_plain: bool, rounds: int, seconds: float) -> Row:
-    """Both loops of one model in turns. Raises BenchError if a process fails."""
-    job = Job(spec, device, seconds)
-    loops: tuple[Loop, ...] = ("ours", "plain") if with_plain else ("ours",)
-    readings: dict[Loop, list[Reading]] = {loop: [] for loop in loops}
-    with Loops(job, loops) as processes:
-        for _ in range(rounds):
-            for loop in loops:
-                readings[loop].append(processes.ask(loop, "round"))
-        ends = {loop: processes.ask(loop, "end") for loop in loops}
-    return _row(spec, readings, ends)
+def measure(spec: RunSpec, device: str, with_plain: bool, rounds: int, seconds: float) -> Timing:
+    """Time our loop and, unless `with_plain` is false, the plain one in turns. Raises BenchError if a process fails."""
+    loops: tuple[LoopName, ...] = ("ours", "plain") if with_plain else ("ours",)
+    with ExitStack() as stack:
+        ask = {loop: stack.enter_context(process_of(loop, spec, device, seconds)) for loop in loops}
+        turns = [{loop: ask[loop]("round") for loop in loops} for _ in range(rounds)]
+        ends = {loop: ask[loop]("end") for loop in loops}
+    return _timing(spec, {loop: [turn[loop] for turn in turns] for loop in loops}, ends)
 
 
-def _row(spec: RunSpec, readings: dict[Loop, list[Reading]], ends: dict[Loop, Reading]) -> Row:
-    ours, end = readings["ours"], ends["ours"]
-    slow = readings.get("plain", [])
-
-    def median(of: Callable[[Reading], float]) -> float:
-        return statistics.median(map(of, ours))
-
-    speedups = tuple(theirs["step_s"] / mine["step_s"] for mine, theirs in zip(ours, slow, strict=False))
-    step_s = median(lambda reading: reading["step_s"])
-    has_blocks = "blocks_s" in ours[0]
-    return Row(
+def _timing(spec: RunSpec, rounds: dict[LoopName, list[Measurement]], ends: dict[LoopName, Measurement]) -> Timing:
+    """Reduce the measurements of every round and of the end, by loop, to one model's figures."""
+    ours, end = pd.DataFrame(rounds["ours"]), ends["ours"]
+    plain = pd.DataFrame(rounds.get("plain", []), columns=["step_s"], dtype=float)
+    step_s = ours.step_s.median()
+    speedups = (plain.step_s / ours.step_s).dropna()
+    blocks = end["blocks_flops"] / ours.blocks_s / ours.ceiling if "blocks_s" in ours else None
+    return Timing(
         model=spec.model,
         backbone=spec.backbone,
         dataset=spec.task.dataset,
@@ -99,136 +95,117 @@ def _row(spec: RunSpec, readings: dict[Loop, list[Reading]], ends: dict[Loop, Re
         precision=spec.train.precision,
         ms_step=1000 * step_s,
         windows_per_s=spec.train.batch / step_s,
-        plain_ms_step=1000 * statistics.median(each["step_s"] for each in slow) if slow else None,
-        speedup=statistics.median(speedups) if speedups else None,
-        speedups=speedups,
+        plain_ms_step=None if plain.empty else 1000 * plain.step_s.median(),
+        speedup=None if plain.empty else speedups.median(),
+        speedups=tuple(speedups),
         tflops=end["step_flops"] / step_s / 1e12,
-        ceiling_tflops=median(lambda reading: reading["ceiling"]) / 1e12,
-        ceiling_share=median(lambda reading: end["step_flops"] / reading["step_s"] / reading["ceiling"]),
-        backbone_share=median(lambda reading: end["blocks_flops"] / reading["blocks_s"] / reading["ceiling"])
-        if has_blocks
-        else None,
-        outside_share=median(lambda reading: reading["outside_s"] / reading["step_s"]),
+        ceiling_tflops=ours.ceiling.median() / 1e12,
+        ceiling_share=(end["step_flops"] / ours.step_s / ours.ceiling).median(),
+        backbone_share=None if blocks is None else blocks.median(),
+        outside_share=(ours.outside_s / ours.step_s).median(),
         one_by_one_ms=1000 * end["one_by_one_s"] if "one_by_one_s" in end else None,
         infer_ms=1000 * end["infer_s"],
         peak_mb=end.get("peak_mb"),
-        plain_peak_mb=ends["plain"].get("peak_mb") if "plain" in ends else None,
+        plain_peak_mb=ends.get("plain", {}).get("peak_mb"),
     )
 
 
 def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]:
-    """One spec for each model that trains and each task: the suite's, with this batch, random weights, one seed."""
+    """Return one spec per trained model and task of the suite, with random weights and `batch` windows per step."""
     specs: dict[tuple[str, str], RunSpec] = {}
     for spec in plan(load_suite(suite), filters):
+        if spec.model in MODELS and not MODELS[spec.model].trains:
+            continue
         options = dict(spec.options)
-        if spec.backbone and not spec.backbone.endswith("-random"):
-            options["backbone"] = f"{spec.backbone}-random"
+        if spec.backbone:
+            options["backbone"] = spec.backbone.removesuffix("-random") + "-random"
         train = spec.train.model_copy(update={"batch": batch or spec.train.batch})
-        specs.setdefault(
-            (spec.model, spec.task.model_dump_json()), spec.model_copy(update={"options": options, "train": train})
-        )
-    measurable = [spec for spec in specs.values() if spec.model not in MODELS or MODELS[spec.model].trains]
-    if not measurable:
+        timed = spec.model_copy(update={"options": options, "train": train})
+        specs.setdefault((spec.model, spec.task.model_dump_json()), timed)  # one seed of each
+    if not specs:
         raise BenchError("perf: these models train nothing. Do: name another model")
-    return measurable
+    return list(specs.values())
 
 
 def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int, console: Console) -> dict[str, Any]:
-    """Measure everything; the whole outcome as plain data."""
+    """Measure every spec and three commands; return the JSON document of `--json`."""
     where = provenance(pick_device(device), {}, None)
     rows = []
     for spec in specs:
         with console.status(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}"):
-            rows.append(measure(spec, device, with_plain, rounds, SECONDS))
+            rows.append(asdict(measure(spec, device, with_plain, rounds, SECONDS)))
     with console.status("report and --help"):
         commands = {
             f"report over {REPORTED:,} results, s": report_seconds(),
             "a run in a grid besides its model, ms": 1000 * overhead_seconds(),
             "--help, s": _seconds("bench", "--help"),
         }
-    return {
-        "where": where.model_dump(mode="json"),
-        "rounds": rounds,
-        "rows": [asdict(row) for row in rows],
-        "commands": commands,
-    }
+    return {"where": where.model_dump(mode="json"), "rounds": rounds, "rows": rows, "commands": commands}
 
 
 def perf_text(measured: dict[str, Any]) -> str:
-    """The table for people."""
-    columns = {
-        "model": lambda row: row["model"],
-        "data": lambda row: f"{row['dataset']} {row['horizon']}",
-        "type": lambda row: row["precision"],
-        "batch": lambda row: (
-            row["batch"] if row["micro_batch"] == row["batch"] else f"{row['batch']}/{row['micro_batch']}"
-        ),
-        "ms/step": lambda row: _number(row["ms_step"], 1),
-        "windows/s": lambda row: _number(row["windows_per_s"], 1),
-        "plain ms": lambda row: _number(row["plain_ms_step"], 1),
-        "speed-up": lambda row: _range(row["speedup"], row["speedups"]),
-        "TFLOP/s": lambda row: _number(row["tflops"], 3),
-        "ceiling": lambda row: _number(row["ceiling_tflops"], 3),
-        "reached": lambda row: _percent(row["ceiling_share"]),
-        "backbone": lambda row: _percent(row["backbone_share"]),
-        "outside": lambda row: _percent(row["outside_share"]),
-        "infer ms": lambda row: _number(row["infer_ms"], 2),
-        "peak MiB": lambda row: _number(row["peak_mb"], 0),
-        "plain MiB": lambda row: _number(row["plain_peak_mb"], 0),
-    }
-    rows = measured["rows"]
-    if graphs := any(row["one_by_one_ms"] for row in rows):
-        columns["no graph"] = lambda row: _number(row["one_by_one_ms"], 1)
-    table = [{title: cell(row) for title, cell in columns.items()} for row in rows]
+    """Return the table, its legend and the commands' times as text."""
+    has_graphs = any(row["one_by_one_ms"] for row in measured["rows"])
     where = measured["where"]
     threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
+    cells = [_cells(row, has_graphs) for row in measured["rows"]]
     lines = [
-        tabulate(table, headers="keys", disable_numparse=True, stralign="right"),
+        tabulate(cells, headers="keys", disable_numparse=True, stralign="right"),
         "",
         f"{where['device']}, {threads}, torch {where['versions']['torch']}, commit {where['git']}"
         f"{' (changed)' if where['dirty'] else ''}; medians of {measured['rounds']} rounds, loops in turns.",
         "plain: Dataset, DataLoader with workers, float32, eager attention, the loss read at each step.",
         "reached, backbone: of the fastest matrix product measured beside (ceiling), by a training step and by the",
         "language model's blocks in it; outside: of a step, neither model nor optimiser; batch a/b: in pieces of b.",
-        *(["no graph: ms/step of ours with its kernels launched one by one."] if graphs else []),
+        *(["no graph: ms/step of ours with its kernels launched one by one."] if has_graphs else []),
         *(f"{name}: {seconds:.2f}" for name, seconds in measured["commands"].items()),
     ]
     return "\n".join(lines)
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:,.{digits}f}"
+def _cells(row: dict[str, Any], has_graphs: bool) -> dict[str, str]:
+    """Return column title -> text of one row of the table; a dash stands for None."""
 
+    def text(field: str, form: str) -> str:
+        return "-" if row[field] is None else format(row[field], form).replace("%", " %")
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
-
-
-def _range(median: float | None, all_of_them: tuple[float, ...]) -> str:
-    return "-" if median is None else f"{median:.2f} ({min(all_of_them):.2f}-{max(all_of_them):.2f})"
+    pieces = "" if row["micro_batch"] == row["batch"] else f"/{row['micro_batch']}"
+    spread = f" ({min(row['speedups']):.2f}-{max(row['speedups']):.2f})" if row["speedups"] else ""
+    return {
+        "model": row["model"],
+        "data": f"{row['dataset']} {row['horizon']}",
+        "type": row["precision"],
+        "batch": f"{row['batch']}{pieces}",
+        "ms/step": text("ms_step", ",.1f"),
+        "windows/s": text("windows_per_s", ",.1f"),
+        "plain ms": text("plain_ms_step", ",.1f"),
+        "speed-up": text("speedup", ".2f") + spread,
+        "TFLOP/s": text("tflops", ",.3f"),
+        "ceiling": text("ceiling_tflops", ",.3f"),
+        "reached": text("ceiling_share", ".1%"),
+        "backbone": text("backbone_share", ".1%"),
+        "outside": text("outside_share", ".1%"),
+        "infer ms": text("infer_ms", ",.2f"),
+        "peak MiB": text("peak_mb", ",.0f"),
+        "plain MiB": text("plain_peak_mb", ",.0f"),
+        **({"no graph": text("one_by_one_ms", ",.1f")} if has_graphs else {}),
+    }
 
 
 def report_seconds() -> float:
-    """A main table over invented results of the suite `paper`, from the command line."""
+    """Return the seconds that the main table over `REPORTED` invented results of suite `paper` takes."""
     suite = load_suite("paper")
     cells = len(plan(suite, Filters(seeds=(0,))))
     seeds = tuple(range(REPORTED // cells + 1))
-    nowhere = Where(
-        date="", git=None, dirty=None, versions={}, device="none", threads=1, data_sha256={}, backbone_sha256=None
-    )
-    cost = Cost(
-        train_s=1, total_s=1, steps=1, samples_per_s=1, infer_ms=1, peak_mb=1, params=1, trainable=1, flops=1
-    )  # fmt: skip
+    cost = Cost(train_s=1, total_s=1, steps=1, samples_per_s=1, infer_ms=1, peak_mb=1, params=1, trainable=1, flops=1)
     with tempfile.TemporaryDirectory() as folder:
         for number, spec in enumerate(plan(suite, Filters(seeds=seeds))[:REPORTED]):
-            backbone = BACKBONES.get(spec.backbone or "")
-            where = nowhere.model_copy(
-                update={
-                    "data_sha256": {spec.task.dataset: cards()[spec.task.dataset].sha256[0]},
-                    "backbone_sha256": backbone and backbone.sha256,
-                }
-            )
-            evaluation = Evaluation(dataset=spec.task.dataset, mse=number % 7 + 1, mae=number % 5 + 1, windows=1)
+            dataset, backbone = spec.task.dataset, BACKBONES.get(spec.backbone or "")
+            where = Where(
+                date="", git=None, dirty=None, versions={}, device="none", threads=1,
+                data_sha256={dataset: cards()[dataset].sha256[0]}, backbone_sha256=backbone and backbone.sha256,
+            )  # fmt: skip
+            evaluation = Evaluation(dataset=dataset, mse=number % 7 + 1, mae=number % 5 + 1, windows=1)
             result = RunResult(spec=spec, status="done", evaluations=(evaluation,), cost=cost, where=where)
             path = Path(folder, spec.path)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -238,24 +215,23 @@ def report_seconds() -> float:
 
 
 def overhead_seconds() -> float:
-    """What a run costs besides data and model: the longer of two grids over the shorter, from the command line."""
+    """Return the seconds per run outside data and model: a grid of 1 + `GRID_OF` runs against a grid of one."""
     words = ["run", "--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--device", "cpu"]
-    taken = []
+    besides = []
     for count in (1, 1 + GRID_OF):
         with tempfile.TemporaryDirectory() as folder:
             seconds = _seconds("bench", *words, "--results", folder, "--seeds", *map(str, range(count)))
             records = [RunResult.model_validate_json(path.read_text()) for path in Path(folder).rglob("s*.json")]
-            taken.append(seconds - sum(record.cost.total_s for record in records if record.cost))
-    return (taken[1] - taken[0]) / GRID_OF
+            besides.append(seconds - sum(record.cost.total_s for record in records if record.cost))
+    return (besides[1] - besides[0]) / GRID_OF
 
 
 def _seconds(module: str, *words: str) -> float:
-    """Wall time of a command of ours, the start of Python included. One that fails is not timed."""
+    """Return the wall time in seconds of `python -m module words`. Raises BenchError if the command fails."""
     started = time.perf_counter()
-    ended = subprocess.run(
-        [sys.executable, "-m", module, *words], cwd=HOME, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", module, *words]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
-    if ended.returncode not in (0, 1):  # 1: cells are missing
-        raise BenchError(f"perf: python -m {module} failed: {ended.stderr.strip()[-200:]}")
+    if done.returncode not in (0, 1):  # 1: cells are missing
+        raise BenchError(f"perf: python -m {module} failed: {done.stderr.strip()[-200:]}")
     return seconds

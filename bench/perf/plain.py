@@ -1,6 +1,6 @@
-"""Training as peers write it: a Dataset and a DataLoader with workers, float32, eager attention, a loss read each step.
+"""This is training as peers write it: Dataset, DataLoader with workers, float32, the loss read at each step.
 
-What `bench perf` measures our loop against, and what a test holds it equal to. Use it under `models.kernels.plain()`.
+`bench perf` measures our loop against it, and a test holds both equal. Use it under `models.kernels.plain()`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from models.llm_blocks import tokenize, word_embeddings
 from models.options import Shape, TimeLLMOptions
 from models.time_llm import TimeLLMLite, prompt_of
 
-Sample = tuple[Tensor, Tensor, Tensor]
+PlainWindow = tuple[Tensor, Tensor, Tensor]
+"""Look-back [context, channels], target [horizon, channels], calendar features of the look-back [context, 4]."""
 
 
-class WindowDataset(Dataset[Sample]):
-    """One window at a time: look-back, target, the look-back's calendar features."""
+class WindowDataset(Dataset[PlainWindow]):
+    """A data set that cuts one window at a time on the CPU; calendar features are zeros where there are none."""
 
     def __init__(self, windows: Windows) -> None:
         self.windows, self.series = windows, windows.series.cpu()
-        known = windows.calendar
-        self.calendar = torch.zeros(len(self.series), 4) if known is None else known.cpu()
+        self.calendar = torch.zeros(len(self.series), 4) if windows.calendar is None else windows.calendar.cpu()
 
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, position: int) -> Sample:
+    def __getitem__(self, position: int) -> PlainWindow:
         first = self.windows.first + position
         last = first + self.windows.context
         target = self.series[last : last + self.windows.horizon]
@@ -42,7 +42,7 @@ class WindowDataset(Dataset[Sample]):
 
 
 class PlainTimeLLM(TimeLLMLite):
-    """Reads the prompt in front of every series anew, as the official code does, whose prompts differ."""
+    """Time-LLM-lite that reads the prompt before every series anew, as the official code does."""
 
     def __init__(self, shape: Shape, options: TimeLLMOptions) -> None:
         super().__init__(shape, options)
@@ -51,18 +51,17 @@ class PlainTimeLLM(TimeLLMLite):
 
     def behind_prompt(self, tokens: Float[Tensor, "s n d"]) -> Float[Tensor, "s n d"]:
         prompt = self.get_buffer("prompt").expand(len(tokens), -1, -1)
-        last: Tensor = self.blocks(torch.cat([prompt, tokens], dim=1))[-1]
-        return last[:, prompt.shape[1] :]
+        return self.blocks(torch.cat([prompt, tokens], dim=1))[-1][:, prompt.shape[1] :]
 
 
 PLAIN: dict[type, type[nn.Module]] = {TimeLLMLite: PlainTimeLLM}
-"""Class of a model -> its twin as peers write it, where that is another class."""
+"""Class of a model -> its class as peers write it; other models are the same in both loops."""
 
 
 def train_plainly(
     model: nn.Module, train: Windows, config: TrainConfig, order: Sequence[int], workers: int
 ) -> Iterator[float]:
-    """One pass over the windows in this order; yields the loss of every step when the step is done."""
+    """Train for one pass over the windows in `order`; yield the loss of every step after the step."""
     device = train.series.device
     loader = DataLoader(WindowDataset(train), config.batch, sampler=order, num_workers=workers)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)

@@ -1,7 +1,7 @@
-"""What `bench perf` times: our loop and the plain one, each in a process of its own, taking turns.
+"""`bench perf` times our training loop and the plain one, each in a process of its own, in turns.
 
-So a machine whose speed drifts slows both. Data have the shape of the card and random values; language models have
-random weights. Neither changes what a step costs.
+A machine whose speed drifts slows both loops alike. Data have the shape of the data set's card and random values, and
+language models have random weights: neither changes the cost of a step.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from typing import Any, Literal
 
 import torch
@@ -35,150 +35,141 @@ from bench.train.windows import Windows
 from models.kernels import plain
 from models.llm_blocks import Blocks
 
-Loop = Literal["ours", "plain"]
-Reading = dict[str, float]
+LoopName = Literal["ours", "plain"]
+Part = Literal["round", "end"]
+Measurement = dict[str, float]
+"""Name of a figure -> its value, in seconds, operations (per second), MiB or windows."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """What one process measures. `seconds`: about how long a measurement may take."""
+@contextmanager
+def process_of(loop: LoopName, spec: RunSpec, device: str, seconds: float) -> Iterator[Callable[[Part], Measurement]]:
+    """Build and warm up one loop in a new process; yield a function that makes it measure one part.
 
-    spec: RunSpec
-    device: str
-    seconds: float
+    `seconds` is about how long one measurement may take. Leaving the context ends the process. Raises BenchError if
+    the loop fails or its process is killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    pipe, end_of_child = context.Pipe()
+    process = context.Process(target=_serve, args=(end_of_child, loop, spec, device, seconds))
+    process.start()
+    end_of_child.close()
+    name = f"perf: {spec.model} on {spec.task.dataset}, the {loop} loop"
 
-
-class Loops:
-    """One process per loop, each waiting for its turn."""
-
-    def __init__(self, job: Job, loops: tuple[Loop, ...]) -> None:
-        self.job, self.loops = job, loops
-        self.pipes: dict[Loop, Connection] = {}
-        self.running: list[SpawnProcess] = []
-
-    def __enter__(self) -> Loops:
-        context = multiprocessing.get_context("spawn")
-        for loop in self.loops:
-            self.pipes[loop], theirs = context.Pipe()
-            process = context.Process(target=_work, args=(self.job, loop, theirs))
-            process.start()
-            theirs.close()
-            self.running.append(process)
-            try:
-                self.ask(loop, "ready")  # built and warm before the next starts: none disturbs another's turn
-            except BaseException:
-                self.__exit__()
-                raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self.running:
-            process.terminate()
-            process.join()
-
-    def ask(self, loop: Loop, what: str) -> Reading:
-        name = f"perf: {self.job.spec.model} on {self.job.spec.task.dataset}, the {loop} loop"
+    def measure(part: Part | None) -> Measurement:
         try:
-            self.pipes[loop].send(what)
-            answer = self.pipes[loop].recv()
+            if part:
+                pipe.send(part)
+            answer: Measurement | str = pipe.recv()
         except (EOFError, OSError):
             raise BenchError(f"{name}: its process was killed, for memory most likely; try --no-plain") from None
         if isinstance(answer, str):
             raise BenchError(f"{name} failed: {answer}")
-        reading: Reading = answer
-        return reading
+        return answer
 
-
-def _work(job: Job, loop: Loop, pipe: Connection) -> None:
     try:
-        device = pick_device(job.device)
-        made: _Ours | _Plain = _Ours(job, device) if loop == "ours" else _Plain(job, device)
+        measure(None)  # the loop is warm before the next one starts: none disturbs another's turn
+        yield measure
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _serve(pipe: Connection, loop: LoopName, spec: RunSpec, device: str, seconds: float) -> None:
+    """Build the loop, answer with nothing, then answer every part's name with its measurement or an error's text."""
+    try:
+        measured = (_Ours if loop == "ours" else _Plain)(spec, pick_device(device), seconds)
+        pipe.send({})
         while True:
-            match pipe.recv():
-                case "ready":
-                    pipe.send({})
-                case "round":
-                    pipe.send(made.round())
-                case _:
-                    pipe.send(made.end())
-    except (EOFError, KeyboardInterrupt):
+            pipe.send(getattr(measured, pipe.recv())())
+    except (EOFError, KeyboardInterrupt):  # nobody asks any more
         pass
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {' '.join(str(error).split()) or 'no message'}")
 
 
-class _Measured:
-    """A model on random windows of its data set's shape."""
+class _Loop:
+    """A model's options and random windows of its data set's shape; subclasses measure a training loop on them."""
 
-    def __init__(self, job: Job, device: torch.device) -> None:
-        self.job, self.device, self.config = job, device, job.spec.train
-        self.peak_known = reset_peak(device)
-        torch.manual_seed(job.spec.seed)
-        self.windows = _windows(job.spec, device)
-        task = job.spec.task
-        self.shape = cards()[task.dataset].shape(task.context, task.horizon)
-        self.options = registry.make_options(job.spec.model, registry.load(job.spec.model), job.spec.options)
+    def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
+        self.device, self.seconds, self.config = device, seconds, spec.train
+        self.has_peak = reset_peak(device)
+        torch.manual_seed(spec.seed)
+        self.windows = _windows(spec, device)
+        self.shape = cards()[spec.task.dataset].shape(spec.task.context, spec.task.horizon)
+        self.model_class = registry.load(spec.model)
+        self.options = registry.make_options(spec.model, self.model_class, spec.options)
 
     def positions(self, steps: int) -> Tensor:
-        """Of the windows of so many batches, at random."""
+        """Draw the positions of the windows of `steps` batches."""
         return torch.randint(len(self.windows), (steps * self.config.batch,))
 
-    def peak(self) -> Reading:
-        return {"peak_mb": peak_mb(self.device)} if self.peak_known else {}
+    def peak(self) -> Measurement:
+        return {"peak_mb": peak_mb(self.device)} if self.has_peak else {}
 
-    def steps_in(self, seconds_a_step: float) -> int:
-        return max(2, min(300, int(self.job.seconds / seconds_a_step)))
+    def steps_per_round(self, step_s: float) -> int:
+        """Return how many steps of `step_s` seconds to time: from 2 to 300."""
+        return max(2, min(300, int(self.seconds / step_s)))
 
 
-class _Ours(_Measured):
-    def __init__(self, job: Job, device: torch.device) -> None:
-        super().__init__(job, device)
+class _Ours(_Loop):
+    """Our training loop: micro-batches, on a GPU as a CUDA graph, frozen weights in the run's precision."""
+
+    def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
+        super().__init__(spec, device, seconds)
+        # 1. Build the model and its optimiser step.
         keep_freed_memory()
-        self.model = registry.load(job.spec.model)(self.shape, self.options).to(device)
+        self.model = self.model_class(self.shape, self.options).to(device)
         store_frozen(self.model, self.config.precision)
         self.plan = StepPlan(self.config, len(self.windows))
         self.take_step = Stepper(self.model, self.windows, self.config)
+        # 2. Warm up: the first steps are slow, and note the input of the language model's blocks.
         self.blocks = next((part for part in self.model.modules() if isinstance(part, Blocks)), None)
-        self.blocks_reads: tuple[Any, ...] = ()
+        self.inputs_of_blocks: tuple[Any, ...] = ()
         if self.blocks:
-            self.blocks.register_forward_pre_hook(self._remember)
-        self.nothing = torch.zeros(1, device=device)
+            self.blocks.register_forward_pre_hook(self._note_inputs)
+        self.zero = torch.zeros(1, device=device)
         first = WARM_UP + 1 if device.type == "cuda" else 1
         self._loop(first)
         self.peak_of_steps = self.peak()
+        # 3. Run the blocks alone as the step does: in a graph and compiled, if the step is.
         self.take_blocks: Callable[[Tensor], Tensor] = self._blocks_step
         if self.blocks and self.take_step.graph:
-            self.take_blocks = Graph(self._blocks_step, 1, device, compiled=True)  # as they are in the step's
-            _timed(self._blocks_alone, first, device)
-        self.steps = self.steps_in(self._loop(1))
+            self.take_blocks = Graph(self._blocks_step, 1, device, compiled=True)
+            _timed(partial(self.take_blocks, self.zero), first, device)
+        self.steps = self.steps_per_round(self._loop(1))
 
-    def round(self) -> Reading:
-        reading = {"step_s": self._loop(self.steps), "outside_s": self._loop(max(self.steps, 100), self._gather_only)}
+    def round(self) -> Measurement:
+        """Time steps, the loop without model and optimiser, the blocks alone, and matrix products beside them."""
+        times = {"step_s": self._loop(self.steps), "outside_s": self._loop(max(self.steps, 100), self._gather_only)}
         before = _ceiling(self.config.precision, self.device)
         if self.blocks:
-            reading["blocks_s"] = _timed(self._blocks_alone, self.steps, self.device)
+            times["blocks_s"] = _timed(partial(self.take_blocks, self.zero), self.steps, self.device)
         after = _ceiling(self.config.precision, self.device)
-        return {**reading, "ceiling": (before + after) / 2}
+        return {**times, "ceiling": (before + after) / 2}
 
-    def end(self) -> Reading:
+    def end(self) -> Measurement:
+        """Measure once: inference, memory, steps without a graph, and floating-point operations per step."""
+        # 1. Time the evaluation of two batches and read the peak memory.
         evaluated = 2 * max(1, SERIES_PER_BATCH[self.device.type] // self.shape.channels)
         started = time.perf_counter()
         evaluate(self.model, replace(self.windows, count=evaluated), self.config.precision)
-        reading = {"infer_s": (time.perf_counter() - started) / evaluated, "micro_batch": self.take_step.micro_batch}
-        reading |= self.peak() if self.device.type == "cpu" else self.peak_of_steps  # without the blocks' own graph
+        figures = {"infer_s": (time.perf_counter() - started) / evaluated, "micro_batch": self.take_step.micro_batch}
+        figures |= self.peak() if self.device.type == "cpu" else self.peak_of_steps  # without the blocks' own graph
+        # 2. Time the same steps with kernels launched one by one.
         if self.take_step.graph:
             one_by_one = Stepper(self.model, self.windows, self.config, graphs=False)
             self._loop(WARM_UP, one_by_one)
-            reading["one_by_one_s"] = self._loop(self.steps, one_by_one)
+            figures["one_by_one_s"] = self._loop(self.steps, one_by_one)
+        # 3. Count operations, forward and backward.
         self.model.train()
         index = self.positions(1).to(self.device)
-        reading["step_flops"] = _flops(lambda: self.take_step._in_micro_batches(index))
+        figures["step_flops"] = _flops(lambda: self.take_step._in_micro_batches(index))
         if self.blocks:
-            reading["blocks_flops"] = _flops(partial(self._blocks_step, self.nothing))
-        return reading
+            figures["blocks_flops"] = _flops(partial(self._blocks_step, self.zero))
+        return figures
 
     def _loop(self, steps: int, take_step: Callable[[Tensor, float], Tensor] | None = None) -> float:
-        """Seconds a step of the training loop."""
+        """Return seconds per step of the training loop."""
         self.model.train()
         _wait(self.device)
         started = time.perf_counter()
@@ -194,45 +185,42 @@ class _Ours(_Measured):
             self.windows.gather_calendar(index)
         return x[0, 0, 0]
 
-    def _remember(self, blocks: nn.Module, reads: tuple[Any, ...]) -> None:
-        """What the blocks were given, with fresh values: they are measured on it alone."""
-        if blocks.training and not self.blocks_reads:
-            tokens, *rest = reads
-            self.blocks_reads = (torch.randn(tokens.shape, device=self.device), *rest)
+    def _note_inputs(self, blocks: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Note what the blocks read, with fresh values in place of the tokens, to time the blocks alone on it."""
+        if blocks.training and not self.inputs_of_blocks:
+            tokens, *rest = inputs
+            self.inputs_of_blocks = (torch.randn(tokens.shape, device=self.device), *rest)
 
-    def _blocks_alone(self) -> None:
-        self.take_blocks(self.nothing)
-
-    def _blocks_step(self, nothing: Tensor) -> Tensor:
-        """The blocks forward and backward, in the form of a training step."""
+    def _blocks_step(self, zero: Tensor) -> Tensor:
+        """Run the blocks forward and backward; takes and returns a tensor, as a training step does."""
         assert self.blocks is not None
-        tokens, *rest = self.blocks_reads
+        tokens, *rest = self.inputs_of_blocks
         with autocast(self.device, self.config.precision):
-            read = self.blocks(tokens.requires_grad_(), *rest)[-1]
-        read.backward(torch.ones_like(read))
+            state = self.blocks(tokens.requires_grad_(), *rest)[-1]
+        state.backward(torch.ones_like(state))
         tokens.grad = None
-        return nothing
+        return zero
 
 
-class _Plain(_Measured):
-    def __init__(self, job: Job, device: torch.device) -> None:
-        super().__init__(job, device)
+class _Plain(_Loop):
+    """The training loop as peers write it, in float32."""
+
+    def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
+        super().__init__(spec, device, seconds)
         self.config = self.config.model_copy(update={"precision": "float32"})
-        model_class = registry.load(job.spec.model)
-        model_class = PLAIN.get(model_class, model_class)
         with plain():
-            self.model = model_class(self.shape, self.options).to(device)
-            self.steps = self.steps_in(self._loop(1))
+            self.model = PLAIN.get(self.model_class, self.model_class)(self.shape, self.options).to(device)
+            self.steps = self.steps_per_round(self._loop(1))
 
-    def round(self) -> Reading:
+    def round(self) -> Measurement:
         with plain():
             return {"step_s": self._loop(self.steps)}
 
-    def end(self) -> Reading:
+    def end(self) -> Measurement:
         return self.peak()
 
     def _loop(self, steps: int) -> float:
-        """Seconds a step, without the start of the workers and the first step."""
+        """Return seconds per step, without the first step and the start of the workers."""
         workers = min(10, os.cpu_count() or 1)
         ends = []
         for _ in train_plainly(self.model, self.windows, self.config, self.positions(steps + 1).tolist(), workers):
@@ -242,7 +230,7 @@ class _Plain(_Measured):
 
 
 def _windows(spec: RunSpec, device: torch.device) -> Windows:
-    """A random walk per channel, with as many rows and channels as the data set."""
+    """Return random walks, with as many rows and channels as the data set has."""
     card, task = cards()[spec.task.dataset], spec.task
     series = torch.randn(card.rows, card.width).cumsum(0)
     series = (series - series.mean(0)) / series.std(0)
@@ -251,23 +239,23 @@ def _windows(spec: RunSpec, device: torch.device) -> Windows:
 
 
 def _ceiling(precision: str, device: torch.device) -> float:
-    """Operations per second that matrix products sustain for half a second, of two sizes the better, in this precision.
+    """Return the operations per second that matrix products sustain for half a second; the better of two sizes.
 
-    Not the best single product: on shared machines the matrix units now and then run three times as fast for moments.
+    The best single product would mislead: on shared machines the matrix units run three times as fast for moments.
     """
     best = 0.0
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     for rows, inner, columns in ((3072, 768, 3072), (4096, 4096, 4096)):
-        left = torch.randn(rows, inner, device=device).to(dtype)
-        right = torch.randn(inner, columns, device=device).to(dtype)
-        out = left @ right
-        product = partial(torch.mm, left, right, out=out)
+        a = torch.randn(rows, inner, device=device).to(dtype)
+        b = torch.randn(inner, columns, device=device).to(dtype)
+        product = partial(torch.mm, a, b, out=a @ b)
         times = max(1, int(0.5 / _timed(product, 1, device)))
         best = max(best, 2 * rows * inner * columns / _timed(product, times, device))
     return best
 
 
 def _flops(work: Callable[[], object]) -> float:
+    """Return the floating-point operations of the matrix products in `work`."""
     counter = FlopCounterMode(display=False)
     with sdpa_kernel(SDPBackend.MATH), counter:  # not every fused kernel is known to the counter
         work()
@@ -275,7 +263,7 @@ def _flops(work: Callable[[], object]) -> float:
 
 
 def _timed(work: Callable[[], object], times: int, device: torch.device) -> float:
-    """Seconds per call."""
+    """Return seconds per call."""
     _wait(device)
     started = time.perf_counter()
     for _ in range(times):

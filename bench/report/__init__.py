@@ -1,8 +1,8 @@
 """Numbers become pages: `python -m bench.report` prints tables and writes reports/<suite>/. No torch.
 
-    from bench.report.contents import read, tables_of
-    from bench.report.render import render
+from bench.report.contents import read, tables_of
+from bench.report.render import render
 
-    results = read(suite, Filters(), store)
-    print(render(tables_of("main", results, suite.about)[0], "text"))
+results = read(suite, Filters(), store)
+print(render(tables_of("main", results, suite.about)[0], "text"))
 """
