@@ -1,1 +1,1 @@
-"""The kinds of figure, one family in each module; catalogue.py says which suite has which."""
+"""The kinds of figure, one family in each module; catalogue.py maps suites to their figures."""
