@@ -35,8 +35,8 @@ from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report.figures.catalogue import PLOTS, Picture, Plot, pictures, plots
 from bench.report.figures.cost import pareto
 from bench.report.figures.panels import Drawn
-from bench.report.figures.ranks import cliques
-from bench.report.figures.style import SMALL, WIDTH, looks, styled
+from bench.report.figures.ranks import draw_diagram
+from bench.report.figures.style import SMALL, WIDTH, Look, looks, styled
 from tests.builders import WHERE
 
 LEVEL = {"logo_llm": 1.0, "time_llm_lite": 1.12, "calf_lite": 1.06, "patchtst": 0.97, "itransformer": 1.01}
@@ -197,11 +197,11 @@ def few(suite: str, *seeds: int) -> Results:
 
 @pytest.mark.parametrize("suite", suites.suite_names())
 @pytest.mark.parametrize("there", ["one", "none"])
-def test_no_state_of_a_suite_raises_and_every_caption_says_how_many_runs_are_there(suite: str, there: str) -> None:
+def test_no_state_of_a_suite_raises_and_every_caption_says_how_many_runs_are_done(suite: str, there: str) -> None:
     (first, result), *others = few(suite, 1, 2).runs
     planned = Results([(first, result if there == "one" else None), *((entry, None) for entry, _ in others)])
     for plot in plots(planned, load_suite(suite)):
-        assert re.search(rf"\b{int(there == 'one')} of \d+ runs are there", plot.caption)
+        assert re.search(rf"\b{int(there == 'one')} of \d+ runs are done", plot.caption)
         if there == "none":
             assert not plot.figure.axes
             (text,) = texts(plot.figure)
@@ -226,7 +226,7 @@ def test_lines_are_broken_at_holes_and_the_panel_names_them() -> None:
     assert len(errors) == 3
     assert heights[3] == pytest.approx(np.mean(errors))
     assert not np.isnan(line(axes, "DLinear")).any()
-    assert axes.get_xlabel() == "no PatchTST at 336"
+    assert axes.get_xlabel() == "missing at 336: PatchTST"
     assert [label.get_text() for label in axes.get_xticklabels()] == ["96", "192", "336", "720"]
 
 
@@ -324,7 +324,7 @@ def test_a_hole_of_the_heat_map_is_a_hatched_dash_and_its_row_is_marked() -> Non
     (hatched,) = [patch for patch in axes.patches if patch.get_hatch()]
     assert (round(hatched.get_y()), round(hatched.get_x())) == (marked.index("ILI 24 †"), 1)
     assert [text.get_text() for text in axes.texts].count("–") == 1
-    assert "best of the models that are there" in plot.caption
+    assert "best model of the row among the complete ones" in plot.caption
     assert "†" not in drawn(complete(**FEW), "heatmap").caption
 
 
@@ -342,11 +342,11 @@ def test_captions_count_runs_and_name_what_is_missing_and_why() -> None:
     planned = Results(planned.runs, {key: "of another protocol"})
     for name in ("heatmap", "horizons", "cost"):
         said = drawn(planned, name).caption
-        assert "87 of 96 runs are there; 1 refused, 7 not run, 1 failed, of: PatchTST on ETTh1; " in said
+        assert "87 of 96 runs are done; missing: 1 refused, 7 not run, 1 failed: PatchTST on ETTh1; " in said
         assert "PatchTST, DLinear on ILI. " in said
         assert "DLinear on ILI 24, seed 2021: failed (OSError: no disk)." in said
         assert "PatchTST on ETTh1 96, seed 2023: refused (of another protocol)." in said
-    assert "All 96 runs are there." in drawn(complete(**FEW), "horizons").caption
+    assert "All 96 runs are done." in drawn(complete(**FEW), "horizons").caption
 
 
 def test_ranks_are_joined_by_bars_only_with_enough_data_sets() -> None:
@@ -374,15 +374,22 @@ def test_mean_ranks_are_over_data_sets_that_are_complete_for_all() -> None:
     assert places["Repeat last"] == 4
 
 
-def test_cliques_join_models_that_are_alike_pair_by_pair() -> None:
+def test_bars_join_models_that_are_alike_pair_by_pair() -> None:
     names = list("abcd")
-    alike = pd.DataFrame(np.eye(4, dtype=bool), names, names)
-    for one, other in (("a", "b"), ("b", "c"), ("a", "c"), ("c", "d")):
-        alike.loc[one, other] = alike.loc[other, one] = True
-    assert cliques(alike) == [["a", "b", "c"], ["c", "d"]]
-    alike.loc["a", "c"] = alike.loc["c", "a"] = False
-    assert cliques(alike) == [["a", "b"], ["b", "c"], ["c", "d"]]
-    assert cliques(pd.DataFrame(np.eye(4, dtype=bool), names, names)) == []
+    means = pd.Series([1.25, 2.0, 3.0, 3.75], names)
+
+    def bars(*alike: str) -> list[list[str]]:
+        pairwise = pd.DataFrame(np.where(np.eye(4), 1.0, 0.001), names, names)
+        for one, other in alike:
+            pairwise.loc[one, other] = pairwise.loc[other, one] = 0.5
+        axes = Figure().add_subplot()
+        draw_diagram(axes, means, pairwise, dict.fromkeys(names, Look("#000000", "o")))
+        places = [list(each.get_xdata()) for each in axes.lines if each.get_gid() == "bar"]
+        return [[str(means.index[means == place][0]) for place in bar] for bar in places]
+
+    assert bars("ab", "bc", "ac", "cd") == [["a", "b", "c"], ["c", "d"]]
+    assert bars("ab", "bc", "cd") == [["a", "b"], ["b", "c"], ["c", "d"]]
+    assert bars() == []
 
 
 def test_the_pareto_front_is_what_no_other_model_beats() -> None:
@@ -395,7 +402,7 @@ def test_costs_and_errors_are_over_cells_complete_for_every_model_shown() -> Non
     planned = changed(complete(**FEW), "logo_llm ILI (h24|h36)")
     planned = changed(planned, "patchtst (ETTh1|ILI h(24|36|48))")
     plot = drawn(planned, "cost")
-    assert "Over 1 of 8 cells, those complete for every model shown (12 runs)." in plot.caption
+    assert "Over 1 of 8 cells, those complete for every model drawn (12 runs)." in plot.caption
     own = planned.own().assign(seconds=[result and result.cost and result.cost.train_s for _, result in planned.runs])
     own = own[(own.dataset == "ILI") & (own.horizon == 60)]
     means = own.groupby("model")[["mse", "seconds"]].mean().astype(float)
@@ -464,7 +471,7 @@ def test_forecasts_are_those_of_the_records_and_a_missing_one_says_why() -> None
     said = [text.get_text() for text in rows["ILI"].texts]
     assert said == ["no sample:\nnot run", "no sample:\nfailed", "no sample:\nnone in\nits record"]
     assert len([each for each in rows["ETTh1"].lines if each.get_gid() == "forecast"]) == 4
-    assert "6 of 8 runs are there" in plot.caption
+    assert "6 of 8 runs are done" in plot.caption
     assert "1 of the records hold no sample" in plot.caption
     assert "one seed (2021)" in plot.caption
 
@@ -507,7 +514,7 @@ def test_a_variant_is_compared_with_its_models_first_one_and_averaged_only_where
         assert dots[0] == pytest.approx(100 * (means[variant] / means["full"] - 1))
         bars = [each for each in axes.lines if each.get_gid() == "mean" and np.mean(each.get_ydata()) == row]
         assert bool(bars) == (variant == "taps exchanged")
-    assert "no ILI" in [text.get_text() for text in axes.texts]
+    assert "missing: ILI" in [text.get_text() for text in axes.texts]
 
 
 def test_taps_move_from_left_to_right_and_a_missing_run_breaks_the_line_and_the_mean() -> None:

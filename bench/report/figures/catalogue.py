@@ -1,4 +1,4 @@
-"""Planned runs + their records -> the figures of a report, with captions. Pure; no torch."""
+"""The figures of a report: which a suite has, and how they become files. Pure; no torch."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from bench.report.figures.style import styled
 from bench.report.figures.variants import variants
 
 Builder = Callable[[Results], Drawn | None]
-"""None where such a figure would show nothing."""
+"""Planned runs -> a figure, or None if it makes no sense for them."""
 COORDINATES = re.compile(rb'(?<= [dxy]=")[^"]*')
 LONG = re.compile(rb"\d+\.\d{2,}")
 
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """A figure as it is drawn."""
+    """A figure in memory."""
 
     name: str
-    """What its files are called."""
+    """The name of its files, without suffix."""
     title: str
     caption: str
-    """What is shown, over what, with how many runs; what is not there, and why."""
+    """What is drawn, over how many runs; which runs are missing, and why."""
     figure: Figure
 
 
@@ -52,12 +52,12 @@ class Picture:
     title: str
     caption: str
     files: dict[str, bytes]
-    """By suffix: svg, pdf, png."""
+    """Suffix (svg, pdf, png) -> content."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A figure that suites with any of these tables have."""
+    """A kind of figure, which suites with any of these tables have."""
 
     title: str
     tables: frozenset[str]
@@ -79,19 +79,19 @@ PLOTS = {
 
 
 def plots(planned: Results, suite: Suite) -> list[Plot]:
-    """The figures that the suite's tables ask for and that its planned runs can fill."""
+    """Draw the figures that belong to the suite's tables, except those that make no sense for its planned runs."""
     with styled():
         drawn = {name: kind.build(planned) for name, kind in PLOTS.items() if kind.tables & set(suite.tables)}
     return [Plot(name, PLOTS[name].title, each.caption, each.figure) for name, each in drawn.items() if each]
 
 
 def pictures(plots: list[Plot]) -> list[Picture]:
-    """As files, the same bytes for the same figure; the figures are emptied."""
+    """Turn figures into files, the same bytes for the same figure, and empty the figures."""
     return [_picture(plot) for plot in plots]
 
 
 def _picture(plot: Plot) -> Picture:
-    """Drawn by each format's own canvas: `savefig` would go over everything twice."""
+    """Draw by each format's own canvas: `savefig` would draw everything twice."""
     files = {suffix: io.BytesIO() for suffix in ("svg", "pdf", "png")}
     with styled(), matplotlib.rc_context({"svg.hashsalt": plot.name}):
         FigureCanvasAgg(plot.figure).print_png(files["png"], metadata={"Software": None})
@@ -100,13 +100,13 @@ def _picture(plot: Plot) -> Picture:
             files["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None}
         )
     plot.figure.clear()
-    found = {suffix: file.getvalue() for suffix, file in files.items()}
-    found["svg"] = COORDINATES.sub(_shorter, found["svg"])
-    return Picture(plot.name, plot.title, plot.caption, found)
+    contents = {suffix: file.getvalue() for suffix, file in files.items()}
+    contents["svg"] = COORDINATES.sub(_shorter, contents["svg"])
+    return Picture(plot.name, plot.title, plot.caption, contents)
 
 
 def _shorter(found: re.Match[bytes]) -> bytes:
-    """Coordinates to a tenth of a point, to a hundredth where there are curves (letters, small circles)."""
+    """Round coordinates to a tenth of a point, those of curves (letters, small circles) to a hundredth."""
     text, digits = found[0], 2 if b"C" in found[0] or b"Q" in found[0] else 1
     text = LONG.sub(lambda number: f"{float(number[0]):.{digits}f}".encode(), text)
     return text if digits == 2 else text.replace(b" \nL ", b" ")  # a line goes on until another command

@@ -7,123 +7,117 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, StrMethodFormatter
+from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
 from bench.analysis.results import Results
-from bench.analysis.tables import grouped
 from bench.report.figures.panels import (
     Drawn,
-    across,
-    foot,
-    legend,
-    missing_from,
+    by_data,
+    caption_of,
+    missing,
     named,
     own_frame,
-    panels,
     part,
     ratio_scale,
-    said,
-    settled,
     shortest,
     words,
 )
 from bench.report.figures.style import FAINT, SMALL, Look, looks
 
 HIGHEST = 3.0
-"""Where panels of validation losses end: single epochs may be a hundred times worse than the best."""
-DEVIATIONS = (-30, -10, -3, -1, 0, 1, 3, 10, 30)
-"""Percent that the axis of the spread over seeds may name."""
+"""Panels of validation losses end here: single epochs may be a hundred times worse than the best."""
 
 
 def curves(planned: Results) -> Drawn | None:
-    """A panel for each data set at its shortest horizon, a line for each run; None where no model trains."""
-    chosen = shortest(own_frame(planned).assign(result=[result for _, result in planned.runs]))
-    runs = part(planned, chosen)
-    done = chosen[chosen.why == ""]
-    still = [name for name, own in done.groupby("title", sort=False) if not any(run.curve for run in own.result)]
-    shown = {name: look for name, look in looks(planned).items() if name not in still}
-    if not shown:
+    """Draw a line for each run, a panel for each data set at its shortest horizon; None if no model trains."""
+    # 1. Which models train.
+    chosen = shortest(own_frame(planned))
+    chosen = chosen.assign(curve=[() if row.why else row.result.curve for row in chosen.itertuples()])
+    trained = chosen[chosen.curve.map(len) > 0]
+    still = [name for name in chosen[chosen.why == ""].title.unique() if name not in set(trained.title)]
+    drawn = {name: look for name, look in looks(planned).items() if name not in still}
+    if not drawn:
         return None
     lead = (
         "Validation loss after each epoch relative to that of the run's best epoch (marked), at the shortest horizon, "
         f"a line for each seed; panels end at {HIGHEST:g}; models train with different losses, so only shapes compare"
     )
-    caption = said(runs, lead, f"Nothing to train: {named(still)}." if still else "", averaged=False)
-    if not any(run.curve for run in done.result):
-        return Drawn(words("No run that trains is there: there are no curves."), caption)
-    trained = {data for data, own in chosen.groupby("data") if any(run and run.curve for run in own.result)}
-    by_data = grouped(chosen[chosen.data.isin(trained)], ["data"])
-    figure, axes = panels(len(by_data), 1.75 if len(by_data) > 1 else 2.5)
-    for axis, ((data,), own) in zip(axes, by_data, strict=True):
-        axis.set_title(f"{data}, horizon {own.horizon.iloc[0]}")
-        _draw_curves(axis, own[own.title.isin(shown)], shown)
-    gone = [data for data in chosen.data.unique() if data not in trained]
-    figure.supxlabel(foot("Epoch", gone, "no run that trains is there"), fontsize=7.5)
-    figure.supylabel("Validation loss / that of the best epoch", fontsize=7.5)
-    legend(figure, shown)
-    return Drawn(settled(figure), caption)
+    nothing = f"Nothing to train: {named(still)}." if still else ""
+    caption = caption_of(part(planned, chosen), lead, nothing, averaged=False)
+    if trained.empty:
+        return Drawn(words("No run that trains is done: there are no curves."), caption)
+    # 2. Panels.
+    filled = set(trained.data)
+    figure = by_data(
+        chosen,
+        filled,
+        lambda axes, own: _draw_curves(axes, own, drawn),
+        height=1.75 if len(filled) > 1 else 2.5,
+        xlabel="Epoch",
+        ylabel="Validation loss / that of the best epoch",
+        why="no run that trains is done",
+        looks=drawn,
+    )
+    return Drawn(figure, caption)
 
 
 def spread(planned: Results) -> Drawn | None:
-    """A panel for each data set, a row for each model, a dot for each run; None for a single seed."""
+    """Draw a dot for each run, a row for each model, a panel for each data set; None for a single seed."""
     frame = own_frame(planned)
     if frame.seed.nunique() < 2:
         return None
-    shown = looks(planned)
     cell = frame.groupby(["data", "horizon", "title"], sort=False).mse
-    frame = frame.assign(
-        deviation=(100 * (frame.mse / cell.transform("mean") - 1)).where(
-            cell.transform("count") == cell.transform("size")
-        )
-    )
+    complete = cell.transform("count") == cell.transform("size")
+    frame = frame.assign(deviation=(100 * (frame.mse / cell.transform("mean") - 1)).where(complete))
     lead = (
         "Test MSE of each run, percent above or below the mean of its cell (a model on a data set at one horizon), for "
-        "cells of which all seeds are there; one scale for all panels, linear within 1 %, logarithmic beyond"
+        "cells with all seeds; one scale for all panels, linear within 1 %, logarithmic beyond"
     )
-    caption = said(planned, lead, averaged=False)
-    if frame.deviation.isna().all():
-        return Drawn(words("No cell is complete over its seeds: there is no spread to show."), caption)
-    there = set(frame[frame.deviation.notna()].data)
-    by_data = grouped(frame[frame.data.isin(there)], ["data"])
-    figure, axes = panels(len(by_data), 0.165 * len(shown) + 0.45, one_scale=True)
-    for number, (axis, ((data,), own)) in enumerate(zip(axes, by_data, strict=True)):
-        axis.set_title(data)
-        _draw_spread(axis, own, shown, labelled=number % across(len(axes)) == 0)
-    gone = [data for data in frame.data.unique() if data not in there]
-    label = "MSE of a run, % above or below the mean over seeds"
-    figure.supxlabel(foot(label, gone, "no cell is complete"), fontsize=7.5)
-    return Drawn(settled(figure), caption)
+    caption = caption_of(planned, lead, averaged=False)
+    if not complete.any():
+        return Drawn(words("No cell is complete over its seeds: there is no spread to draw."), caption)
+    figure = by_data(
+        frame,
+        set(frame[complete].data),
+        lambda axes, own: _draw_spread(axes, own, looks(planned)),
+        height=0.165 * frame.title.nunique() + 0.45,
+        xlabel="MSE of a run, % above or below the mean over seeds",
+        why="no cell is complete",
+        one_scale=True,
+    )
+    return Drawn(figure, caption)
 
 
-def _draw_curves(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look]) -> None:
-    """A line for each run that is there, its best epoch marked."""
-    drawn = [row for row in own.itertuples() if not row.why and row.result.curve]
-    for row in drawn:
-        look = shown[row.title]
-        losses = np.array([epoch.val_loss for epoch in row.result.curve])
-        best = int(losses.argmin())
-        epochs = [epoch.epoch for epoch in row.result.curve]
-        axes.plot(epochs, losses / losses[best], color=look.colour, linewidth=0.7, label=row.title)
-        axes.plot(epochs[best], 1, look.marker, color=look.colour, markersize=4, zorder=3, clip_on=False)
-    ratio_scale(axes, highest=HIGHEST)
+def _draw_curves(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+    """Draw a line for each run, its best epoch marked."""
+    axes.set_title(f"{own.data.iloc[0]}, horizon {own.horizon.iloc[0]}")
+    trained = own[own.curve.map(len) > 0]
+    for row in trained.itertuples():
+        look = looks[row.title]
+        losses = pd.Series({epoch.epoch: epoch.val_loss for epoch in row.curve})
+        axes.plot(losses / losses.min(), color=look.colour, linewidth=0.7, label=row.title)
+        axes.plot(losses.idxmin(), 1, look.marker, color=look.colour, markersize=4, zorder=3, clip_on=False)
+    axes.set_yscale("log")
+    axes.set_ylim(top=min(HIGHEST, axes.get_ylim()[1]))
+    ratio_scale(axes)
     ratio_scale(axes, "x")
-    gone = [name for name in shown if name not in {row.title for row in drawn}]
-    axes.set_xlabel(missing_from(gone) if gone else "", fontsize=SMALL, color=FAINT)
+    absent = [name for name in looks if name not in set(trained.title)]
+    axes.set_xlabel(missing(absent) if absent else "", fontsize=SMALL, color=FAINT)
 
 
-def _draw_spread(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look], labelled: bool) -> None:
-    """A row for each model, named where `labelled`."""
+def _draw_spread(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+    """Draw a row of dots for each model; name the rows of the first column of panels."""
     axes.set_xscale("symlog", linthresh=1, linscale=0.7)
-    axes.axvline(0, color=FAINT, linewidth=0.6, zorder=1)
-    for row, (name, look) in enumerate(shown.items()):
-        found = own[own.title == name].deviation.dropna()
-        axes.plot(
-            found, np.full(len(found), row), look.marker, color=look.colour, markersize=3.6, alpha=0.8, label=name
-        )
-        if found.empty:
-            place = axes.get_yaxis_transform()
-            axes.text(0.98, row, "not complete", transform=place, ha="right", va="center", color=FAINT)
-    axes.xaxis.set_major_locator(FixedLocator(DEVIATIONS))
+    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.set(ylim=(len(shown) - 0.5, -0.5), yticks=range(len(shown)), yticklabels=list(shown) if labelled else [])
+    axes.axvline(0, color=FAINT, linewidth=0.6, zorder=1)
+    for row, (name, look) in enumerate(looks.items()):
+        dots = own[own.title == name].deviation.dropna()
+        axes.plot(dots, np.full(len(dots), row), look.marker, color=look.colour, markersize=3.6, alpha=0.8, label=name)
+        if dots.empty:
+            side = axes.get_yaxis_transform()
+            axes.text(0.98, row, "incomplete", transform=side, ha="right", va="center", color=FAINT, fontsize=SMALL)
+    place = axes.get_subplotspec()
+    labels = list(looks) if place and place.is_first_col() else []
+    axes.set(ylim=(len(looks) - 0.5, -0.5), yticks=range(len(looks)), yticklabels=labels)
     axes.tick_params(axis="y", length=0)

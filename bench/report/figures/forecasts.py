@@ -1,4 +1,4 @@
-"""Sample forecasts of all models beside each other. Pure; no torch."""
+"""Sample forecasts of all models side by side. Pure; no torch."""
 
 from __future__ import annotations
 
@@ -12,57 +12,58 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.results import Results
-from bench.analysis.tables import grouped
 from bench.core.record import Sample
-from bench.report.figures.panels import Drawn, blank, foot, own_frame, part, said, settled, shortest, words
+from bench.report.figures.panels import Drawn, blank, caption_of, foot, own_frame, part, settled, shortest, words
 from bench.report.figures.style import FAINT, GRID, INK, PAST, SMALL, Look, looks
 
 FILLED = 0.93
-"""Of the width of a section; the rest is the gap to the next one."""
+"""The share of a section's width that is drawn on; the rest is the gap to the next section."""
 UPRIGHT = 8
-"""So many names have room beside each other; more are slanted."""
+"""Slant the names of more models than this."""
 OLD = "none in\nits record"
 
 
 def forecasts(planned: Results) -> Drawn:
-    """A row for each data set at its shortest horizon, a section of it for each model; the first seed."""
-    chosen = shortest(own_frame(planned).assign(result=[result for _, result in planned.runs]))
+    """Draw the first seed's samples: a row for each data set at its shortest horizon, a section for each model."""
+    chosen = shortest(own_frame(planned))
     chosen = chosen[chosen.seed == chosen.seed.iloc[0]]
-    runs = part(planned, chosen)
+    chosen = chosen.assign(gap=[_gap(row) for row in chosen.itertuples()])
     lead = (
         "One forecast of each model (colour), the truth (dark) and the end of the look-back (grey), at the shortest "
-        "horizon. Nobody picked it: it is the window in the middle of the test part and the last channel, on the scale "
-        "of the standardised channels; each row has a scale of its own"
+        "horizon. The window is fixed, not picked: the middle one of the test part, last channel, on the scale of the "
+        "standardised channels; each row has a scale of its own"
     )
-    old = sum(why == OLD for why in map(_why, chosen.itertuples()))
-    caption = said(runs, lead, f"{old} of the records hold no sample." if old else "")
-    if all(map(_why, chosen.itertuples())):
+    old = (chosen.gap == OLD).sum()
+    caption = caption_of(part(planned, chosen), lead, f"{old} of the records hold no sample." if old else "")
+    if chosen.gap.all():
         return Drawn(words("No record of these runs holds a sample forecast."), caption)
     return Drawn(_figure(chosen, looks(planned)), caption)
 
 
-def _why(row: pd.Series) -> str:
-    """Why a run has no sample; empty if it has one."""
+def _gap(row: pd.Series) -> str:
+    """Return why a run has no sample; empty if it has one."""
     if row.why:
         return str(row.why).partition(" (")[0]
     return "" if row.result.sample else OLD
 
 
-def _figure(chosen: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
-    sampled = {data for data, own in chosen.groupby("data") if not all(map(_why, own.itertuples()))}
-    by_data = grouped(chosen[chosen.data.isin(sampled)], ["data"])
-    figure = blank(0.68 * len(by_data) + 0.55)
-    axes = figure.subplots(len(by_data), 1, squeeze=False)[:, 0]
-    for axis, ((data,), own) in zip(axes, by_data, strict=True):
-        axis.set_ylabel(f"{data}\n{own.horizon.iloc[0]} steps", rotation=0, ha="right", va="center")
-        _draw(axis, own, shown)
-    upright = len(shown) <= UPRIGHT
-    for number, (name, look) in enumerate(shown.items()):
-        axes[0].text(
-            (number + 0.5) / len(shown),
+def _figure(chosen: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+    # 1. A row for each data set with a sample.
+    sampled = chosen[chosen.gap == ""].data.unique()
+    figure = blank(0.68 * len(sampled) + 0.55)
+    panels = figure.subplots(len(sampled), 1, squeeze=False)[:, 0]
+    rows = chosen[chosen.data.isin(sampled)].groupby("data", sort=False)
+    for axes, (data, own) in zip(panels, rows, strict=True):
+        axes.set_ylabel(f"{data}\n{own.horizon.iloc[0]} steps", rotation=0, ha="right", va="center")
+        _draw(axes, own, looks)
+    # 2. Names of the models above the first row.
+    upright = len(looks) <= UPRIGHT
+    for number, (name, look) in enumerate(looks.items()):
+        panels[0].text(
+            (number + 0.5) / len(looks),
             1.06,
             textwrap.fill(name, 12, break_on_hyphens=False, break_long_words=False),
-            transform=axes[0].transAxes,
+            transform=panels[0].transAxes,
             ha="center" if upright else "left",
             va="bottom",
             rotation=0 if upright else 35,
@@ -70,35 +71,34 @@ def _figure(chosen: pd.DataFrame, shown: Mapping[str, Look]) -> Figure:
             fontweight="bold",
             fontsize=SMALL,
         )
-    gone = [data for data in chosen.data.unique() if data not in sampled]
-    if gone:
-        figure.supxlabel(foot("", gone, "no model has a sample").lstrip(), fontsize=SMALL, color=FAINT)
+    # 3. Data sets without a row.
+    empty = [data for data in chosen.data.unique() if data not in sampled]
+    if empty:
+        figure.supxlabel(foot("", empty, "no model has a sample"), fontsize=SMALL, color=FAINT)
     return settled(figure)
 
 
-def _draw(axes: Axes, own: pd.DataFrame, shown: Mapping[str, Look]) -> None:
-    """Sections of width 1 on one axis; a model without a sample has the reason in its place."""
+def _draw(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+    """Draw sections of width 1, a model's sample in each or the reason why it has none."""
     runs = {row.title: row for row in own.itertuples()}
-    gaps = {name: _why(row) for name, row in runs.items()}
-    for start, (name, look) in enumerate(shown.items()):
-        if name in runs and not gaps[name]:
+    for start, (name, look) in enumerate(looks.items()):
+        gap = runs[name].gap if name in runs else "not planned"
+        if not gap:
             _draw_sample(axes, runs[name].result.sample, start, look.colour)
         else:
-            place, text = axes.get_xaxis_transform(), f"no sample:\n{gaps.get(name, 'not planned')}"
+            place, text = axes.get_xaxis_transform(), f"no sample:\n{gap}"
             axes.text(start + 0.5, 0.5, text, transform=place, ha="center", va="center", fontsize=SMALL, color=FAINT)
-    axes.set_xlim(0, len(shown))
-    axes.set_xticks([])
+    axes.set(xlim=(0, len(looks)), xticks=[])
     axes.yaxis.set_major_locator(MaxNLocator(3))
     axes.spines["bottom"].set_visible(False)
 
 
 def _draw_sample(axes: Axes, sample: Sample, start: int, colour: str) -> None:
-    """The look-back, cut to the length of the horizon; the truth, which goes on from it; the forecast."""
+    """Draw the look-back, cut to the length of the horizon; the truth, joined to it; the forecast."""
     horizon = len(sample.truth)
     past = sample.past[-horizon:]
-    steps = len(past) + horizon
+    first, steps = len(past), len(past) + horizon
     x = start + (1 - FILLED) / 2 + FILLED * np.arange(steps) / (steps - 1)
-    first = len(past)
     axes.axvline(x[first - 1], color=GRID, linewidth=0.8, zorder=0)
     axes.plot(x[:first], past, color=PAST, linewidth=0.7)
     axes.plot(x[first - 1 :], [past[-1], *sample.truth], color=INK, linewidth=0.7)

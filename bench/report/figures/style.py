@@ -1,4 +1,4 @@
-"""How figures look: sizes, fonts and colours, and for each model a colour and a marker of its own. Pure; no torch."""
+"""The look of figures: sizes, fonts, colours; a colour and a marker for each model. Pure; no torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from models import MODELS
 WIDTH = 7.0
 """Inches: two columns of a journal page."""
 SMALL = 7.0
-"""Points; the least of any text."""
+"""Points; no text is smaller."""
 INK, FAINT, PAST = "#222222", "#6e6e6e", "#9a9a9a"
 GRID, HOLE, EMPTY = "#e3e3e3", "#ededed", "#f7f7f7"
 STYLE: dict[str, object] = {
@@ -60,7 +60,7 @@ STYLE: dict[str, object] = {
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and set in another font
     "pdf.fonttype": 42,  # TrueType; journals refuse Type 3
 }
-# Okabe and Ito's colours, told apart by colour-blind readers; yellow, too light for a line, is left out.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; without yellow, too light for a line.
 REGISTERED = (
     ("#D55E00", "o"),
     ("#E69F00", "s"),
@@ -83,20 +83,22 @@ class Look:
 
 
 def styled() -> AbstractContextManager[None]:
-    """matplotlib's defaults and ours over them, whatever the reader's own settings are."""
-    found: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
-    return found
+    """Return a context with matplotlib's defaults and STYLE over them, whatever the reader's own settings are."""
+    context: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
+    return context
 
 
 def looks(planned: Results) -> dict[str, Look]:
-    """By title, in planned order. A registered model looks the same in every suite; what else is planned gets further
-    looks, over and over where there are more than there are looks."""
-    registered = {name: Look(*look) for name, look in zip(MODELS, itertools.cycle(REGISTERED), strict=False)}
-    further = (Look(FURTHER[number % len(FURTHER)], MARKERS[number % len(MARKERS)]) for number in itertools.count())
+    """Return title -> look, in planned order.
+
+    A registered model's first variant looks the same in every suite; other titles take further looks in turn, which
+    repeat if they run out.
+    """
+    registered = dict(zip(MODELS, itertools.cycle(REGISTERED), strict=False))
+    further = zip(itertools.cycle(FURTHER), itertools.cycle(MARKERS), strict=False)
     taken: dict[str, Look] = {}
     for entry, _ in planned.runs:
         name = run_title(entry.spec.model, entry.variant)
         if name not in taken:
-            own = registered.pop(entry.spec.model, None)  # its first variant's
-            taken[name] = own or next(further)
+            taken[name] = Look(*(registered.pop(entry.spec.model, None) or next(further)))
     return taken

@@ -1,6 +1,8 @@
-"""Variants of models against the first one: what a change does to the error. Pure; no torch."""
+"""What a change to a model does to its error: variants against the first one. Pure; no torch."""
 
 from __future__ import annotations
+
+import itertools
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,20 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.analysis.results import Results
-from bench.analysis.tables import grouped, run_title
-from bench.report.figures.panels import Drawn, blank, key, over_seeds, own_frame, said, settled, words
+from bench.analysis.tables import run_title
+from bench.report.figures.panels import Drawn, blank, caption_of, key, over_seeds, own_frame, settled, words
 from bench.report.figures.style import FAINT, INK, SMALL, looks
 
-DATASETS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "d", "p")
-"""Their markers, over and over where there are more."""
-
-
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "d", "p")
+"""Markers of data sets, repeated if there are more data sets."""
 NAMED = 3
-"""So many data sets that are not complete are named rather than counted."""
+"""A row names at most this many missing data sets; beyond, it counts them."""
 
 
 def variants(planned: Results) -> Drawn | None:
-    """A row for each variant but the first, a marker for each data set; None where no model has two variants."""
+    """Draw a row for each variant but the first, a marker for each data set; None if no model has two variants."""
     frame = own_frame(planned)
     changes = _changes(frame)
     if changes.empty:
@@ -29,9 +29,9 @@ def variants(planned: Results) -> Drawn | None:
     firsts = frame.drop_duplicates("model")
     lead = (
         "Change of the test MSE (horizons averaged first) against the first variant of each model "
-        f"({', '.join(firsts.variant.unique())}); a marker for each data set, a bar at their mean where all are there"
+        f"({', '.join(firsts.variant.unique())}); a marker for each data set, a bar at their mean unless one is missing"
     )
-    caption = said(planned, lead)
+    caption = caption_of(planned, lead)
     if changes.isna().all(axis=None):
         return Drawn(words("No variant is complete on any data set beside the first one."), caption)
     colours = {row.model: looks(planned)[row.title].colour for row in firsts.itertuples()}
@@ -39,10 +39,10 @@ def variants(planned: Results) -> Drawn | None:
 
 
 def _changes(frame: pd.DataFrame) -> pd.DataFrame:
-    """In percent, by model and variant (index) and data set; NaN where either has a hole."""
+    """Return percent by model and variant (index) and data set; NaN if either variant is incomplete."""
     means = over_seeds(frame, ["model", "variant", "data"])["mean"].unstack()[list(frame.data.unique())]
     rows = {}
-    for (model,), own in grouped(frame, ["model"]):
+    for model, own in frame.groupby("model", sort=False):
         first, *others = own.variant.unique()
         for variant in others:
             rows[model, variant] = 100 * (means.loc[(model, variant)] / means.loc[(model, first)] - 1)
@@ -50,45 +50,40 @@ def _changes(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _figure(changes: pd.DataFrame, colours: dict[str, str]) -> Figure:
-    """Rows by model, under its name where it has several."""
-    rows: list[tuple[str, tuple[str, str] | None]] = []
-    for model in changes.index.unique(level=0):
-        own = [(model, variant) for _, variant in changes.loc[[model]].index]
-        rows += [(run_title(model), None)] if len(own) > 1 else []
-        rows += [
-            (variant if len(own) > 1 else f"{run_title(model)}: {variant}", (model, variant)) for _, variant in own
-        ]
+    """Draw all rows; several variants of a model stand below its name."""
+    # 1. Rows: a label, and the variant's changes or, for the name of a model, None.
+    rows: list[tuple[str, str, pd.Series | None]] = []
+    for model, own in changes.groupby(level=0, sort=False):
+        rows += [(run_title(model), model, None)] if len(own) > 1 else []
+        prefix = "" if len(own) > 1 else f"{run_title(model)}: "
+        rows += [(prefix + variant, model, change) for (_, variant), change in own.iterrows()]
+    # 2. Markers.
     figure = blank(0.19 * len(rows) + 0.5)
     axes = figure.subplots()
     axes.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
-    for place, (_, which) in enumerate(rows):
-        if which:
-            _draw(axes, changes.loc[which], place, colours[which[0]])
+    for place, (_, model, change) in enumerate(rows):
+        if change is not None:
+            _draw(axes, change, place, colours[model])
+    # 3. Labels and legend.
     axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="Change of MSE (%)")
-    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
-    for label, (_, which) in zip(axes.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("normal" if which else "bold")
+    axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    for label, (_, _, change) in zip(axes.get_yticklabels(), rows, strict=True):
+        label.set_fontweight("bold" if change is None else "normal")
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    markers = [DATASETS[number % len(DATASETS)] for number in range(len(changes.columns))]
-    key(
-        figure,
-        [
-            Line2D([], [], color=FAINT, marker=marker, linestyle="none", label=str(data))
-            for marker, data in zip(markers, changes.columns, strict=True)
-        ],
-    )
+    markers = zip(changes.columns, itertools.cycle(MARKERS), strict=False)
+    key(figure, [Line2D([], [], color=FAINT, marker=mark, linestyle="none", label=data) for data, mark in markers])
     return settled(figure)
 
 
 def _draw(axes: Axes, change: pd.Series, place: int, colour: str) -> None:
-    """Its data sets, and their mean unless one is missing, which is then named."""
-    for number, value in enumerate(change):
-        axes.plot(value, place, DATASETS[number % len(DATASETS)], color=colour, alpha=0.8, markersize=5)
-    missing = list(change.index[change.isna()])
-    if missing:
-        which = ", ".join(missing) if len(missing) <= NAMED else f"{len(missing)} of {len(change)} data sets"
-        where = axes.get_yaxis_transform()
-        axes.text(0.995, place, f"no {which}", transform=where, ha="right", va="center", color=FAINT, fontsize=SMALL)
+    """Draw a row: each data set, and either their mean or the names of the missing ones."""
+    for value, marker in zip(change, itertools.cycle(MARKERS), strict=False):
+        axes.plot(value, place, marker, color=colour, alpha=0.8, markersize=5)
+    absent = list(change.index[change.isna()])
+    if absent:
+        which = ", ".join(absent) if len(absent) <= NAMED else f"{len(absent)} of {len(change)} data sets"
+        side = axes.get_yaxis_transform()
+        axes.text(1.01, place, f"missing: {which}", transform=side, va="center", color=FAINT, fontsize=SMALL)
     else:
         axes.plot([change.mean()] * 2, [place - 0.38, place + 0.38], color=INK, linewidth=1.6, gid="mean")
