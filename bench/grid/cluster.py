@@ -118,7 +118,7 @@ class Share:
 
 
 def share_out(nodes: Sequence[dict[str, float]], device: str, jobs: int | None) -> Share:
-    """Divide a cluster evenly: each run gets CPUs of one node, or a part of one GPU. `nodes`: Ray's resources of each."""
+    """Divide a cluster evenly: each run gets CPUs of one node, or a part of one GPU. `nodes`: resource -> amount."""
     cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
     if device not in ("auto", "cpu", "cuda"):
         raise BenchError(f"--device {device}: Ray chooses the GPU itself. Do: --device auto, cpu or cuda")
@@ -127,9 +127,7 @@ def share_out(nodes: Sequence[dict[str, float]], device: str, jobs: int | None) 
     on_gpus = gpus > 0 and device != "cpu"
     slots = jobs or (gpus if on_gpus else cpus)
     if not slots:
-        raise BenchError(
-            "--engine ray: the cluster has no CPU for runs. Do: add nodes, or --jobs N if it adds them itself"
-        )
+        raise BenchError("--engine ray: the cluster has no CPU for runs. Do: add nodes, or give --jobs")
     widest = max(int(node.get("CPU", 0)) for node in nodes)
     threads = max(1, min(cpus // slots, widest))
     if on_gpus:
@@ -183,9 +181,7 @@ def _require_in_project(model: str, code: str) -> None:
     for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
         if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == code:
             return
-    raise BenchError(
-        f"model {model}: its file is not {stem}.py, and Ray nodes get only the project's folder. Do: put it there"
-    )
+    raise BenchError(f"model {model}: its file is not {stem}.py; nodes get the project's folder. Do: put it there")
 
 
 def _get(ref: Any) -> Any:

@@ -50,10 +50,11 @@ class Engine(ABC):
         for key, message in self._messages(0 if self.problem else timeout):
             if isinstance(message, Exception):
                 self.problem = message
-                continue
-            if isinstance(message, RunResult):
-                message = message.model_copy(update={"where": message.where.model_copy(update=self.facts)})
-            found.append(Event(key, message))
+            elif isinstance(message, RunResult):
+                where = message.where.model_copy(update=self.facts)
+                found.append(Event(key, message.model_copy(update={"where": where})))
+            else:
+                found.append(Event(key, message))
         if self.problem and not found:
             raise self.problem
         return found

@@ -111,6 +111,4 @@ def as_new() -> None:
 def _require_planned_code(spec: RunSpec) -> None:
     """Refuse a user's own model whose file was edited after planning: it would be another run."""
     if registry.code_digest(spec.model) != spec.code:
-        raise BenchError(
-            f"model {spec.model}: its file has changed since the run was planned. Do: start the command again"
-        )
+        raise BenchError(f"model {spec.model}: its file has changed since the run was planned. Do: run again")
