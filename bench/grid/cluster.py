@@ -144,15 +144,12 @@ def _connect(address: str | None) -> None:
         try:
             socket.create_connection((at[1], int(at[2])), timeout=PATIENCE).close()
         except (OSError, OverflowError) as error:
-            raise BenchError(
-                f"{place}: no Ray cluster answers ({error}). Do: start one there with 'ray start --head', or drop the "
-                "address to use this machine"
-            ) from None
+            remedy = "start one there with 'ray start --head', or drop the address to use this machine"
+            raise BenchError(f"{place}: no Ray cluster answers ({error}). Do: {remedy}") from None
     shipped = {"working_dir": str(ROOT), "excludes": STAYS_HERE, "env_vars": _environment()}
+    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        ray.init(
-            address, runtime_env=shipped, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
-        )
+        ray.init(address, runtime_env=shipped, **quiet)
     except Exception as error:  # Ray raises errors of many types
         ray.shutdown()
         raise BenchError(f"{place}: {_first_line(error)}. Do: run this on a machine of the cluster") from None

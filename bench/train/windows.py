@@ -83,7 +83,7 @@ def split_windows(
         count = card.windows(name, context, horizon, train_fraction)
         if count < 1 or start < 0:
             raise DataError(
-                f"{card.name}: its {name} part of {last - first} rows holds no window of look-back {context} and "
+                f"{card.name}: its {name} split of {last - first} rows holds no window of context {context} and "
                 f"horizon {horizon}. Do: choose a shorter horizon or another split"
             )
         parts[name] = Windows(tensor, start, count, context, horizon, calendar)
