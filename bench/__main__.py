@@ -23,7 +23,7 @@ from bench.cli import (
 )
 
 if TYPE_CHECKING:
-    from bench.core.jobs import Engine
+    from bench.grid.engine import Engine
 
 
 def main(words: list[str] | None = None) -> int:
@@ -162,12 +162,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
         use_bundle(arguments.offline, [entry.spec for entry in planned])
     if arguments.address and arguments.engine != "ray":
-        raise BenchError("--address: of a Ray cluster; say --engine ray too")
+        raise BenchError("--address needs --engine ray. Do: add --engine ray, or drop --address")
     orders = Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget)
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), Console())
-    left = f", {tally.left} left" if tally.left else ""
+    left = f", {tally.remaining} left" if tally.remaining else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
-    return INCOMPLETE if tally.failed or tally.left else DONE
+    return INCOMPLETE if tally.failed or tally.remaining else DONE
 
 
 def _engine(arguments: argparse.Namespace) -> Engine:

@@ -17,6 +17,7 @@ from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.train import checkpoint as checkpoints
 from bench.train.checkpoint import Checkpoint, CheckpointError, OutOfTime, State
+from bench.train.device import build_digest
 from bench.train.execute import identity, run_one
 from bench.train.loop import Watch
 from models import MODELS
@@ -225,7 +226,7 @@ def test_a_damaged_checkpoint_is_one_line_with_the_remedy(
     with pytest.raises(Killed):
         _run(spec, cpu, kill_after(5, Checkpoint(file, identity(spec, cpu))))
     damage(file, how)
-    with pytest.raises(CheckpointError, match=r"c\.safetensors: damaged \(.*\); delete it: its run starts over"):
+    with pytest.raises(CheckpointError, match=r"c\.safetensors: damaged \(.*\). Do: delete it: its run starts over"):
         run_one(spec, cpu, Watch(checkpoint=Checkpoint(file, identity(spec, cpu))))
 
 
@@ -249,10 +250,29 @@ def test_a_checkpoint_that_cannot_be_written_stops_the_run_and_leaves_no_rubbish
     monkeypatch.setattr("os.fsync", full)
     monkeypatch.setattr(checkpoints, "EVERY", 0.0)
     spec = make_spec(make_card(waves(260, 3)), "dlinear")
-    with pytest.raises(CheckpointError, match="No space left on device; free the disk"):
+    with pytest.raises(CheckpointError, match=r"No space left on device\. Do: free the disk"):
         run_one(spec, cpu, Watch(checkpoint=Checkpoint(tmp_path / "w" / "c", identity(spec, cpu))))
     assert list((tmp_path / "w").iterdir()) == []
 
 
 def test_every_model_has_been_resumed() -> None:
     assert set(TRAINED) | {"seasonal_naive", "repeat_last"} == set(SMALL)
+
+
+def test_the_build_changes_with_the_content_and_the_place_of_every_python_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files of one name in two packages are two files: content that moves from one to the other is another build."""
+    monkeypatch.setattr("bench.train.device.ROOT", tmp_path)
+    first, second = (tmp_path / "bench" / package / "cost.py" for package in ("plan", "report/figures"))
+    for path in (first, second):
+        path.parent.mkdir(parents=True)
+    digests = []
+    for contents in (("a", "b"), ("a", "c"), ("b", "a"), ("ab", "")):
+        first.write_text(contents[0])
+        second.write_text(contents[1])
+        digests.append(build_digest.__wrapped__())
+    second.rename(tmp_path / "bench" / "report" / "cost.py")
+    digests.append(build_digest.__wrapped__())
+    assert len(set(digests)) == 5
+    assert build_digest.__wrapped__() == digests[-1]

@@ -387,7 +387,7 @@ def test_a_gpu_that_is_not_there_is_refused(refused: Refused, tmp_path: Path) ->
     words = ["run", "--suite", "quick", "--models", "dlinear", "--results", tmp_path]
     for device in [f"cuda:{there}", *(["cuda"] if there == 0 else [])]:
         said = refused(*words, "--device", device)
-        assert f"--device {device}: {there} CUDA GPUs are visible; try --device cpu" in said
+        assert f"--device {device}: {there} CUDA GPUs are visible. Do: --device cpu" in said
 
 
 BAD_SUITES = {
@@ -651,12 +651,12 @@ def test_a_record_of_another_run_is_named_and_never_taken_for_this_one(
     words = ["--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--seeds", "1", "2"]
     for verb in ("plan", "run", "show"):
         said = refused(verb, *words, "--results", results)
-        assert f"{other}: holds the record of another run; move it away and run again" in said
+        assert f"{other}: holds the record of another run. Do: move it away and run again" in said
     assert in_process("report", *words, "--results", results, "--table", "main") == 1
     table, said = capsys.readouterr()
     assert holes(table) == [1, 1]
     assert "refused (holds the record of another run)" in table
-    assert f"{other}: holds the record of another run; move it away and run again" in said
+    assert f"{other}: holds the record of another run. Do: move it away and run again" in said
 
 
 BROKEN_MODELS = {

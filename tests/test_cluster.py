@@ -21,7 +21,7 @@ ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster as Nodes  # noqa: E402
 
 from bench.core.base import ROOT, BenchError  # noqa: E402
-from bench.core.jobs import Engine, Event, Job  # noqa: E402
+from bench.core.jobs import Event, Job  # noqa: E402
 from bench.core.record import RunResult  # noqa: E402
 from bench.core.spec import RunSpec  # noqa: E402
 from bench.core.store import Store  # noqa: E402
@@ -29,6 +29,7 @@ from bench.data.series import data_dir  # noqa: E402
 from bench.grid import cluster  # noqa: E402
 from bench.grid.cluster import Cluster, share_out  # noqa: E402
 from bench.grid.driver import Orders, Tally, run_grid  # noqa: E402
+from bench.grid.engine import Engine  # noqa: E402
 from bench.grid.local import Workers, sharing  # noqa: E402
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite  # noqa: E402
 
@@ -167,7 +168,7 @@ def test_a_cluster_gives_the_numbers_of_a_machine_alone(
     workers.close()
     assert {result.where.sharing for result in (*theirs.values(), *ours.values())} == {None}, "there is no GPU"
     assert tally == Tally(done=len(planned))
-    assert {result.where.git for result in theirs.values()} == {engine.known["git"]}
+    assert {result.where.git for result in theirs.values()} == {engine.facts["git"]}
     assert {key: numbers(result) for key, result in theirs.items()} == {
         key: numbers(result) for key, result in ours.items()
     }
@@ -259,7 +260,7 @@ def test_a_model_that_kills_its_process_fails_alone(engine: Cluster, tmp_path: P
     tally, results = run(planned, tmp_path, engine)
     assert tally == Tally(done=len(planned) - 1, failed=1)
     failed = results[planned[0].spec.key]
-    assert (failed.status, failed.error) == ("failed", "its process died, each of the 2 times that it was begun")
+    assert (failed.status, failed.error) == ("failed", "its process died, each of the 2 times that it was started")
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
@@ -274,7 +275,7 @@ def test_an_address_that_nobody_answers_is_one_line(scheme: str) -> None:
 def test_without_ray_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "bench.grid.cluster")
-    with pytest.raises(BenchError, match=r"^--engine ray: Ray is not installed; pip install -e '\.\[cluster\]'$"):
+    with pytest.raises(BenchError, match=r"^--engine ray: Ray is not installed\. Do: pip install -e '\.\[cluster\]'$"):
         importlib.import_module("bench.grid.cluster")
 
 
@@ -324,8 +325,8 @@ def test_what_a_run_gets_of_a_cluster(
 @pytest.mark.parametrize(
     ("nodes_have", "device", "line"),
     [
-        ([{"CPU": 4}], "cuda", "--device cuda: the Ray cluster has no GPU; try --device cpu"),
-        ([{"GPU": 4}], "cuda:1", "--device cuda:1: with --engine ray it is auto, cpu or cuda; Ray chooses the GPU"),
+        ([{"CPU": 4}], "cuda", "--device cuda: the Ray cluster has no GPU. Do: --device cpu"),
+        ([{"GPU": 4}], "cuda:1", "--device cuda:1: Ray chooses the GPU itself. Do: --device auto, cpu or cuda"),
         ([{}], "auto", "--engine ray: the cluster has no CPU for runs"),
     ],
 )

@@ -103,7 +103,7 @@ def test_few_shot_keeps_the_earliest_training_windows_and_all_others() -> None:
 
 
 def test_a_series_too_short_for_its_windows_is_refused_by_part() -> None:
-    with pytest.raises(DataError, match=r"its val part of 2880 rows holds no window of look-back 96 and horizon 2881"):
+    with pytest.raises(DataError, match=r"its val split of 2880 rows holds no window of context 96 and horizon 2881"):
         split_windows(cards()["ETTh1"], torch.zeros(17420, 1), 96, 2881)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.analysis.results import Results
 from bench.core.base import ROOT
+from bench.core.store import UnusableRecord
 from bench.plan.suite import Filters, entries, load_suite
 from bench.report.methods import Section, methods
 from models import MODELS
@@ -48,7 +49,7 @@ def test_a_field_that_its_schedule_does_not_read_is_not_listed() -> None:
 
 def test_holes_are_counted_by_their_kind() -> None:
     holed = planned(holes=True)
-    refused = {holed.runs[0][0].spec.key: "results/x.json: holds the record of another run; move it away"}
+    refused = {holed.runs[0][0].spec.key: UnusableRecord(Path("results/x.json"), "holds the record of another run")}
     runs = [(holed.runs[0][0], None), *holed.runs[1:]]
     text = section("Provenance", methods(load_suite("paper"), Results(runs, refused))).text
     assert text == ("61 of 64 planned runs are done; 1 not run, 1 failed, 1 refused.",)

@@ -211,7 +211,7 @@ def test_within_a_budget_nothing_is_started_that_will_not_fit(
 
     engine = Pretence(answer)
     tally, _ = run(entries, store, engine, Orders(budget=5 * 3600))
-    assert tally == Tally(done=3, left=3)
+    assert tally == Tally(done=3, remaining=3)
     assert [(job.spec.model, job.spec.seed) for job in engine.jobs] == [("dlinear", 1), ("patchtst", 1), ("dlinear", 2)]
     assert clock.learnt.spec == engine.jobs[-1].spec
 
@@ -246,7 +246,7 @@ def test_a_run_longer_than_any_budget_is_done_in_slices(
 
     engine = Pretence(answer)
     tally, said = run(entries, store, engine, Orders(budget=3600))
-    assert tally == Tally(left=6)
+    assert tally == Tally(remaining=6)
     assert len(engine.jobs) == 1
     assert "out of time: saved, and goes on with the next command" in said
 
@@ -256,7 +256,7 @@ def test_a_run_that_does_not_stop_in_time_is_ended_without_a_record(
 ) -> None:
     clock = Hours(monkeypatch, {"dlinear": 0.5, "patchtst": 0.5})
     engine = Pretence(lambda job: clock.take(0.3), slots=1)
-    assert run(entries, store, engine, Orders(budget=3600))[0] == Tally(left=6)
+    assert run(entries, store, engine, Orders(budget=3600))[0] == Tally(remaining=6)
     assert engine.stopped == [engine.jobs[0].spec.key]
     assert clock.now > 1e9 + 3600 + pool.GRACE
     assert store.status(engine.jobs[0].spec) == "missing"
@@ -269,7 +269,7 @@ def test_asking_for_failed_runs_leaves_the_checkpoints_of_missing_ones_alone(
     saved = store.work(entries[1].spec) / "checkpoint.safetensors"
     saved.parent.mkdir(parents=True)
     saved.touch()
-    assert run(entries, store, Pretence(lambda job: None), Orders(rerun="failed"))[0] == Tally(kept=1, left=5)
+    assert run(entries, store, Pretence(lambda job: None), Orders(rerun="failed"))[0] == Tally(kept=1, remaining=5)
     assert saved.exists()
 
 

@@ -384,7 +384,7 @@ def test_a_card_in_a_file_of_another_name_is_refused(tmp_path: Path, monkeypatch
     text = (CARDS / "ILI.toml").read_text()
     (tmp_path / "Flu.toml").write_text(text)
     monkeypatch.setattr(card_module, "CARDS", tmp_path)
-    with pytest.raises(BenchError, match=r"Flu\.toml: name is 'ILI'; the file must be called ILI\.toml"):
+    with pytest.raises(BenchError, match=r"Flu\.toml: name is 'ILI'\. Do: call the file ILI\.toml"):
         cards.__wrapped__()
 
 

@@ -47,7 +47,7 @@ def test_a_write_that_breaks_off_leaves_the_old_record_and_no_rubbish(
 
     monkeypatch.setattr("os.fsync", full)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with pytest.raises(BenchError, match=r"cannot be written: .*No space left on device; free the disk"):
+    with pytest.raises(BenchError, match=r"cannot be written: .*No space left on device\. Do: free the disk"):
         store.put(failed)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]

@@ -24,7 +24,7 @@ class Results:
     """The runs a table stands on, each with its record if there is one."""
 
     runs: list[tuple[PlannedRun, RunResult | None]]
-    refused: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, UnusableRecord] = field(default_factory=dict)
     """By key, why a record that is there cannot be used: damaged, of other data or protocol; with the remedy."""
 
     @classmethod
@@ -37,7 +37,7 @@ class Results:
                 runs.append((entry, store.get(entry.spec)))
             except UnusableRecord as error:
                 runs.append((entry, None))
-                refused[entry.spec.key] = str(error)
+                refused[entry.spec.key] = error
         return cls(runs, refused)
 
     @property
@@ -61,9 +61,8 @@ class Results:
         """Why there is no number of this run; empty if there is one."""
         if result is not None:
             return "" if result.status == "done" else f"failed ({result.error})"
-        refusal = self.refused.get(entry.spec.key, "")
-        why = refusal.rpartition(f"{entry.spec.path.name}: ")[2].rpartition("; ")[0] or refusal
-        return f"refused ({why})" if refusal else "not run"
+        refusal = self.refused.get(entry.spec.key)
+        return f"refused ({refusal.reason})" if refusal else "not run"
 
     def shown(
         self, lead: str = "Test errors on standardised channels, every window scored", averaged: bool = True

@@ -1,4 +1,4 @@
-"""What every room builds on: the base error, strict parsing, names, digests. No torch."""
+"""The base of every package: the base error, strict parsing, names, digests. No torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Parsed = TypeVar("Parsed", bound=Frozen)
 
 
 def parse(kind: type[Parsed], values: object, place: str) -> Parsed:
-    """Validate `values` as `kind`; the first thing wrong becomes one line that names `place` and the field."""
+    """Validate `values` as `kind`. Raises BenchError: one line with `place`, the field and the first error."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -39,7 +39,7 @@ def parse(kind: type[Parsed], values: object, place: str) -> Parsed:
 
 
 def parse_json(kind: type[Parsed], text: str, place: str) -> Parsed:
-    """As `parse`, from JSON text."""
+    """Validate JSON text as `kind`, as `parse` does."""
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
@@ -47,19 +47,19 @@ def parse_json(kind: type[Parsed], text: str, place: str) -> Parsed:
 
 
 def _first_line(kind: type[Frozen], error: ValidationError, place: str) -> BenchError:
-    first = min(
-        error.errors(), key=lambda each: each["type"] != "extra_forbidden"
-    )  # a misspelt key hides a missing one
-    where = ".".join(str(part) for part in first["loc"]) or "the whole of it"
+    # 1. Take the first error, but an unknown key before all others: it may be a missing key, misspelt.
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
+    field = ".".join(str(part) for part in first["loc"]) or "the whole of it"
     if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-        return UnknownName("key", where, list(kind.model_fields), place)
-    given = "" if first["type"] == "missing" else f", got {str(first['input'])[:60]!r}"
+        return UnknownName("key", field, list(kind.model_fields), place)
+    # 2. Say what the field holds instead.
+    got = "" if first["type"] == "missing" else f", got {str(first['input'])[:60]!r}"
     message = first["msg"].removeprefix("Value error, ")
-    return BenchError(f"{place}: {where}: {message[:1].lower()}{message[1:]}{given}")
+    return BenchError(f"{place}: {field}: {message[:1].lower()}{message[1:]}{got}")
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of `value` (sorted keys, no blanks)."""
+    """Return the SHA-256 of the canonical JSON of `value` (sorted keys, no blanks)."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""A data set card: its file, how the papers cut it and what they ask of it. No torch."""
+"""A data set card: the file, and the split, context and horizons that the papers use. No torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from models.options import Shape
 
 
 def longest_horizon(card: DatasetCard, context: int) -> int:
-    """The longest horizon of which every part holds a window."""
+    """Return the longest horizon (in steps) for which every split holds a window."""
     train, val, test = (last - first for first, last in card.bounds().values())
     return min(train - context, val, test)
 
 
 class Source(Frozen):
-    """Where the file of a data set is: below the data directory, or inside an installed Python package."""
+    """The place of a data set's file: below the data directory, or inside an installed Python package."""
 
     path: str
     package: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
@@ -37,22 +37,22 @@ class Source(Frozen):
 
 
 class DatasetCard(Frozen):
-    """One data set: its file, how the papers cut it and what they ask of it. Data about data, read from TOML."""
+    """One data set: its file, and the split, context and horizons that the papers use. Read from TOML."""
 
     name: str
     title: str
     about: str
-    """One sentence for people and for prompts."""
+    """One sentence, for people and for prompts."""
     license: str
     sha256: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Field(min_length=1)]
-    """Accepted hashes of the file's exact bytes; several where versions circulate that hold the same numbers."""
+    """Accepted hashes of the file; several if versions with the same numbers circulate."""
     stamp: str
     step: Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|min|h|D)$")]
     irregular_steps: Annotated[int, Field(ge=0)] = 0
-    """How many steps of the authors' own file differ from `step` (duplicate stamps and gaps)."""
+    """Number of steps in the authors' own file that differ from `step` (duplicate stamps and gaps)."""
     rows: Positive
     channels: Positive | Annotated[tuple[str, ...], Field(min_length=1)]
-    """Column names in order, or only their number where circulating copies damage the names."""
+    """Column names in order; only their number if circulating copies damage the names."""
     season: Positive
     split: tuple[float, float, float]
     """Train, val and test in rows, or as shares of the rows that sum to 1 (val takes the rounding)."""
@@ -85,11 +85,11 @@ class DatasetCard(Frozen):
 
     @property
     def width(self) -> int:
-        """Number of channels."""
+        """The number of channels."""
         return self.channels if isinstance(self.channels, int) else len(self.channels)
 
     def bounds(self) -> dict[str, tuple[int, int]]:
-        """First and one-past-last row of each part: `{"train": (0, a), "val": (a, b), "test": (b, c)}`."""
+        """Return split -> (first row, one past the last row): `{"train": (0, a), "val": (a, b), "test": (b, c)}`."""
         train, val, test = self.split
         if abs(train + val + test - 1) < 1e-9:
             n_train, n_test = int(self.rows * train), int(self.rows * test)
@@ -103,7 +103,7 @@ class DatasetCard(Frozen):
         }
 
     def windows(self, part: str, context: int, horizon: int, fraction: float = 1.0) -> int:
-        """Count the windows of a part, at least 0; those of val and test may look back into the part before.
+        """Count the windows of a split, at least 0; windows of val and test may look back into the split before.
 
         `fraction` keeps the earliest share of the training windows.
         """
@@ -113,7 +113,7 @@ class DatasetCard(Frozen):
         return max(0, int((last - first - context - horizon + 1) * fraction))
 
     def shape(self, context: int, horizon: int) -> Shape:
-        """Return what a forecaster on this data set is built for."""
+        """Return the shape that a forecaster on this data set is built for."""
         return Shape(context, horizon, self.width, self.season, self.about)
 
     @property
@@ -139,13 +139,14 @@ def cards() -> dict[str, DatasetCard]:
     for path in (*sorted(SHIPPED_CARDS.glob("*.toml")), *sorted(CARDS.glob("*.toml"))):
         card = parse(DatasetCard, read_toml(path), str(path))
         if card.name != path.stem:
-            raise BenchError(f"{path}: name is {card.name!r}; the file must be called {card.name}.toml")
+            raise BenchError(f"{path}: name is {card.name!r}. Do: call the file {card.name}.toml")
         found[card.name] = card
     return found
 
 
 def canonical_card(name: str) -> DatasetCard:
-    by_folded = {known.casefold(): card for known, card in cards().items()}
+    """Return the card with this name in any case of letters. Raises UnknownName."""
+    by_folded = {card.name.casefold(): card for card in cards().values()}
     if name.casefold() not in by_folded:
         raise UnknownName("data set", name, list(cards()))
     return by_folded[name.casefold()]

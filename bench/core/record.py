@@ -9,7 +9,7 @@ from bench.core.spec import RunSpec
 
 
 class Evaluation(Frozen):
-    """Errors on the test part of one data set, on the scale of its standardised channels."""
+    """Errors on the test split of one data set, in units of its standardised channels."""
 
     dataset: str
     mse: float
@@ -26,34 +26,34 @@ class Epoch(Frozen):
 
 
 class Cost(Frozen):
-    """What a run took."""
+    """The time, memory and size of a run."""
 
     train_s: float
-    """All epochs with their validation."""
+    """Seconds of all epochs with their validation."""
     total_s: float
-    """From loading the data to the last test window."""
+    """Seconds from loading the data to the last test window."""
     steps: int
     samples_per_s: float | None
-    """Training windows per second, validation left out; None where nothing trains."""
+    """Training windows per second, without validation; None if nothing trains."""
     infer_ms: float
     """Milliseconds per test window, in the evaluation's batches."""
     peak_mb: float | None
-    """Most memory during the run in MiB: allocated on the GPU, or resident in the process; None where unknown."""
+    """Peak memory in MiB: allocated on the GPU, or resident in the process; None if unknown."""
     params: int
     trainable: int
     flops: int
     """Floating-point operations of one forecast for one window (all channels)."""
     micro_batch: int | None = None
-    """Windows that passed through the model at once in training; None where nothing trains."""
+    """Windows that pass through the model at once in training; None if nothing trains."""
 
 
 def machine(device: str, threads: int) -> str:
-    """What times are taken on; those of different machines do not compare."""
+    """Return the name of a machine in records. Times on different machines do not compare."""
     return f"{device}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 class Where(Frozen):
-    """What a number was made with."""
+    """The provenance of a run: date, code, versions, machine, data and weights."""
 
     date: str
     git: str | None
@@ -64,36 +64,35 @@ class Where(Frozen):
     data_sha256: dict[str, str]
     backbone_sha256: str | None
     resumed: tuple[str, ...] = ()
-    """Machines of the earlier parts of a run that was interrupted and went on from its checkpoint."""
+    """Machines of the run's earlier parts, if it was interrupted and went on from its checkpoint."""
     sharing: Positive | None = None
-    """Runs that the command kept at once on the GPU of this one, itself counted. None on a CPU, where each has its own
-    threads, and in records from before this was noted."""
+    """Runs at once on this run's GPU, itself included. None on a CPU (runs share no threads) and in old records."""
 
     @property
     def machines(self) -> tuple[str, ...]:
-        """Each once, in the order that the run was on them."""
+        """Every machine of the run once, in the order of use."""
         own = machine(self.device, self.threads)
         as_used = f"{own} shared by {self.sharing} runs" if self.shared else own
         return tuple(dict.fromkeys(as_used if name == own else name for name in (*self.resumed, own)))
 
     @property
     def shared(self) -> bool:
-        """Whether the times of this run are known to hold those of others."""
+        """Whether other runs are known to have slowed this one down."""
         return (self.sharing or 1) > 1
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Of the machines, each once."""
-        return tuple(dict.fromkeys(name.rpartition(", ")[0] for name in self.machines))
+        """Every device of the run once, in the order of use. (`resumed` has names made by `machine`.)"""
+        return tuple(dict.fromkeys((*(name.rpartition(", ")[0] for name in self.resumed), self.device)))
 
 
 class Layer(Frozen):
-    """What the state after one block holds of a window's local change and of its slow trend (bench/train/probes.py)."""
+    """How well the state after one block tells a window's local change and its slow trend (bench/train/probes.py)."""
 
     block: int
-    """0: the input of the first block."""
+    """The block's number; 0 is the input of the first block."""
     stage: Literal["untrained", "trained"]
-    """Before or after this run's training; the backbone's own weights may be pretrained either way."""
+    """Before or after this run's training; the backbone's weights may be pretrained either way."""
     local_r2: float
     trend_r2: float
     local_share: float
@@ -102,14 +101,14 @@ class Layer(Frozen):
 
 
 class Sample(Frozen):
-    """One forecast, chosen by rule so that nobody picked it: the window in the middle of the run's own test part, the
-    last channel; on the scale of the standardised channels, to four decimals."""
+    """One forecast, chosen by a rule: the middle window of the run's own test split, the last channel. Values are in
+    units of the standardised channel, to four decimals."""
 
     window: int
-    """Its position among the test windows."""
+    """The position of the window in the test split."""
     channel: int
     past: tuple[float, ...]
-    """The look-back."""
+    """The context."""
     truth: tuple[float, ...]
     forecast: tuple[float, ...]
 
@@ -121,9 +120,9 @@ class RunResult(Frozen):
     status: Literal["done", "failed"]
     evaluations: tuple[Evaluation, ...] = ()
     layers: tuple[Layer, ...] = ()
-    """Where the task asks for probes."""
+    """Empty unless the task asks for probes."""
     sample: Sample | None = None
-    """None where the run failed, was recorded before samples were, or its model cannot take a single window."""
+    """None if the run failed, the record is old, or the model cannot forecast a single window."""
     best_epoch: int | None = None
     curve: tuple[Epoch, ...] = ()
     cost: Cost | None = None
@@ -132,5 +131,5 @@ class RunResult(Frozen):
 
     @property
     def epoch_s(self) -> float:
-        """Seconds of the fastest training epoch, with its validation (the first warms up); 0 where nothing trains."""
+        """Seconds of the fastest training epoch, with its validation (the first warms up); 0 if nothing trains."""
         return min((epoch.seconds for epoch in self.curve), default=0.0)

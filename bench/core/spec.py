@@ -1,4 +1,4 @@
-"""What a task and a run are, and how a run is identified.
+"""Task and run: their settings, and the key that identifies a run.
 
 Everything here is frozen and refuses unknown fields. The identity of a run is the SHA-256 of its spec's canonical
 JSON: every field that can change a number is in the spec, nothing else is.
@@ -14,40 +14,40 @@ from pydantic import Field
 from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, digest
 
 PROTOCOL = 1
-"""Raised when splits, scaling, metrics or the training loop change meaning; older results then count as missing."""
+"""Increased when splits, scaling, metrics or the training loop change; older records then count as missing."""
 
 
 class Task(Frozen):
-    """What is asked: this many future steps from that many past ones, on this data set."""
+    """The task: forecast `horizon` steps of a data set from the `context` steps before them."""
 
     dataset: str
     context: Positive
     horizon: Positive
     train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the training windows that is used, the earliest first (few-shot)."""
+    """Share of the training windows in use, the earliest first (few-shot)."""
     test_on: tuple[str, ...] = ()
-    """Other data sets that the trained model is tested on besides its own (zero-shot)."""
+    """Other data sets on which the trained model is tested too (zero-shot)."""
     probe: bool = False
-    """Also measure what each block of the model's backbone holds, before and after training (bench/train/probes.py)."""
+    """Whether each block of the backbone is probed, before and after training (bench/train/probes.py)."""
     cards: dict[str, str]
-    """Digest of the card of `dataset` and of each in `test_on`: an edited card makes a new task."""
+    """Data set -> digest of its card, for `dataset` and `test_on`: an edited card makes a new task."""
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """Names of the data sets that a run of this task reads: its own first, then those of `test_on`."""
+        """Names of the data sets that a run of this task reads: its own first, then `test_on`."""
         return (self.dataset, *self.test_on)
 
 
 class TrainConfig(Frozen):
-    """How a model is trained. Selection is on the validation part, with the metric of the loss."""
+    """How a model is trained. The best epoch is chosen on the validation split, with the metric of the loss."""
 
     epochs: Positive
     batch: Positive
     """Windows (all channels) per optimiser step."""
     lr: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "halve", "decay", "cosine", "onecycle"] = "constant"
-    """As the official codes run: halve, times 0.5 an epoch from the third on ("type1"); decay, times 0.9 an epoch from
-    the fifth on ("type3"); cosine over `period` epochs; onecycle by step, rising for the share `rise` of all steps."""
+    """As in the official codes: halve, times 0.5 an epoch from the third on ("type1"); decay, times 0.9 an epoch from
+    the fifth on ("type3"); cosine over `period` epochs; onecycle per step, rising during the share `rise` of all."""
     period: Positive = 10
     rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
     loss: Literal["mse", "l1", "smooth_l1"] = "mse"
@@ -58,7 +58,7 @@ class TrainConfig(Frozen):
     precision: Literal["float32", "bf16"] = "float32"
     """bf16: autocast, frozen weights stored in bf16; what trains stays in float32."""
     max_steps: Positive | None = None
-    """Most optimiser steps over all epochs; the epoch it cuts short is still validated."""
+    """Limit of optimiser steps over all epochs; a shortened epoch is still validated."""
 
 
 class RunSpec(Frozen):
@@ -67,11 +67,11 @@ class RunSpec(Frozen):
     task: Task
     model: Annotated[str, Field(pattern=f"^{MODEL_NAME.pattern}$")]
     options: dict[str, Option]
-    """Hyper-parameters with defaults resolved; for a user's own model only what the suite sets."""
+    """Option -> value, defaults included; for a user's own model only the options that the suite sets."""
     train: TrainConfig
     seed: Seed
     code: str | None = None
-    """SHA-256 of the file of a user's own model; None for the registry's models, which PROTOCOL covers."""
+    """SHA-256 of the file of a user's own model; None for the registry's models (PROTOCOL covers them)."""
     protocol: int = PROTOCOL
 
     @property
@@ -86,6 +86,6 @@ class RunSpec(Frozen):
 
     @property
     def path(self) -> PurePosixPath:
-        """Where its record lies below the results directory."""
+        """The path of the record below the results directory."""
         model = self.model.replace(":", ".")
         return PurePosixPath(self.task.dataset, f"h{self.task.horizon}", model, f"s{self.seed}-{self.key[:8]}.json")

@@ -1,4 +1,4 @@
-"""One JSON file per run. Written whole or not at all, by one process; read back by spec. No torch."""
+"""Store one JSON file per run: written whole or not at all, by one process; read by spec. No torch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ from models.llm_files import BACKBONES
 Status = str
 """done, failed or missing."""
 WORK = ".work"
-"""Folder of the results directory for what is not finished: one folder per run in flight, and the file of claims."""
+"""Folder in the results directory for unfinished runs: one folder per run, and the file of claims."""
 
 
 class UnusableRecord(BenchError):
-    """A record that is there but is damaged, or of another run, protocol, data or weights."""
+    """A record that exists but is damaged, or belongs to another run, protocol, data or weights."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "move it away and run again") -> None:
+        super().__init__(f"{path}: {reason}. Do: {remedy}")
+        self.path, self.reason, self.remedy = path, reason, remedy
 
 
 class Store:
@@ -36,22 +40,18 @@ class Store:
         self._opened: tuple[int, int] | None = None
 
     def get(self, spec: RunSpec) -> RunResult | None:
-        """The record of this very spec; None if there is none. One of another run or other data is refused by name."""
+        """Return the record of this spec; None if it is missing. Raises UnusableRecord for another record."""
         path = self.root / spec.path
         try:
-            text = path.read_text(encoding="utf-8")
+            result = parse_json(RunResult, path.read_text(encoding="utf-8"), str(path))
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise BenchError(f"{path}: cannot be read: {error}; move it away and run again") from None
-        except UnicodeDecodeError as error:
-            raise UnusableRecord(f"{path}: is no text: {error}; move it away and run again") from None
-        try:
-            result = parse_json(RunResult, text, str(path))
-        except BenchError as error:
-            raise UnusableRecord(f"{error}; move it away and run again") from None
+            raise BenchError(f"{path}: cannot be read: {error}. Do: move it away and run again") from None
+        except (UnicodeDecodeError, BenchError) as error:
+            raise UnusableRecord(path, str(error).removeprefix(f"{path}: ")) from None
         if foreign := _foreign(result, spec):
-            raise UnusableRecord(f"{path}: {foreign}; move it away and run again")
+            raise UnusableRecord(path, foreign)
         return result
 
     def status(self, spec: RunSpec) -> Status:
@@ -59,7 +59,7 @@ class Store:
         return result.status if result else "missing"
 
     def stamp(self, spec: RunSpec) -> tuple[int, int] | None:
-        """Changes whenever the record is written; None while there is none."""
+        """Return a value that changes whenever the record is written; None while it is missing."""
         try:
             found = (self.root / spec.path).stat()
         except OSError:
@@ -67,7 +67,7 @@ class Store:
         return found.st_mtime_ns, found.st_ino
 
     def open(self) -> None:
-        """Get ready to write. Raises BenchError, before anything is trained, where that cannot be."""
+        """Prepare the directory for writing. Raises BenchError if that fails, before anything is trained."""
         try:
             work = self.root / WORK
             work.mkdir(parents=True, exist_ok=True)
@@ -77,19 +77,20 @@ class Store:
             self._opened = _identity(self.root)
         except OSError as error:
             raise BenchError(
-                f"results directory {self.root}: cannot be written: {error}; choose another --results"
+                f"results directory {self.root}: cannot be written: {error}. Do: choose another --results"
             ) from None
 
     def close(self) -> None:
-        """Give all claims back."""
+        """Release all claims."""
         if self._claims is not None:
             os.close(self._claims)
         self._claims = self._opened = None
 
     def claim(self, spec: RunSpec) -> bool:
-        """Take a run for this process; False while another process has it. The system gives it back if this one dies.
+        """Claim a run for this process; return False while another process has it.
 
-        A claim is a lock on one byte of a file, on any machine that shares the directory.
+        A claim is a lock on one byte of a file, valid on every machine that shares the directory. The operating system
+        releases it if this process dies.
         """
         assert self._claims is not None, "open the store first"
         try:
@@ -98,34 +99,34 @@ class Store:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 return False
             raise BenchError(
-                f"results directory {self.root}: its file system has no locks ({error}); choose another --results"
+                f"results directory {self.root}: its file system has no locks ({error}). Do: choose another --results"
             ) from None
         return True
 
     def release(self, spec: RunSpec) -> None:
-        """Give a claim back."""
+        """Release the claim on a run."""
         assert self._claims is not None
         fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, _byte(spec))
 
     def work(self, spec: RunSpec) -> Path:
-        """Folder of a run in flight. Only who has the claim writes there."""
+        """Return the folder of an unfinished run. Only the process with the claim writes there."""
         return self.root / WORK / spec.key
 
     def clear(self, spec: RunSpec) -> None:
-        """Remove what a run in flight has left; needs the claim."""
+        """Remove the folder of an unfinished run; needs the claim."""
         shutil.rmtree(self.work(spec), ignore_errors=True)
 
     def leftovers(self) -> set[str]:
-        """Keys of the runs that have a folder for work: in flight somewhere, or broken off."""
+        """Return the keys of the unfinished runs: running somewhere, or interrupted."""
         try:
             return {entry.name for entry in (self.root / WORK).iterdir() if entry.is_dir()}
         except OSError:
             return set()
 
     def put(self, result: RunResult) -> Path:
-        """Write the record under a temporary name, flush it to the disk, then rename it into place.
+        """Write a record, whole or not at all, and return its path.
 
-        Raises BenchError where that cannot be; the record is then kept with the system's temporary files.
+        Raises BenchError if that fails; the record is then kept among the system's temporary files.
         """
         path = self.root / result.spec.path
         text = result.model_dump_json(indent=1) + "\n"
@@ -138,18 +139,18 @@ class Store:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, text.encode(), work / f"record-{os.getpid()}.json")
             finally:
-                with contextlib.suppress(OSError):  # a checkpoint lies there too
+                with contextlib.suppress(OSError):  # not empty: it holds a checkpoint
                     work.rmdir()
         except OSError as error:
             kept = _rescue(text, path.name)
             raise BenchError(
-                f"{path}: cannot be written: {error}; free the disk or choose another --results{kept}"
+                f"{path}: cannot be written: {error}. Do: free the disk or choose another --results{kept}"
             ) from None
         return path
 
 
 def _foreign(result: RunResult, spec: RunSpec) -> str | None:
-    """Why a record is none of this spec; None if it is."""
+    """Return why a record does not belong to this spec; None if it does."""
     if result.spec.protocol != spec.protocol:
         return f"is a record of protocol {result.spec.protocol}; this is protocol {spec.protocol}"
     if result.spec != spec:
@@ -170,7 +171,7 @@ def _foreign(result: RunResult, spec: RunSpec) -> str | None:
 
 
 def _byte(spec: RunSpec) -> int:
-    """The byte that stands for a run."""
+    """Return the position of the byte in the file of claims that stands for a run."""
     return int(spec.key[:15], 16)
 
 
@@ -180,7 +181,7 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def _rescue(text: str, name: str) -> str:
-    """Keep a record that could not be put where it belongs; says where, if it could be kept."""
+    """Keep a record among the temporary files, and return the end of an error message that names the file."""
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", prefix="unsaved-", suffix=f"-{name}", delete=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -22,9 +23,9 @@ HOME = Path() if INSTALLED else ROOT
 
 
 def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
-    """Under a temporary name (`scratch`, on the same file system), flushed to the disk, then renamed into place.
+    """Write a file under a temporary name (`scratch`, on the same file system), flush it to the disk, then rename it.
 
-    Its folder must exist. Raises OSError, and leaves neither name half written.
+    The folder must exist. Raises OSError, and leaves no half-written file.
     """
     scratch = scratch or path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -38,14 +39,14 @@ def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def this_device(name: str = "auto") -> str:
-    """What `Where.device` of a run on this device would say, without torch: the first GPU, else the CPU.
+    """Return the name of the first GPU, else of the CPU, as `Where.device` has it; without torch.
 
-    `name` as --device takes it. A build of torch without CUDA sees no GPU.
+    `name` is a value of --device. A build of torch without CUDA sees no GPU.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if name == "cpu" or visible in ("", "-1"):
@@ -64,10 +65,9 @@ def this_device(name: str = "auto") -> str:
 
 @cache
 def cpu_name() -> str:
-    try:
+    """Return the name of the CPU."""
+    with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()

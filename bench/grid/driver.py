@@ -1,7 +1,7 @@
-"""The driver of a grid: claims runs, hands them to an engine, and records each as it ends. No torch.
+"""The driver of a grid: it claims runs, hands them to an engine, and records each as it ends. No torch.
 
-Only the driver writes records. Whoever dies, of itself or killed, loses at most what was not in a checkpoint, and never
-a claim: the system gives that back.
+Only the driver writes records. A process that dies loses at most the work since its last checkpoint; the operating
+system releases its claims.
 """
 
 from __future__ import annotations
@@ -11,96 +11,100 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from rich.console import Console
 
 from bench.core.base import BenchError
-from bench.core.jobs import Engine, Event, Job, Lost, Progress, Saved
+from bench.core.jobs import Event, Job, Lost, Progress, Saved
 from bench.core.record import RunResult
 from bench.core.store import Store
-from bench.grid.display import Display, display, duration_text
+from bench.grid.display import Display, duration_text
+from bench.grid.engine import Engine
 from bench.plan.estimate import Estimates, records_of
 from bench.plan.suite import PlannedRun
 
 Rerun = Literal["missing", "failed", "all"]
 RERUN: dict[Rerun, tuple[str, ...]] = {
-    "missing": ("missing", "failed"),  # a failure is never an answer: it is tried again
+    "missing": ("missing", "failed"),  # a failed run is always tried again
     "failed": ("failed",),
     "all": ("missing", "failed", "done"),
 }
 GRACE = 20.0
-"""Seconds that a run may take beyond the budget to save itself, or to end if it is being tested."""
+"""Seconds beyond the budget in which a run may save itself, or finish its test."""
 CHECK_AGAIN = 0.5
-"""Seconds between two looks at runs that other processes have claimed."""
+"""Seconds between two checks of runs that other processes have claimed."""
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What of a grid is run, and how long it may take."""
+    """The part of a grid that is run, and its time limits."""
 
     rerun: Rerun = "missing"
     shard: tuple[int, int] = (1, 1)
-    """Which part of how many, from 1."""
+    """(number of this part, from 1; number of parts)"""
     run_timeout: float = math.inf
-    """Seconds that a single run may take."""
+    """Limit of a single run, in seconds."""
     budget: float = math.inf
-    """Seconds that the whole command may take."""
+    """Limit of the whole command, in seconds."""
 
 
 @dataclass
 class Tally:
-    """How a grid went."""
+    """The number of runs by outcome."""
 
     done: int = 0
     failed: int = 0
     kept: int = 0
-    """Found done already, or done meanwhile by another process."""
-    left: int = 0
-    """Not asked for, or not begun or broken off for want of time."""
+    """Runs that were done before, or meanwhile by another process."""
+    remaining: int = 0
+    """Runs not finished: outside `--rerun`, or stopped by `--time-budget`."""
 
 
 def run_grid(
     entries: Iterable[PlannedRun], store: Store, orders: Orders, make_engine: Callable[[], Engine], console: Console
 ) -> Tally:
-    """Run, each once, what the orders select, one seed of everything before the second seed of anything.
+    """Run once each run that the orders select; every model gets its first seed before any gets its second.
 
     Everything that concerns more than one run (data, backbones, models, the results directory) is checked before the
-    first. Several processes may do this on one directory at the same time: each run is done by one of them, and none
-    returns before the last is done, but for want of time. Raises BenchError.
+    first run. Several processes may work on one directory: each run is done by one of them, and each process returns
+    when all runs are done or its time is over. Raises BenchError.
     """
     deadline = time.time() + orders.budget
+    # 1. Select the runs of this shard that the orders ask for. Stamps come before statuses: see `_Grid._next`.
     mine = in_shard({entry.spec.key: entry for entry in entries}, orders.shard)
-    stamps = {key: store.stamp(entry.spec) for key, entry in mine.items()}  # before the records are read
+    stamps = {key: store.stamp(entry.spec) for key, entry in mine.items()}
     states = {key: store.status(entry.spec) for key, entry in mine.items()}
     todo = {key: entry for key, entry in mine.items() if states[key] in RERUN[orders.rerun]}
     done = {key for key, state in states.items() if state == "done" and key not in todo}
-    tally = Tally(kept=len(done), left=len(mine) - len(todo) - len(done))
+    tally = Tally(kept=len(done), remaining=len(mine) - len(todo) - len(done))
     finished = store.leftovers() & done
     if not todo and not finished:
         return tally
     with closing(store):
-        with suppress(*([] if todo else [BenchError])):  # tidying up alone is worth no complaint
+        # 2. Remove work folders of processes that died between writing a record and removing its folder.
+        with suppress(*([] if todo else [BenchError])):  # a failure matters only if something is to be written
             store.open()
-            for key in finished:  # a process died between writing this record and tidying up
+            for key in finished:
                 if store.claim(mine[key].spec):
                     store.clear(mine[key].spec)
                     store.release(mine[key].spec)
         if not todo:
             return tally
+        # 3. Start the engine, check everything, run.
         with closing(make_engine()) as engine:
-            with console.status("looking at data, models and language models"):
+            with console.status("checking data, models and backbones"):
                 engine.check([entry.spec for entry in todo.values()])
             at_once = f", {engine.slots} at once" if engine.slots > 1 else ""
             console.print(f"{len(todo)} runs on {engine.where.device}{at_once}", markup=False, highlight=False)
-            with display(console, len(todo)) as shown:
-                _Grid(store, engine, orders, deadline, shown).run(todo, stamps, tally)
+            with Display(console, len(todo)) as display:
+                _Grid(store, engine, orders, deadline, display, todo, stamps, tally).run()
     return tally
 
 
 def in_shard(planned: dict[str, PlannedRun], shard: tuple[int, int]) -> dict[str, PlannedRun]:
-    """Every N-th run by key: parts without overlap, of equal size, each a mixture of models and data sets."""
+    """Select every N-th run in the order of keys: parts of equal size, each with all models and data sets mixed."""
     number, parts = shard
     chosen = set(sorted(planned)[number - 1 :: parts])
     rank = {seed: place for place, seed in enumerate(dict.fromkeys(entry.spec.seed for entry in planned.values()))}
@@ -108,46 +112,53 @@ def in_shard(planned: dict[str, PlannedRun], shard: tuple[int, int]) -> dict[str
     return dict(sorted(kept.items(), key=lambda item: rank[item[1].spec.seed]))
 
 
+@dataclass
 class _Grid:
-    """The runs of one command: those that wait, and those in flight with the time they began."""
+    """The runs of one command: `waiting` ones, and `running` ones with their start time (`time.monotonic()`)."""
 
-    def __init__(self, store: Store, engine: Engine, orders: Orders, deadline: float, shown: Display) -> None:
-        self.store, self.engine, self.orders, self.deadline, self.shown = store, engine, orders, deadline, shown
-        self.running: dict[str, tuple[PlannedRun, float]] = {}
+    store: Store
+    engine: Engine
+    orders: Orders
+    deadline: float
+    display: Display
+    waiting: dict[str, PlannedRun]
+    stamps: dict[str, tuple[int, int] | None]
+    """Run key -> stamp of its record before its status was read."""
+    tally: Tally
+    running: dict[str, tuple[PlannedRun, float]] = field(default_factory=dict)
 
-    def run(self, todo: dict[str, PlannedRun], stamps: dict[str, tuple[int, int] | None], tally: Tally) -> None:
-        """Until nothing waits or runs, or the time is over. `stamps` are those of the records when they were read."""
-        self.waiting, self.stamps, self.tally = dict(todo), stamps, tally
+    def run(self) -> None:
+        """Run until no run is waiting or running, or the time is over."""
         if self.deadline < math.inf:
-            models = dict.fromkeys(entry.spec.model for entry in todo.values())
+            models = dict.fromkeys(entry.spec.model for entry in self.waiting.values())
             where = self.engine.where
             self.estimates = Estimates(where.device, records_of(self.store.root, models), where.sharing)
-        told = False
+        announced = False
         while self.waiting or self.running:
             self._fill()
             if self.running:
                 self._take_all(self.engine.events(timeout=1.0))
                 self._end_overdue()
             elif any(self._may_start(entry) for entry in self.waiting.values()):
-                if not told:
-                    self.shown.say(f"waiting for {len(self.waiting)} runs that other processes are doing")
-                told = True
+                if not announced:
+                    self.display.print(f"waiting for {len(self.waiting)} runs that other processes are doing")
+                announced = True
                 time.sleep(CHECK_AGAIN)
             else:
                 break
-        self.tally.left += len(self.waiting)
+        self.tally.remaining += len(self.waiting)
 
     def _fill(self) -> None:
-        """Start what can be started."""
+        """Start runs until the slots are full."""
         while len(self.running) < self.engine.slots and (entry := self._next()):
             key = entry.spec.key
             checkpoint = self.store.work(entry.spec).absolute() / "checkpoint.safetensors"
             self.running[key] = entry, time.monotonic()
-            self.shown.start(entry)
+            self.display.start(entry)
             self.engine.start(Job(entry.spec, checkpoint, self.deadline))
 
     def _next(self) -> PlannedRun | None:
-        """The first that waits, may start, and is not claimed by another process; it is claimed by this one then."""
+        """Claim and return the first waiting run that may start and that no other process has claimed or done."""
         for key, entry in list(self.waiting.items()):
             if not self._may_start(entry) or not self.store.claim(entry.spec):
                 continue
@@ -175,10 +186,10 @@ class _Grid:
         self.store.release(entry.spec)
         self.tally.failed += status == "failed"
         self.tally.kept += status == "done"
-        self.shown.leave(entry, f"{status}, by another process", counts=True)
+        self.display.drop(entry, f"{status}, by another process", counts=True)
 
     def _take_all(self, events: list[Event]) -> None:
-        """Where one cannot be recorded the others still are; then the first error is raised."""
+        """Handle every event, even if one record cannot be written; then raise the first error."""
         problem = None
         for event in events:
             try:
@@ -192,40 +203,40 @@ class _Grid:
         entry, _ = self.running[event.key]
         match event.what:
             case Progress() as progress:
-                if not progress.step:  # only now: a new process takes seconds to be there
+                if not progress.step:  # its time starts now: a new process takes seconds to start
                     self.running[event.key] = entry, time.monotonic()
-                self.shown.update(entry, progress)
+                self.display.update(entry, progress)
             case RunResult() as result:
                 self._record(entry, result)
                 self.store.clear(entry.spec)
                 self._forget(entry)
             case Saved():
-                self._leave(entry, "out of time: saved, and goes on with the next command")
+                self._suspend(entry, "out of time: saved, and goes on with the next command")
             case Lost(why):
                 self._fail(entry, why)
 
     def _record(self, entry: PlannedRun, result: RunResult) -> None:
         if result.status == "failed" and self.store.status(entry.spec) == "done":
             self.tally.failed += 1
-            self.shown.leave(entry, f"failed: {result.error}; its earlier record stays", counts=True)
+            self.display.drop(entry, f"failed: {result.error}; its earlier record stays", counts=True)
             return
         self.store.put(result)
         self.tally.done += result.status == "done"
         self.tally.failed += result.status == "failed"
         if self.deadline < math.inf:
             self.estimates.learn(result)
-        self.shown.finish(entry, result, time.monotonic() - self.running[entry.spec.key][1])
+        self.display.finish(entry, result, time.monotonic() - self.running[entry.spec.key][1])
 
     def _fail(self, entry: PlannedRun, why: str) -> None:
-        """Record a run that could not say itself why it ended. Its checkpoint stays: it may have been the machine."""
+        """Record a run that ended without a record of its own. Its checkpoint stays: the machine may be the cause."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         where = self.engine.where.model_copy(update={"date": now})
         self._record(entry, RunResult(spec=entry.spec, status="failed", where=where, error=why))
         self._forget(entry)
 
-    def _leave(self, entry: PlannedRun, why: str) -> None:
-        self.tally.left += 1
-        self.shown.leave(entry, why)
+    def _suspend(self, entry: PlannedRun, why: str) -> None:
+        self.tally.remaining += 1
+        self.display.drop(entry, why)
         self._forget(entry)
 
     def _forget(self, entry: PlannedRun) -> None:
@@ -233,11 +244,11 @@ class _Grid:
         self.store.release(entry.spec)
 
     def _end_overdue(self) -> None:
-        """Stop runs that take too long, each or all of them."""
+        """Stop runs that exceed `--run-timeout` or the deadline."""
         for key, (entry, started) in list(self.running.items()):
             if time.monotonic() - started > self.orders.run_timeout:
                 self.engine.stop(key)
                 self._fail(entry, f"took longer than --run-timeout {duration_text(self.orders.run_timeout)}")
             elif time.time() > self.deadline + GRACE:
                 self.engine.stop(key)
-                self._leave(entry, "out of time: goes on from its last checkpoint, if it has one")
+                self._suspend(entry, "out of time: goes on from its last checkpoint, if it has one")

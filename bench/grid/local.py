@@ -1,4 +1,4 @@
-"""Training in processes of this machine, one run at a time each: a crash or a hang takes one run with it. No torch."""
+"""Train in processes of this machine, one run at a time in each: a crash or a hang ends only its own run. No torch."""
 
 from __future__ import annotations
 
@@ -9,77 +9,47 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from bench.core.base import BenchError
-from bench.core.jobs import Event, Job, Lost, Progress
-from bench.core.record import RunResult, Where
-from bench.core.spec import RunSpec
+from bench.core.jobs import Job, Lost, Progress
+from bench.core.record import RunResult
 from bench.core.system import cores
+from bench.grid.engine import Engine
 
 
-class Workers:
-    """So many worker processes (None: one for each GPU, or one on the CPU), which share cores and GPUs evenly.
+class Workers(Engine):
+    """Run `jobs` worker processes that share cores and GPUs evenly (None: one for each GPU, or one on the CPU).
 
-    `device` as on the command line. Raises BenchError for one that is not there.
+    `device` is the value of --device. Raises BenchError for a device that does not exist.
     """
 
     def __init__(self, device: str, jobs: int | None = None) -> None:
         if importlib.util.find_spec("torch") is None:
-            raise ModuleNotFoundError(name="torch")  # said once here, and not by each process
+            raise ModuleNotFoundError(name="torch")  # one error here, instead of one in each process
         self.threads = max(1, cores() // jobs) if jobs and jobs > 1 else None
         self.devices = [device]
         self.workers = [self._new(0)]
-        self.problem: Exception | None = None
-        self.where: Where
         try:
-            self.devices, self.where = self._ask("hello")
+            # 1. Ask the first worker for the devices; they decide the number of workers.
+            self.devices, where = self._ask("greet")
             self.slots = jobs or len(self.devices)
-            if self.slots > 1 and not self.threads:  # known only now
+            # 2. Restart the first worker if only now its number of threads can be decided.
+            if self.slots > 1 and not self.threads:
                 self.threads = max(1, cores() // self.slots)
-                self.workers[0].kill()
-                self.workers[0] = self._new(0)
+                self._replace(self.workers[0])
+            # 3. Start the others.
             self.workers += [self._new(number) for number in range(1, self.slots)]
-            self.where = self.where.model_copy(update={"sharing": sharing(self.slots, self.devices)})
+            self._describe(where, sharing=sharing(self.slots, self.devices))
         except BaseException:
             self.close()
             raise
 
-    def check(self, specs: Sequence[RunSpec]) -> None:
-        """Look at everything that concerns more than one run. Raises BenchError."""
-        self._ask("check", specs)
-
     def start(self, job: Job) -> None:
         free = next(worker for worker in self.workers if worker.job is None)
         free.job = job
-        free.send("run", job)
-
-    def events(self, timeout: float) -> list[Event]:
-        """Errors that concern all runs are raised once nothing else is left to be told."""
-        busy = {worker.pipe: worker for worker in self.workers if worker.job is not None}
-        found = []
-        told = wait(list(busy), 0 if self.problem else timeout)
-        for pipe, worker in busy.items():
-            if worker.job is None or not (pipe in told or worker.dead):
-                continue
-            key, what = worker.job.spec.key, worker.receive()
-            if not isinstance(what, Progress):
-                worker.job = None
-            lame = isinstance(what, RunResult) and what.status == "failed" and worker.device != "cpu"
-            if isinstance(what, Lost) or lame:  # a failed kernel leaves a GPU unusable for its process
-                self._replace(worker)
-            if isinstance(what, RunResult):
-                shared = what.where.model_copy(update={"sharing": self.where.sharing})
-                what = what.model_copy(update={"where": shared})
-            if isinstance(what, Exception):
-                self.problem = what
-            else:
-                found.append(Event(key, what))
-        if self.problem and not found:
-            raise self.problem
-        return found
+        free.send("train", job)
 
     def stop(self, key: str) -> None:
         for worker in self.workers:
@@ -90,6 +60,24 @@ class Workers:
         for worker in self.workers:
             worker.kill()
 
+    def _messages(self, timeout: float) -> Iterator[tuple[str, Any]]:
+        busy = [(worker, worker.job) for worker in self.workers if worker.job is not None]
+        ready = wait([worker.pipe for worker, _ in busy], timeout)
+        for worker, job in busy:
+            if worker.pipe not in ready and not worker.dead:
+                continue
+            message = worker.receive()
+            if not isinstance(message, Progress):
+                worker.job = None
+            failed_on_gpu = isinstance(message, RunResult) and message.status == "failed" and worker.device != "cpu"
+            if isinstance(message, Lost) or failed_on_gpu:  # a failed kernel makes the GPU unusable for its process
+                self._replace(worker)
+            yield job.spec.key, message
+
+    def _answer(self, what: str, about: Any) -> Any:
+        self.workers[0].send(what, about)
+        return self.workers[0].receive()
+
     def _new(self, number: int) -> _Worker:
         return _Worker(self.devices[number % len(self.devices)], self.threads)
 
@@ -98,19 +86,9 @@ class Workers:
         number = self.workers.index(worker)
         self.workers[number] = self._new(number)
 
-    def _ask(self, what: str, about: Any = None) -> Any:
-        """Of the first worker."""
-        self.workers[0].send(what, about)
-        answer = self.workers[0].receive()
-        if isinstance(answer, Lost):
-            raise BenchError(f"a worker process could not {what}: {answer.why}; the lines above may say more")
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
 
 def sharing(slots: int, devices: Sequence[str]) -> int | None:
-    """Runs on the fullest of these GPUs, of so many at once in all; None for a CPU."""
+    """Return the number of runs on the GPU with the most runs if `slots` runs use these GPUs; None for a CPU."""
     return math.ceil(slots / len(devices)) if devices[0] != "cpu" else None
 
 
@@ -123,72 +101,58 @@ class _Worker:
         self.job: Job | None = None
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, device, threads))
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: Ctrl-C is the driver's affair
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: only the driver sees Ctrl-C
         self.process.start()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     @property
     def dead(self) -> bool:
-        """Its children may hold its end of the pipe open."""
+        """Tell whether the process ended; its children may still hold the pipe open."""
         return self.process.exitcode is not None
 
-    def send(self, what: str, about: Any = None) -> None:
-        with contextlib.suppress(OSError):  # that it is dead shows when its answer is read
+    def send(self, what: str, about: Any) -> None:
+        with contextlib.suppress(OSError):  # `receive` notices that the process is dead
             self.pipe.send((what, about))
 
     def receive(self) -> Any:
-        """Its next message; Lost if it is dead."""
+        """Return the next message; Lost if the process is dead."""
         try:
             if not self.dead or self.pipe.poll():
                 return self.pipe.recv()
         except (EOFError, OSError):
             self.process.join(timeout=2)
-        ended = self.process.exitcode
-        return Lost("its process has closed its connection" if ended is None else _end(ended))
+        code = self.process.exitcode
+        if code is None:
+            return Lost("its process has closed its connection")
+        if code >= 0:
+            return Lost(f"its process ended by itself (exit code {code})")
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        likely = ": out of memory, most likely" if name == "SIGKILL" else ""
+        return Lost(f"its process was killed ({name}{likely})")
 
     def kill(self) -> None:
-        """With the processes that its models have started."""
+        """Kill the process and every process that its models started."""
         assert self.process.pid
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not have its group yet
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not have its own group yet
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join(timeout=5)
         self.pipe.close()
 
 
-def _end(code: int) -> str:
-    if code >= 0:
-        return f"its process ended by itself (exit code {code})"
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    likely = ": out of memory, most likely" if name == "SIGKILL" else ""
-    return f"its process was killed ({name}{likely})"
-
-
 def _work(pipe: Connection, device: str, threads: int | None) -> None:
-    """A worker's life: answer until the driver is gone."""
-    os.setsid()  # a group of its own, which ends with it
+    """Answer the driver's questions until the driver is gone. Runs in the worker process."""
+    os.setsid()  # the process leads its own group, so that its children die with it
     threading.Thread(target=_die_with_the_driver, daemon=True).start()
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
-    from bench.train.worker import check, greet, train
+    from bench.train.worker import answer
 
-    while True:
-        try:
+    with contextlib.suppress(EOFError):
+        while True:
             what, about = pipe.recv()
-        except EOFError:
-            return
-        try:
-            match what:
-                case "hello":
-                    pipe.send(greet(device))
-                case "check":
-                    check(about)
-                    pipe.send(None)
-                case _:
-                    pipe.send(train(about, device, pipe.send))
-        except BenchError as error:
-            pipe.send(BenchError(str(error)))
+            pipe.send(answer(what, about, device, pipe.send))
 
 
 def _die_with_the_driver() -> None:

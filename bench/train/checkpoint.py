@@ -1,4 +1,4 @@
-"""A run saved while it trains, so that one that was killed goes on as if nothing had happened. No pickle."""
+"""Save a run while it trains; an interrupted run goes on from there with equal numbers. No pickle."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from bench.core.base import BenchError
 from bench.core.system import write_whole
 
 EVERY = 30.0
-"""Seconds of work that may be lost: a shorter run is never saved."""
+"""Seconds between two saves; a shorter run is never saved."""
 WORTH = 30
-"""So many times what saving took must be trained before the next: a slow disk costs three percent, not all."""
+"""Train at least 30 times the last save's duration before saving again (3 % overhead at most)."""
 
 
 class CheckpointError(BenchError):
-    """A checkpoint that cannot be written, or is not what was written."""
+    """A checkpoint that cannot be written, or is damaged."""
 
 
 class OutOfTime(Exception):
-    """The deadline has come; what was done is saved."""
+    """The deadline has come, and the run is saved."""
 
 
 @dataclass(frozen=True)
 class State:
-    """What a checkpoint holds: facts as JSON, and tensors by name."""
+    """The content of a checkpoint: facts as JSON, and name -> tensor."""
 
     facts: str
     tensors: Mapping[str, Tensor]
 
 
 class Checkpoint:
-    """The file that one run is saved to. It is replaced whole, and vouches for its own content by a SHA-256.
+    """The checkpoint file of one run. It is replaced as a whole, and holds the SHA-256 of its content.
 
-    `identity` names what must be the same for the run to go on bit for bit: the run, the code, torch, the kind of
-    device. `deadline` is in seconds as `time.time()` counts them.
+    A run goes on, bit for bit, only from a checkpoint of equal `identity` (run, code, torch, kind of device).
+    `deadline` is in seconds since 1970 (`time.time()`).
     """
 
     def __init__(self, file: Path, identity: str, deadline: float = math.inf) -> None:
@@ -51,7 +51,7 @@ class Checkpoint:
         self.last = time.monotonic()
 
     def keep(self, state: Callable[[], State]) -> None:
-        """Save if it is time to. Raises OutOfTime once the deadline has come, with the run saved."""
+        """Save if a save is due. After the deadline, save and raise OutOfTime."""
         late = time.time() >= self.deadline
         if late or time.monotonic() - self.last >= self.every:
             self.save(state())
@@ -59,29 +59,22 @@ class Checkpoint:
             raise OutOfTime
 
     def save(self, state: State) -> None:
-        """Raises CheckpointError where the file cannot be written."""
+        """Write the checkpoint. Raises CheckpointError if that fails."""
         began = time.monotonic()
         tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.tensors.items()}
-        metadata = {
-            "identity": self.identity,
-            "facts": state.facts,
-            "sha256": _sha256(self.identity, state.facts, tensors),
-        }
+        hashed = _sha256(self.identity, state.facts, tensors)
+        metadata = {"identity": self.identity, "facts": state.facts, "sha256": hashed}
         try:
-            self.file.parent.mkdir(exist_ok=True)  # not those above: they may have been on a mount that is gone
+            self.file.parent.mkdir(exist_ok=True)  # not its parents: a mount may be gone
             write_whole(self.file, save(tensors, metadata))
         except OSError as error:
-            raise CheckpointError(
-                f"checkpoint {self.file}: cannot be written: {error}; free the disk and run again"
-            ) from None
+            problem = f"checkpoint {self.file}: cannot be written: {error}. Do: free the disk and run again"
+            raise CheckpointError(problem) from None
         self.last = time.monotonic()
         self.every = max(EVERY, WORTH * (self.last - began))
 
     def load(self) -> State | None:
-        """What was saved; None if nothing was, or under another identity: the run then starts over.
-
-        Raises CheckpointError for a damaged file.
-        """
+        """Return the saved state; None if there is none of this identity. Raises CheckpointError for a damaged file."""
         try:
             with safe_open(self.file, framework="pt") as file:
                 metadata = file.metadata() or {}
@@ -96,7 +89,7 @@ class Checkpoint:
         return State(facts, tensors) if identity == self.identity else None
 
     def damaged(self, why: object) -> CheckpointError:
-        return CheckpointError(f"checkpoint {self.file}: damaged ({why}); delete it: its run starts over")
+        return CheckpointError(f"checkpoint {self.file}: damaged ({why}). Do: delete it: its run starts over")
 
 
 def _sha256(identity: str, facts: str, tensors: Mapping[str, Tensor]) -> str:

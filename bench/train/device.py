@@ -1,4 +1,4 @@
-"""Under a run: the device, its memory, its random generators, and what a record says of machine and code."""
+"""The device of a run: its choice, memory and random generators; and the provenance in records."""
 
 from __future__ import annotations
 
@@ -26,47 +26,46 @@ from bench.core.system import INSTALLED, cpu_name
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is the GPU if there is one. A GPU becomes the one that this process makes streams and graphs on.
+    """Return the device for a value of --device (`auto`: the GPU if there is one), and make a GPU torch's current one.
 
-    Raises BenchError for a device that is not there.
+    Raises BenchError for a device that does not exist.
     """
     try:
         device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise BenchError(f"--device {name}: no such device; known: auto, cpu, cuda, cuda:N")
+        raise BenchError(f"--device {name}: no such device. Do: --device auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BenchError(f"--device {name}: {torch.cuda.device_count()} CUDA GPUs are visible; try --device cpu")
+        raise BenchError(f"--device {name}: {torch.cuda.device_count()} CUDA GPUs are visible. Do: --device cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device.index or 0)
     return device
 
 
 def keep_freed_memory() -> None:
-    """Let this process reuse the memory that a training step frees, where the C library would hand it back.
+    """Make glibc keep the memory that a training step frees, for the next step. Numbers do not change.
 
-    glibc maps every block above 32 MiB anew and trims its heap: each step would pay for the same pages again, a third
-    of Time-LLM-lite's time. Elsewhere this does nothing. Numbers do not change.
+    By default glibc returns blocks above 32 MiB to the system; getting them back took a third of Time-LLM-lite's time.
     """
     if libc := _glibc():
-        trim_threshold, mmap_max = -1, -4  # of malloc.h
+        trim_threshold, mmap_max = -1, -4  # constants of malloc.h
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is the one whose allocator is set here."""
+    """Return the C library if it is glibc."""
     return ctypes.CDLL(None) if sys.platform == "linux" and platform.libc_ver()[0] == "glibc" else None
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on a GPU or on a CPU (where torch has no type for it)."""
+    """Tell whether an allocation failed, on a GPU or on a CPU (torch has no error type for the CPU)."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def reset_peak(device: torch.device) -> bool:
-    """Start the count of `peak_mb` anew, without what earlier runs have freed; False where the system cannot."""
+    """Restart the measurement of `peak_mb`; return False if the system cannot."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return True
@@ -80,14 +79,14 @@ def reset_peak(device: torch.device) -> bool:
 
 
 def peak_mb(device: torch.device) -> float:
-    """Most MiB since `reset_peak`: allocated on the GPU, or resident in this process."""
+    """Return the peak memory since `reset_peak` in MiB: allocated on the GPU, or resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def provenance(device: torch.device, data_sha256: dict[str, str], backbone_sha256: str | None) -> Where:
-    """What a number that is made now is made with."""
+    """Return the provenance of a run that ends now."""
     commit, dirty = _git()
     return Where(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -108,10 +107,10 @@ def device_name(device: torch.device) -> str:
 
 @lru_cache
 def build_digest() -> str:
-    """SHA-256 over the project's Python files and the versions of torch and transformers: equal builds, equal bits."""
+    """Return a SHA-256 of the project's Python files (path and content) and the versions of torch and transformers."""
     total = hashlib.sha256(" ".join(importlib.metadata.version(name) for name in ("torch", "transformers")).encode())
     for path in sorted(path for folder in ("bench", "models") for path in (ROOT / folder).rglob("*.py")):
-        total.update(path.name.encode() + path.read_bytes())
+        total.update(f"\n{path.relative_to(ROOT).as_posix()}\n".encode() + path.read_bytes())
     return total.hexdigest()
 
 
@@ -120,28 +119,27 @@ def _git() -> tuple[str | None, bool | None]:
     """Return the commit of the code and whether the code differs from it; two None for code not in a git checkout."""
     if INSTALLED:  # a git repository around site-packages holds other code
         return None, None
+
+    def git(*words: str) -> str:
+        command = ["git", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=10
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--", "bench", "models"],  # cards are part of a run's key
-            cwd=ROOT, capture_output=True, text=True, check=True, timeout=10,
-        ).stdout.strip()  # fmt: skip
+        # Changed cards do not count: they are part of a run's key.
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--", "bench", "models"))
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return commit, bool(changes)
 
 
 def seed_everything(seed: int) -> None:
-    """The order of batches has a generator of its own."""
+    """Seed Python, numpy and torch. (Batch order has its own generator, in the loop.)"""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 def device_random_state(device: torch.device) -> Tensor:
-    """Where the generator stands that a model on this device draws from."""
+    """Return the state of the generator that models on this device draw from."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
@@ -153,7 +151,7 @@ def set_device_random_state(device: torch.device, state: Tensor) -> None:
 
 
 def random_state(device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Where all of them stand: Python's and numpy's fit into JSON, torch's are tensors."""
+    """Return the states of all generators: name -> JSON value for Python and numpy, name -> tensor for torch."""
     name, key, *rest = np.random.get_state()
     plain = {"python": random.getstate(), "numpy": [name, np.asarray(key).tolist(), *rest]}
     tensors = {"random": torch.get_rng_state()}
@@ -163,7 +161,7 @@ def random_state(device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor
 
 
 def set_random_state(plain: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> None:
-    """Raises KeyError, TypeError, ValueError or RuntimeError for what `random_state` never gave."""
+    """Restore a `random_state`. Raises KeyError, TypeError, ValueError or RuntimeError for anything else."""
     version, key, gauss = plain["python"]
     random.setstate((version, tuple(key), gauss))
     np.random.set_state(tuple(plain["numpy"]))

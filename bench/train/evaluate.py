@@ -1,40 +1,40 @@
-"""Errors over every window of a part, as sums; never means of batches."""
+"""Score a model on every window of a split; sums over all windows, never means of batches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from bench.core.base import BenchError
 from bench.core.record import Sample
 from bench.train.device import out_of_memory
 from bench.train.windows import Windows
+from models.layers import Forecast
 
-Forecast = Float[Tensor, "b h c"]
 SERIES_PER_BATCH = {"cpu": 512, "cuda": 4096}
-"""An evaluation batch holds this many series (windows times channels), fewer where memory runs out. Fixed: equal runs
-are equal to the bit."""
+"""Kind of device -> series (windows times channels) in an evaluation batch; fewer if memory runs out. Fixed, so that
+equal runs are equal to the bit."""
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean squared and mean absolute error on the standardised scale, over all windows, steps and channels."""
+    """Mean squared and mean absolute error in standardised units, over all windows, steps and channels."""
 
     mse: float
     mae: float
     windows: int
 
     def of(self, loss: str) -> float:
-        """What a validation score is for a training loss: MSE for `mse`, else MAE."""
+        """Return the validation score for a training loss: the MSE for `mse`, else the MAE."""
         return self.mse if loss == "mse" else self.mae
 
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
-    """Score every window in eval mode, with sums in float64."""
+    """Score every window in eval mode; sums are in float64. Halves the batch if memory runs out."""
     device = windows.series.device
     channels = windows.series.shape[1]
     batch = max(1, SERIES_PER_BATCH[device.type] // channels)
@@ -62,7 +62,7 @@ def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
 
 @torch.inference_mode()
 def sample(model: nn.Module, windows: Windows, precision: str) -> Sample:
-    """The forecast of the last channel in the window in the middle of a part."""
+    """Return the forecast of the last channel in the middle window of a split."""
     device, window = windows.series.device, len(windows) // 2
     index = torch.tensor([window], device=device)
     model.eval()
@@ -75,14 +75,14 @@ def sample(model: nn.Module, windows: Windows, precision: str) -> Sample:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bf16 arithmetic where it is safe, if the run asks for it."""
+    """Return torch's autocast: on for precision bf16, off for float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def predict(model: nn.Module, windows: Windows, index: Int[Tensor, "b"]) -> tuple[Forecast, Forecast]:
-    """Forecasts and targets of these windows. A model with `reads_calendar` is given the look-back's calendar too.
+    """Return forecasts and targets of the windows `index`. A model with `reads_calendar` reads the calendar too.
 
-    Raises BenchError for a forecast of another shape than its target's; broadcasting would hide it.
+    Raises BenchError if the two shapes differ: broadcasting would hide it.
     """
     x, y = windows.gather(index)
     reads_calendar = getattr(model, "reads_calendar", False)

@@ -1,25 +1,24 @@
-"""What each block of a backbone holds of a window: its local change, its slow trend. A measurement, not a training.
+"""Probe what each block of a backbone tells of a window: its local change and its slow trend. Trains no model.
 
-Logo-LLM rests on a claim: shallow blocks of a language model carry local dynamics, deep blocks global trends. It is
-measured on the states of the model as it is, for every block, on look-backs alone (no target is read):
+Logo-LLM claims that shallow blocks of a language model carry local dynamics, and deep blocks global trends. Probes test
+the claim for every block, on contexts alone (never on targets):
 
-- Two things are said of each token, that is of each patch of a normalised window and channel. *Local*: the changes from
-  step to step inside the patch. *Trend*: the mean over the half look-back that ends with the patch. Tokens whose half
-  look-back begins before the window are left out of everything but `slow_power`.
-- `local_r2`, `trend_r2`: how well a linear probe reads them off the state (ridge regression fitted on training windows,
-  its strength chosen on the last fifth of them; R^2 on validation windows that share no row with those). The blocks'
-  input is a linear map of the patch: its R^2 is what the patch alone tells, all more has come through attention.
-- `local_share`, `trend_share`: the other way round, the share of the state's variance that only the one explains: R^2
-  of the state given both, less R^2 given the other alone, on validation windows. Fifteen changes explain more than one
-  mean does: compare blocks, not the two.
-- `slow_power`: the share of the state's variance along the patch axis in periods of the whole look-back and longer
-  (discrete Fourier transform over the patches, frequencies 0 and 1), less what white noise has there, over the rest:
-  0 is noise, 1 is all slow, whatever the number of patches.
+- Each token (a patch of a normalised window and channel) has a *local* change: the differences between its steps; and a
+  *trend*: the mean over the half context that ends with the patch. Tokens whose half context begins before the window
+  count in `slow_power` only.
+- `local_r2`, `trend_r2`: R^2 of a linear probe from the state to each (ridge regression fitted on training windows, its
+  strength chosen on their last fifth; scored on validation windows without rows in common). The blocks' input is a
+  linear map of the patch: its R^2 is the share that the patch alone tells, and attention adds the rest.
+- `local_share`, `trend_share`: the other direction, the share of the state's variance that only one of them explains:
+  R^2 of the state from both, minus R^2 from the other alone, on validation windows. Fifteen differences explain more
+  than one mean: compare blocks, not the two shares.
+- `slow_power`: the share of the state's variance along the patch axis in periods of the whole context and longer
+  (Fourier frequencies 0 and 1), scaled so that white noise has 0 and a purely slow state 1.
 
-Everything is centred per patch position and scaled per feature first: what a position adds to every window alike tells
-nothing of the window, and a few features of language models are large enough to drown all others. The last state is
-that after the final norm, as the model's head gets it. A profile from local to trend is no proof of knowledge in the
-weights: local change starts complete, and trend can only come in by attention. The control is the random twin.
+States are first centred per patch position and scaled per feature: the mean of a position is no property of a window,
+and a few large features of language models would hide the others. The last state is after the final norm, as the
+model's head reads it. A profile from local to trend does not prove knowledge in the weights: local change is complete
+at the input, and trend can only come from attention. The control is the backbone with random weights.
 """
 
 from __future__ import annotations
@@ -38,36 +37,38 @@ from bench.train.windows import Windows
 from models.layers import normalize_window, split_patches
 
 SERIES = 2048
-"""At most so many series (windows times channels) of a part are probed, evenly spaced over it."""
+"""Limit of probed series (windows times channels) of a split, evenly spaced over it."""
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-"""Of the ridge, as shares of the features' mean variance."""
+"""Strengths of the ridge, as shares of the features' mean variance."""
 
 Rows = Float[Tensor, "s n k"]
 
 
-class Sample(NamedTuple):
-    """Series of one part: local change and trend of every token, and the states of every block."""
+class Probed(NamedTuple):
+    """Series of one split: local change and trend of every token, and the states of every block."""
 
     local: Rows
     trend: Rows
     states: list[Rows]
     whole: Bool[Tensor, "n"]
-    """The tokens whose half look-back lies in the window."""
+    """Whether the half context of a token lies in the window."""
 
 
 def probe(
     model: nn.Module, train: Windows, val: Windows, precision: str, stage: Literal["untrained", "trained"]
 ) -> tuple[Layer, ...]:
-    """One measurement per block, the blocks' input first. Raises ValueError for a model without `read`."""
+    """Return one measurement per block, the blocks' input first. Raises ValueError for a model without `read`."""
     if not hasattr(model, "read"):
         raise ValueError(f"{type(model).__name__} has no states per block to probe")
-    # Validation windows may look back into training rows: those are left out where others remain.
-    ours = _sample(model, train, 0, precision)
-    held_out = _sample(model, val, val.context if len(val) > val.context else 0, precision)
+    # 1. Read states and targets. Validation windows that look back into training rows are skipped if others remain.
+    ours = _probed(model, train, 0, precision)
+    held_out = _probed(model, val, val.context if len(val) > val.context else 0, precision)
     layers = []
+    # 2. Scale the targets of the tokens whose half context lies in the window.
     local, held_local = _scaled(ours.local[:, ours.whole], held_out.local[:, ours.whole])
     trend, held_trend = _scaled(ours.trend[:, ours.whole], held_out.trend[:, ours.whole])
     both, held_both = torch.cat([local, trend], dim=-1), torch.cat([held_local, held_trend], dim=-1)
+    # 3. Probe each block in both directions.
     for block, (raw, held_raw) in enumerate(zip(ours.states, held_out.states, strict=True)):
         state, held = _scaled(raw[:, ours.whole], held_raw[:, ours.whole])
         local_r2, trend_r2 = held_out_r2(state, (local, trend), held, (held_local, held_trend))
@@ -89,8 +90,8 @@ def probe(
 
 
 @torch.inference_mode()
-def _sample(model: Any, windows: Windows, first: int, precision: str) -> Sample:
-    """Evenly spaced windows from the one with the number `first` on."""
+def _probed(model: Any, windows: Windows, first: int, precision: str) -> Probed:
+    """Read evenly spaced windows, from window `first` on."""
     device, channels = windows.series.device, windows.series.shape[1]
     count = min(len(windows) - first, max(1, SERIES // channels))
     index = torch.linspace(first, len(windows) - 1, count, device=device).round().long()
@@ -104,17 +105,17 @@ def _sample(model: Any, windows: Windows, first: int, precision: str) -> Sample:
         with autocast(device, precision):
             states.append([state.float() for state in model.read(x)[1]])
     whole = patch_ends(windows.context, model.patch, model.stride) >= windows.context // 2 - 1
-    return Sample(torch.cat(local), torch.cat(trend), [torch.cat(block) for block in zip(*states, strict=True)], whole)
+    return Probed(torch.cat(local), torch.cat(trend), [torch.cat(block) for block in zip(*states, strict=True)], whole)
 
 
 def patch_ends(context: int, patch: int, stride: int) -> Int[Tensor, "n"]:
-    """The step that each patch ends with; the last patch ends with repetitions of the last step."""
+    """Return the last step of each patch (the last patch repeats the context's last step)."""
     steps = torch.arange(context, dtype=torch.float32)[None, :, None]
     return split_patches(steps, patch, stride)[0, :, -1].long()
 
 
 def trailing_mean(x: Float[Tensor, "b l c"], patch: int, stride: int) -> Rows:
-    """Of each patch: the mean over the half look-back that ends with it; before the window its first value stands."""
+    """Return each patch's mean over the half context that ends with it (the first value continues to the left)."""
     width = x.shape[1] // 2
     before = x[:, :1].expand(-1, width - 1, -1)
     means = torch.cat([before, x], dim=1).unfold(1, width, 1).mean(-1)
@@ -122,7 +123,7 @@ def trailing_mean(x: Float[Tensor, "b l c"], patch: int, stride: int) -> Rows:
 
 
 def _scaled(ours: Rows, held_out: Rows) -> tuple[Rows, Rows]:
-    """Both less our mean at each position, over our deviation of each feature; in float64."""
+    """Scale both by `ours`: minus its mean per position, over its deviation per feature; in float64."""
     mean = ours.double().mean(dim=0, keepdim=True)
     spread = (ours.double() - mean).square().mean(dim=(0, 1), keepdim=True).sqrt()
     spread = torch.where(spread > 1e-12, spread, 1.0)
@@ -132,9 +133,9 @@ def _scaled(ours: Rows, held_out: Rows) -> tuple[Rows, Rows]:
 def held_out_r2(
     features: Rows, targets: Sequence[Rows], held_features: Rows, held_targets: Sequence[Rows]
 ) -> list[float]:
-    """R^2 on the held-out rows of a ridge regression from the features to each of the targets.
+    """Return the R^2, on the held-out rows, of a ridge regression from the features to each target.
 
-    Its strength is the one of STRENGTHS that does best on the last fifth of the series it is then fitted on.
+    Of STRENGTHS, the one that is best on the last fifth of the series is used, in a fit on all series.
     """
     cut = max(1, len(features) * 4 // 5)
     early, late, held = (rows.flatten(0, 1) for rows in (features[:cut], features[cut:], held_features))
@@ -151,7 +152,7 @@ def held_out_r2(
 
 
 class _Ridge:
-    """Ridge regression on some features at each of STRENGTHS, for one target after another: decomposed once."""
+    """Ridge regression at each of STRENGTHS, for several targets; the features are decomposed once."""
 
     def __init__(self, x: Float[Tensor, "rows k"]) -> None:
         self.x = x
@@ -159,24 +160,24 @@ class _Ridge:
         self.values, self.scale = values.clamp(min=0), values.mean().clamp(min=1e-12)
 
     def fit(self, y: Float[Tensor, "rows m"]) -> list[Float[Tensor, "k m"]]:
-        """The weights at each strength."""
+        """Return the weights at each strength."""
         projected = self.vectors.T @ (self.x.T @ y / len(y))
         return [self.vectors @ (projected / (self.values + strength * self.scale)[:, None]) for strength in STRENGTHS]
 
 
 def _r2(forecast: Float[Tensor, "rows m"], truth: Float[Tensor, "rows m"]) -> float:
-    """Over all columns together, against the held-out rows' own means; 0 where nothing varies."""
+    """Return the R^2 over all columns together, against the columns' means in `truth`; 0 if nothing varies."""
     variance = truth.var(dim=0, unbiased=False).sum()
     return float(1 - (forecast - truth).square().mean(dim=0).sum() / variance) if variance > 0 else 0.0
 
 
 def slow_power(state: Rows) -> float:
-    """Share of the variance along the patch axis in frequencies 0 and 1: 0 as in white noise, 1 if that is all."""
+    """Return the share of variance along the patch axis in frequencies 0 and 1: 0 for white noise, 1 for all."""
     patches = state.shape[1]
-    if patches < 4:  # so few have no other frequencies
+    if patches < 4:  # fewer patches have no other frequencies
         return 0.0
     power = torch.fft.rfft(state, dim=1).abs().square().mean(dim=(0, 2))
-    power[1 : (patches + 1) // 2] *= 2  # the frequencies that a real signal has twice
+    power[1 : (patches + 1) // 2] *= 2  # a real signal has these frequencies twice
     by_chance = 3 / patches
     share = power[:2].sum() / power.sum() if power.sum() > 0 else by_chance
     return float((share - by_chance) / (1 - by_chance))

@@ -1,4 +1,4 @@
-"""How many steps a training run has, and the learning rate of each."""
+"""The number of steps of a training run, and the learning rate of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.core.spec import TrainConfig
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One training run: `train_windows` windows an epoch, the last batch of each may be small."""
+    """The steps of a training run with `train_windows` windows per epoch; an epoch's last batch may be small."""
 
     config: TrainConfig
     train_windows: int
@@ -25,12 +25,12 @@ class StepPlan:
         return min(full, self.config.max_steps or full)
 
     def windows(self, steps: int) -> int:
-        """That so many steps visit."""
+        """Return the number of windows in the first `steps` steps."""
         epochs, rest = divmod(steps, self.per_epoch)
         return epochs * self.train_windows + rest * self.config.batch
 
     def lr(self, step: int) -> float:
-        """Of the step with this number, from 0. All but onecycle change between epochs only."""
+        """Return the learning rate of a step (from 0). All schedules but onecycle change between epochs only."""
         config, epoch = self.config, step // self.per_epoch
         match config.schedule:
             case "halve":
@@ -47,7 +47,7 @@ class StepPlan:
 
 
 def _onecycle(step: int, total: int, rise: float) -> float:
-    """The rate of torch's OneCycleLR (cosine arms): from 1/25 up to 1, then down to 1/250,000. Momentum stays."""
+    """Return the factor of torch's OneCycleLR: from 1/25 to 1, then to 1/250,000, on cosines. Momentum stays."""
     peak = rise * total - 1
     start, end = 1 / 25, 1 / 25e4
     if step <= peak:

@@ -1,4 +1,4 @@
-"""One optimiser step on a batch of windows: in pieces where memory asks for it, as a CUDA graph where launches cost."""
+"""Take one optimiser step on a batch of windows: in micro-batches to save memory, as a CUDA graph to save launches."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ from models.kernels import fused
 Criterion = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Criterion] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
 SERIES_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 32768}
-"""A batch of more series (windows times channels) is split. Fixed: the split decides which numbers dropout draws."""
+"""Kind of device -> most series (windows times channels) in a micro-batch. Fixed: dropout's draws depend on it."""
 WARM_UP = 3
-"""Steps before a graph is captured: libraries and the optimiser make their buffers in them."""
+"""Steps before a graph is captured; libraries and the optimiser make their buffers in them."""
 WORTH_COMPILING = 60
-"""Planned steps from which on fusible parts are compiled. Few: what a step takes should not depend on how long a model
-trains (the suite `efficiency`), and what was compiled once is on disk for the next run of the shape."""
+"""Fusible parts are compiled in runs of at least this many steps. Few, so that a step's time does not depend on the
+length of training (suite `efficiency`); compiled code stays on disk for the next run of the shape."""
 
 
 class Stepper:
-    """Trains a model by one batch at a time.
+    """Trains a model, one batch per call.
 
-    A batch is gathered, passed forward and backward in micro-batches whose gradients add up to that of the whole. A
-    model with batch norm is never split: its statistics are those of the whole batch. Where memory still runs out, the
-    micro-batch is halved, for good, and the step done again from the same random state.
+    A batch passes in micro-batches whose gradients add up to the gradient of the whole batch. With batch norm there is
+    one micro-batch: its statistics need the whole batch. If memory runs out, the micro-batch is halved for the rest of
+    the training, and the step is repeated from the same random state.
 
-    On a GPU the steps of a model that declares itself `capturable` (the same operations for every batch of a size,
-    nothing read back by the host) are replayed as a CUDA graph. It holds what the compiler makes of parts that declare
-    themselves `fusible`.
+    On a GPU, steps of a model with `capturable` (the same operations for every batch of a size, no value read by the
+    host) are replayed as a CUDA graph, with the parts that have `fusible` compiled.
     """
 
     def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, graphs: bool = True) -> None:
@@ -52,11 +51,12 @@ class Stepper:
             fused=True,
             capturable=on_gpu,
         )
+        # 1. Choose the size of micro-batches.
         whole = min(config.batch, len(train))
         self.divisible = not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
         fits = max(1, SERIES_PER_MICRO_BATCH[self.device.type] // train.series.shape[1])
         self.micro_batch = min(whole, fits) if self.divisible else whole
-        # Pieces that are computed again for the gradient (models.layers.in_pieces) set random states: no graph can.
+        # 2. Choose whether steps become a graph. models.layers.in_pieces sets random states: no graph can hold it.
         fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
         compiled = StepPlan(config, len(train)).total >= WORTH_COMPILING and any(
             getattr(part, "fusible", False) for part in model.modules()
@@ -64,7 +64,7 @@ class Stepper:
         self.graph = Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
-        """One step on these windows at this learning rate; returns their mean loss, still on the device."""
+        """Take one step on the windows `index` with learning rate `lr`; return their mean loss, still on the device."""
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr)
@@ -80,16 +80,18 @@ class Stepper:
         return loss
 
     def _gradients(self, index: Tensor) -> Tensor:
-        """Gradients of the batch's mean loss, in micro-batches that fit."""
+        """Compute the gradients of the batch's mean loss, in micro-batches that fit into memory; return the loss."""
         if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             return self._in_micro_batches(index)
         random_state = device_random_state(self.device)
         while True:
+            # 1. Try the present size.
             try:
                 return self._in_micro_batches(index)
             except Exception as error:
                 if not out_of_memory(error) or not self.divisible or self.micro_batch == 1:
                     raise
+            # 2. Out of memory: halve it, and restore the random state.
             self.micro_batch = (self.micro_batch + 1) // 2
             set_device_random_state(self.device, random_state)
             if self.device.type == "cuda":
@@ -108,16 +110,16 @@ class Stepper:
         criterion = LOSSES[self.config.loss]
         own_loss: Callable[..., Tensor] | None = getattr(self.model, "training_loss", None)
         with autocast(self.device, self.config.precision):
-            if own_loss:  # a model with a loss of its own builds it on the criterion
+            if own_loss:  # the model has its own loss, built on the criterion
                 return own_loss(*self.train.gather(index), criterion)
             forecast, y = predict(self.model, self.train, index)
             return criterion(forecast.float(), y)
 
 
 class Graph:
-    """Runs `step` on whole batches as a CUDA graph, captured after a few steps; on others as it is.
+    """Replays `step` on batches of size `whole` as a CUDA graph, captured after WARM_UP steps; calls it on others.
 
-    `compiled`: with fusible parts compiled in it.
+    `compiled`: fusible parts are compiled in the graph.
     """
 
     def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool) -> None:
@@ -129,20 +131,23 @@ class Graph:
         self.stream = torch.cuda.Stream(device)
 
     def __call__(self, index: Tensor) -> Tensor:
+        # 1. No graph: a small batch, or a step that cannot be captured.
         if len(index) != self.whole or self.refused:
             return self.step(index)
+        # 2. Warm up, then capture once.
         if self.seen < WARM_UP:
             self.seen += 1
-            return self._aside(index)
-        if self.graph is None and not self._captured(index):
+            return self._warm_up(index)
+        if self.graph is None and not self._capture(index):
             return self.step(index)
+        # 3. Replay.
         assert self.graph is not None
         self.index.copy_(index)
         self.graph.replay()
         return self.loss
 
-    def _aside(self, index: Tensor) -> Tensor:
-        """A step on the stream that is going to be captured."""
+    def _warm_up(self, index: Tensor) -> Tensor:
+        """Take a step on the stream that will be captured."""
         main = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(main)
         with torch.cuda.stream(self.stream), self.kind():
@@ -150,8 +155,8 @@ class Graph:
         main.wait_stream(self.stream)
         return loss
 
-    def _captured(self, index: Tensor) -> bool:
-        """Record a step without taking it. A step that cannot be recorded is run as it is from now on."""
+    def _capture(self, index: Tensor) -> bool:
+        """Capture a step without taking it; return False if that fails: steps then run without a graph."""
         graph = torch.cuda.CUDAGraph()
         self.index = index.clone()
         main = torch.cuda.current_stream(self.device)
@@ -161,9 +166,9 @@ class Graph:
         try:
             with torch.cuda.graph(graph, stream=self.stream), self.kind():
                 self.loss = self.step(self.index)
-        except Exception as error:  # the numbers are the same without it
+        except Exception as error:  # the numbers are the same without a graph
             warnings.warn(f"a training step could not become a CUDA graph ({error}); it runs without", stacklevel=2)
-            torch.cuda.set_stream(main)  # torch leaves both as if the capture still went on
+            torch.cuda.set_stream(main)  # torch leaves stream and generator in capture mode
             generator.graphsafe_set_state(untouched)
             self.refused = True
             return False

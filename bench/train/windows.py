@@ -1,4 +1,4 @@
-"""Verified series -> standardised tensor on the device -> windows gathered by index."""
+"""Turn a verified series into a standardised tensor on the device, and gather windows of it by index."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from bench.data.series import DataError, Series
 
 @dataclass(frozen=True)
 class Windows:
-    """Every window of one part of a series, as positions in a standardised tensor that lies on the device once.
+    """Every window of one split of a series: positions in a standardised tensor that is on the device once.
 
-    Window i reads `context` rows from row `first + i` and is asked for the `horizon` rows after them.
+    Window i has `context` rows of input from row `first + i` on, and the `horizon` rows after them as target.
     """
 
     series: Float[Tensor, "row channel"]
@@ -32,36 +32,36 @@ class Windows:
         return self.count
 
     def gather(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b h c"]]:
-        """The windows at these positions (on the series' device): look-back and target."""
+        """Return contexts and targets of the windows `index` (on the series' device)."""
         rows = _rows(self.series, self.first + index, self.context + self.horizon)
         return rows[:, : self.context], rows[:, self.context :]
 
     def gather_calendar(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b l 4"]:
-        """The calendar features of the look-backs of these windows."""
+        """Return the calendar features of the contexts of the windows `index`."""
         assert self.calendar is not None, "these windows were cut without a calendar"
         return _rows(self.calendar, self.first + index, self.context)
 
 
 def _rows(table: Float[Tensor, "row k"], starts: Int[Tensor, "b"], length: int) -> Float[Tensor, "b n k"]:
-    """So many rows from each start; several times as fast on a CPU as indexing with a matrix."""
+    """Return `length` rows from each start on. (On a CPU, much faster than indexing with a matrix.)"""
     wanted = starts[:, None] + torch.arange(length, device=table.device)
     return table.index_select(0, wanted.flatten()).view(len(starts), length, -1)
 
 
 def standardized(series: Series, device: torch.device) -> Float[Tensor, "row channel"]:
-    """Each channel less the mean and over the (population) standard deviation of the whole train part, float32.
+    """Return the series, each channel minus its mean and divided by its (population) standard deviation, in float32.
 
-    A channel that is constant over the train part is only centred.
+    Mean and deviation come from the whole train split; a channel that is constant there is only centred.
     """
     first, last = series.card.bounds()["train"]
     train = series.values[first:last]
-    spread = np.where(np.ptp(train, axis=0) == 0, 1.0, train.std(axis=0))  # that of a constant is not always 0 exactly
+    spread = np.where(np.ptp(train, axis=0) == 0, 1.0, train.std(axis=0))  # std of a constant is not always exactly 0
     scaled = (series.values - train.mean(axis=0)) / spread
     return torch.from_numpy(scaled.astype(np.float32)).to(device)
 
 
 def calendar(series: Series, device: torch.device) -> Float[Tensor, "row 4"]:
-    """Calendar features of every row (hour of day, day of week, of month, of year), float32."""
+    """Return the calendar features of every row (hour of day, day of week, of month, of year), in float32."""
     return torch.from_numpy(series.calendar.astype(np.float32)).to(device)
 
 
@@ -73,9 +73,9 @@ def split_windows(
     train_fraction: float = 1.0,
     calendar: Float[Tensor, "row 4"] | None = None,
 ) -> dict[str, Windows]:
-    """The windows of train, val and test. Those of val and test may look back into the part before.
+    """Return split -> windows. Windows of val and test may look back into the split before.
 
-    `train_fraction` keeps the earliest share of the training windows.
+    `train_fraction` keeps the earliest share of the training windows. Raises DataError for a split without a window.
     """
     parts = {}
     for name, (first, last) in card.bounds().items():
@@ -83,8 +83,8 @@ def split_windows(
         count = card.windows(name, context, horizon, train_fraction)
         if count < 1 or start < 0:
             raise DataError(
-                f"{card.name}: its {name} part of {last - first} rows holds no window of look-back {context} and "
-                f"horizon {horizon}; choose a shorter horizon or another split"
+                f"{card.name}: its {name} split of {last - first} rows holds no window of context {context} and "
+                f"horizon {horizon}. Do: choose a shorter horizon or another split"
             )
         parts[name] = Windows(tensor, start, count, context, horizon, calendar)
     return parts

@@ -1,9 +1,10 @@
-"""What trains a run, wherever it is: look at what is needed, train, answer with a record."""
+"""The one door to training: an engine puts questions to `answer` in a worker process or on a Ray node."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -23,11 +24,28 @@ from models.llm_blocks import prepare
 from models.llm_files import find, locate
 
 REPORT_EVERY = 0.2
-"""Seconds between two reports of a run's progress."""
+"""Seconds between two progress reports of a run."""
+
+
+def answer(what: str, about: Any, device: str, report: Callable[[Progress], None] = lambda _: None) -> Any:
+    """Answer `greet` (about None), `check` (about specs) or `train` (about a job). `device`: the value of --device.
+
+    An error that concerns all runs is an answer too, so that it can travel between processes.
+    """
+    try:
+        match what:
+            case "greet":
+                return greet(device)
+            case "check":
+                return check(about)
+            case _:
+                return train(about, device, report)
+    except BenchError as error:
+        return BenchError(str(error))
 
 
 def greet(name: str) -> tuple[list[str], Where]:
-    """The devices that a word on the command line stands for, and what numbers are made with on the first of them."""
+    """Return the devices that a value of --device selects, and the provenance of runs on the first of them."""
     device = pick_device(name)
     devices = [str(device)]
     if device.type == "cuda" and device.index is None:
@@ -35,50 +53,55 @@ def greet(name: str) -> tuple[list[str], Where]:
     return devices, provenance(device, {}, None)
 
 
-def check(specs: Iterable[RunSpec]) -> None:
-    """Verify every data file and that it holds windows, import every model, verify (and convert) every backbone.
+def check(specs: Sequence[RunSpec]) -> None:
+    """Verify every data file and its windows, import every model, verify (and convert) every backbone.
 
     Raises BenchError.
     """
-    specs = list(specs)
+    # 1. Data: each file has its SHA-256, and each split holds at least one window.
     for task in {spec.task.model_dump_json(): spec.task for spec in specs}.values():
         for card in (cards()[name] for name in task.datasets):
             load_series(card)
             split_windows(card, torch.empty(card.rows, 1), task.context, task.horizon, task.train_fraction)
+    # 2. Backbones, before models: their files exist.
     backbones = sorted({spec.backbone for spec in specs if spec.backbone})
     for backbone in backbones:
         locate(find(backbone))
+    # 3. Models: each can be imported from the file that was planned.
     for spec in {spec.model: spec for spec in specs}.values():
         _require_planned_code(spec)
         registry.load(spec.model)
+    # 4. Backbones again: convert them (slow, so last).
     for backbone in backbones:
         prepare(backbone)
 
 
 def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult | Saved:
-    """Do a job on the device of this name. Raises BenchError for what concerns all runs."""
+    """Do a job on the device that `name` selects; `report` receives its progress. Raises grid-wide BenchErrors."""
+    # 1. Make the process as good as new.
     keep_freed_memory()
     as_new()
     _require_planned_code(job.spec)
     device = pick_device(name)
-    told = 0.0
+    # 2. Train, and report progress at most every REPORT_EVERY seconds.
+    last_report = 0.0
 
-    def tell(progress: Progress) -> None:
-        nonlocal told
-        if time.monotonic() - told >= REPORT_EVERY:
+    def report_sometimes(progress: Progress) -> None:
+        nonlocal last_report
+        if time.monotonic() - last_report >= REPORT_EVERY:
             report(progress)
-            told = time.monotonic()
+            last_report = time.monotonic()
 
     report(Progress(0, 0, None))
     checkpoint = Checkpoint(job.checkpoint, identity(job.spec, device), job.deadline) if job.checkpoint else None
     try:
-        return run_one(job.spec, device, Watch(tell, checkpoint))
+        return run_one(job.spec, device, Watch(report_sometimes, checkpoint))
     except OutOfTime:
         return Saved()
 
 
 def as_new() -> None:
-    """Undo what a model may have set for the whole process, so that no run changes the numbers of another."""
+    """Undo what a model may have set for its whole process, so that no run changes the numbers of another."""
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision("highest")
     torch.set_grad_enabled(True)
@@ -86,6 +109,6 @@ def as_new() -> None:
 
 
 def _require_planned_code(spec: RunSpec) -> None:
-    """A user's own model that was edited since is another run."""
+    """Refuse a user's own model whose file was edited after planning: it would be another run."""
     if registry.code_digest(spec.model) != spec.code:
-        raise BenchError(f"model {spec.model}: its file has changed since the run was planned; start the command again")
+        raise BenchError(f"model {spec.model}: its file has changed since the run was planned. Do: run again")
