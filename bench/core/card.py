@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from bench.core.base import NAME, ROOT, BenchError, Frozen, Positive, UnknownName, digest, parse, read_toml
+from bench.core.base import NAME, ROOT, BenchError, Frozen, Positive, canonical, digest, parse, read_toml
 from models.options import Shape
 
 
@@ -144,7 +144,5 @@ def cards() -> dict[str, DatasetCard]:
 
 
 def canonical_card(name: str) -> DatasetCard:
-    by_folded = {known.casefold(): card for known, card in cards().items()}
-    if name.casefold() not in by_folded:
-        raise UnknownName("data set", name, list(cards()))
-    return by_folded[name.casefold()]
+    """Return the card whose name `name` spells in any case. Raises UnknownName if there is none."""
+    return cards()[canonical("data set", name, cards())]

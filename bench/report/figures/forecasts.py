@@ -43,8 +43,8 @@ def forecasts(planned: Results) -> Drawn:
 
 def _why(row: pd.Series) -> str:
     """Why a run has no sample; empty if it has one."""
-    if row.why:
-        return str(row.why).partition(" (")[0]
+    if row.status != "done":
+        return "not run" if row.status == "missing" else str(row.status)
     return "" if row.result.sample else OLD
 
 

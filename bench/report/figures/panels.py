@@ -161,7 +161,7 @@ def ratio_scale(axes: Axes, which: str = "y", highest: float = math.inf) -> None
 
 def said(planned: Results, lead: str, *more: str, averaged: bool = True) -> str:
     """A caption: what is shown, at which look-back, over which seeds; more of that; which runs are there."""
-    return " ".join(filter(None, [planned.shown(lead, averaged), *more, _told(planned)]))
+    return " ".join(filter(None, [planned.lead(lead, averaged), *more, _told(planned)]))
 
 
 def missing_from(names: Iterable[str], where: str = "") -> str:
@@ -175,7 +175,7 @@ def _told(planned: Results) -> str:
     absent = frame[frame.why != ""]
     if absent.empty:
         return f"All {len(frame)} runs are there." if len(frame) > 1 else "Its one run is there."
-    kinds = absent.why.str.partition(" (")[0].value_counts(sort=False)
+    kinds = absent.status.replace("missing", "not run").value_counts(sort=False)
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     where = "; ".join(f"{who} on {', '.join(data)}" for who, data in _absent(frame, absent))
     reasons = [
