@@ -237,15 +237,18 @@ class Value(Claim):
         return Finding(verdict, f"{found.value:.3f}", found.words(".3f"))
 
 
-class VariantWorse(Claim):
-    """The variant's mean error is higher than that of the model's first variant, by data set, in percent."""
-
+class AboutVariant(Claim):
     variant: str
-    metric: Literal["mse", "mae"] = "mse"
 
     @property
     def variants(self) -> tuple[str, ...]:
         return (self.variant,)
+
+
+class VariantWorse(AboutVariant):
+    """The variant's mean error is higher than that of the model's first variant, by data set, in percent."""
+
+    metric: Literal["mse", "mae"] = "mse"
 
     def judge(self, evidence: Evidence) -> Finding:
         found = _difference(evidence.errors(self.metric), self.variant, self.model)
@@ -286,17 +289,12 @@ class Faster(Claim):
         return _everywhere(ratios, 1, "{:.2f} of " + registry.title(self.rival) + "'s time")
 
 
-class LayerTrend(Claim):
+class LayerTrend(AboutVariant):
     """A probe's score changes in this direction from the first block to the last, after training, and more than in the
     random twin. In part: the direction is right."""
 
-    variant: str
     measure: Literal["local_r2", "trend_r2"]
     direction: Literal["falls", "rises"]
-
-    @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant,)
 
     def judge(self, evidence: Evidence) -> Finding:
         rows = []

@@ -96,8 +96,6 @@ def _close(table: Table, title: str, cells_by_source: list[list[list[Cell]]]) ->
     if whole:
         means = pd.DataFrame(whole).mean()
         runs = [behind(column) for column in zip(*(row for rows in complete for row in rows), strict=True)]
-        cells = [
-            Cell(float(value), digits=1 if i > 3 else 3, signed=i > 3, runs=runs[i]) for i, value in enumerate(means)
-        ]
+        cells = [Cell(float(x), digits=1 if i > 3 else 3, signed=i > 3, runs=runs[i]) for i, x in enumerate(means)]
         table.summary.append((f"{title}, mean of {len(whole)}", cells))
     table.rule()
