@@ -1,4 +1,4 @@
-"""What the command lines share: filters, the results directory, and how errors become one line and an exit code."""
+"""The shared part of the command lines: filters, results directory, errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with its errors in one line as all others."""
+    """An argparse parser whose errors are one line."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(UNUSABLE, f"{self.prog}: {message}; see --help\n")
 
 
 def positive(text: str) -> int:
-    """For argparse: a whole number above zero."""
+    """Parse a whole number above zero, for argparse."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -38,7 +38,7 @@ def positive(text: str) -> int:
 
 
 def shard(text: str) -> tuple[int, int]:
-    """For argparse: `2/8`, the second of eight parts."""
+    """Parse `2/8`, the second of eight parts, for argparse."""
     part, parts = (int(word) for word in text.split("/"))
     if not 1 <= part <= parts:
         raise ValueError
@@ -46,7 +46,7 @@ def shard(text: str) -> tuple[int, int]:
 
 
 def duration(text: str) -> float:
-    """For argparse: seconds in `90s`, `9m`, `2h`, `1d`, `1h30m` or a plain number of them."""
+    """Parse `90s`, `9m`, `2h`, `1d`, `1h30m` or a plain number into seconds, for argparse."""
     number = r"(\d+(?:\.\d+)?)"
     if re.fullmatch(number, text):
         text += "s"
@@ -74,17 +74,17 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def filters_of(arguments: argparse.Namespace) -> Filters:
+    """Return the parsed filters. Raises BenchError for a value out of range."""
     from bench.core.base import parse
     from bench.plan.suite import Filters
 
-    given = {name: getattr(arguments, name) for name in Filters.model_fields}
-    return parse(Filters, given, "filters")
+    return parse(Filters, {name: getattr(arguments, name) for name in Filters.model_fields}, "filters")
 
 
 def guarded(
     parser: argparse.ArgumentParser, words: list[str] | None, action: Callable[[argparse.Namespace], int]
 ) -> int:
-    """Parse, act, and turn what the user can mend into one line on stderr and exit code 2."""
+    """Parse `words` and run `action`; an error that the user can mend becomes one line on stderr and exit code 2."""
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         arguments = parser.parse_args(words)
@@ -106,10 +106,10 @@ def guarded(
         remedy = "'bash run_all.sh' installs everything into .venv; then 'source .venv/bin/activate'"
         print(f"{parser.prog}: {sys.executable} has no package {error.name!r}; {remedy}", file=sys.stderr)
         return UNUSABLE
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except BrokenPipeError:  # the reader (head, less) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INCOMPLETE
-    except OSError as error:  # of nothing that has a message of its own: a full disk under the output, too many files
+    except OSError as error:  # without a message of its own: a full disk under the output, too many open files
         print(f"{parser.prog}: {error}", file=sys.stderr)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNUSABLE
@@ -118,5 +118,5 @@ def guarded(
 
 
 def _interrupt(*_: object) -> None:
-    """What ends a job where its time is over (`kill`, schedulers) ends it as Ctrl-C does."""
+    """Handle SIGTERM (`kill`, schedulers at the time limit) like Ctrl-C."""
     raise KeyboardInterrupt

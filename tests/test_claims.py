@@ -424,7 +424,7 @@ def test_claims_are_no_suite() -> None:
 HEAD = '[paper]\ntitle = "T"\nbackbone = "gpt2"\ncontext = 96\nabout = ""\n'
 CLAIM = '[[claim]]\nid = "a"\ntext = "t"\nsource = "s"\nkind = "lower_than"\nsuite = "paper"\nrivals = ["patchtst"]\n'
 BAD = {
-    "paper = ": "cannot be read: ",
+    "paper = ": ": not valid TOML: ",
     HEAD: ": claim: field required",
     HEAD.replace("gpt2", "gpt3") + CLAIM: ": paper: no backbone 'gpt3'; nearest: gpt2",
     HEAD + CLAIM.replace("lower_than", "lower"): ": claim a: no kind of claim 'lower'; nearest: lower_than",

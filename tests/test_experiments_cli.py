@@ -99,7 +99,7 @@ def test_without_a_table_named_every_one_of_the_suite_is_written_in_every_form_a
     said = capsys.readouterr().out
     folder = tmp_path / "reports" / "both"
     assert said.endswith(f"wrote {folder / 'index.html'}\nwrote {folder / 'report.md'}\n")
-    assert said.count("What a model weighs and takes") == 1
+    assert said.count("Size, time and memory of each model") == 1
     assert "Errors after training" not in said
     written = {path.name for path in (folder / "tables").iterdir()}
     names = ("efficiency", "few_shot_10", "few_shot_5")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import statistics
 
 import numpy as np
 import pandas as pd
@@ -31,26 +30,6 @@ def in_order(datasets: int, models: int = 5) -> pd.DataFrame:
     """Errors by which every data set ranks the models as they stand; no two differences are alike."""
     rows = [[(1 + model) * (1 + 0.1 * data) for model in range(models)] for data in range(datasets)]
     return pd.DataFrame(rows, columns=MODELS[:models])
-
-
-# Spread
-
-
-def test_a_spread_is_the_sample_mean_and_the_sample_standard_deviation() -> None:
-    values = [0.386, 0.391, 0.383, 0.402]
-    found = stats.spread(values)
-    assert found.mean == pytest.approx(statistics.mean(values))
-    assert found.std == pytest.approx(statistics.stdev(values))
-    assert found.n == 4
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("values", "mean"), [([0.5], 0.5), ([0.5, math.nan], math.nan), ([], math.nan)])
-def test_one_value_or_a_missing_one_has_no_spread(values: list[float], mean: float) -> None:
-    found = stats.spread(values)
-    assert found.mean == pytest.approx(mean, nan_ok=True)
-    assert math.isnan(found.std)
-    assert found.n == len(values)
 
 
 # Intervals

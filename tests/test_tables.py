@@ -115,7 +115,7 @@ def test_one_seed_has_a_mean_without_a_spread_and_the_caption_says_so() -> None:
     alone = Results([(entry, result) for entry, result in planned(holes=False).runs if entry.spec.seed == 2021])
     (table,) = tables_of("seeds", alone, "")
     assert "one seed (2021)" in table.caption
-    assert table.caption.endswith("One seed tells no spread.")
+    assert table.caption.endswith("One seed has no spread.")
     for form in SUFFIX:
         text = render(table, form)
         assert not any(sign in text for sign in ("±", r"\pm", "_std", "nan"))
@@ -128,8 +128,8 @@ def test_a_cell_with_a_missing_or_failed_run_is_a_hole_with_its_reason_and_never
     found = cells(table)
     assert found["ILI"] == [None, None, None, None, *cells(make("main"))["ILI"][4:]]
     assert [cell.note for cell in table.rows[1][1]][:4] == [1, 1, 2, 2]
-    assert table.notes[0].startswith("Logo-LLM: 1 of 8 runs are not there: ILI h60 s2021 failed (RuntimeError")
-    assert table.notes[1] == "PatchTST: 1 of 8 runs are not there: ILI h24 s2022 not run"
+    assert table.notes[0].startswith("Logo-LLM: 1 of 8 runs missing: ILI h60 s2021 failed (RuntimeError")
+    assert table.notes[1] == "PatchTST: 1 of 8 runs missing: ILI h24 s2022 not run"
     assert "over the 1 of 2 rows" in table.notes[2]
     assert found["Average"] == found["ETTh1"]
     assert all(cell.mark == "" for cell in table.rows[1][1])
@@ -299,7 +299,7 @@ def test_a_transfer_whose_run_is_missing_is_a_hole_at_each_of_its_targets() -> N
     column = list(ERRORS).index("patchtst") * 2
     holes = [label for label, line in table.rows if line[column].value is None]
     assert holes == ["ETTh1 → ETTh2", "ETTh1 → ETTm2"]
-    assert table.notes[0] == "PatchTST: 1 of 4 runs are not there: ETTh1 h96 s2021 not run"
+    assert table.notes[0] == "PatchTST: 1 of 4 runs missing: ETTh1 h96 s2021 not run"
 
 
 def test_what_is_tested_elsewhere_is_no_part_of_a_data_sets_own_error() -> None:
@@ -350,7 +350,7 @@ def test_a_missing_ablation_is_a_hole_also_in_its_change_and_its_column_has_no_b
     block = of_block(table, "logo_llm")
     assert [cell.value is None for cell in block["random backbone"]] == [False] * 2 + [True] * 4
     assert {cell.note for cell in block["random backbone"][2:]} == {1}
-    assert table.notes == ["Logo-LLM, random backbone: 1 of 4 runs are not there: ILI h24 s2022 not run"]
+    assert table.notes == ["Logo-LLM, random backbone: 1 of 4 runs missing: ILI h24 s2022 not run"]
     for variant, line in block.items():
         assert variant == "random backbone" or None not in [cell.value for cell in line]
         assert not any(cell.mark for cell in line[2:])
@@ -443,7 +443,7 @@ def test_what_a_block_holds_is_the_mean_over_the_variants_runs_before_and_after_
 def test_blocks_of_a_variant_with_a_missing_run_are_holes_and_those_of_the_other_are_not() -> None:
     missing = "logo_llm (random) ILI h24 s2022"
     for table in tables("layers", without("layers", lambda entry: entry.label == missing))[1:]:
-        assert table.notes == ["Logo-LLM, random: 1 of 4 runs are not there: ILI h24 s2022 not run"]
+        assert table.notes == ["Logo-LLM, random: 1 of 4 runs missing: ILI h24 s2022 not run"]
         half = len(table.columns) // 2
         for _, line in table.rows:
             assert [cell.note for cell in line] == [None] * half + [1] * half
@@ -466,7 +466,7 @@ def test_the_cost_of_a_missing_run_is_a_hole() -> None:
     (table,) = tables("efficiency", without("efficiency", lambda entry: entry.label == "patchtst ETTh1 h96 s2022"))
     holes = {label: {cell.note for cell in line} for label, line in table.rows if line[0].value is None}
     assert holes == {"ETTh1 96 PatchTST": {1}}
-    assert table.notes == ["PatchTST: 1 of 2 runs are not there: ETTh1 h96 s2022 not run"]
+    assert table.notes == ["PatchTST: 1 of 2 runs missing: ETTh1 h96 s2022 not run"]
 
 
 def test_memory_that_a_system_does_not_tell_is_a_dash_and_no_run_is_missing() -> None:
@@ -488,7 +488,7 @@ def test_costs_of_runs_that_shared_a_gpu_say_so() -> None:
         return result.model_copy(update={"where": result.where.model_copy(update={"sharing": 8 if on_gpu else 1})})
 
     (table,) = tables("efficiency", Results([(entry, shared(run)) for entry, run in experiment("efficiency").runs]))
-    assert "; 4 of the 16 runs shared a GPU with others, and their times hold those of the others;" in table.caption
+    assert "; 4 of the 16 runs shared a GPU with others, and their times include the others';" in table.caption
     assert "shared" not in tables("efficiency")[0].caption
 
 

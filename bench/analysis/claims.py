@@ -1,16 +1,15 @@
-"""What the Logo-LLM paper claims (suites/claims.toml), and how each kind of claim is judged. Pure; no torch.
+"""The kinds of claims of the Logo-LLM paper (suites/claims.toml), and how each is judged. Pure; no torch.
 
-A claim's kind says what is computed and when it counts as true; verdicts.py gathers the runs and prints. A data
-set counts only if every run that is planned there for every model compared is done. Intervals resample data sets
-(bootstrap of the mean, 95 %); for a single data set they are the range over seeds, over all pairs of seeds where two
-models are compared. The verdicts:
+A claim's kind defines what is computed and when it counts as true; verdicts.py gathers the runs. A data set counts
+only if every planned run of every compared model on it is done. Intervals resample data sets (bootstrap of the mean,
+95 %); for a single data set they are the range over seeds, over all pairs of seeds if two models are compared. The
+verdicts:
 
-  holds          as claimed on everything it is claimed of, and the interval does not reach the other side
-  holds in part  the claimed side, but the interval reaches the other one, or (see each kind) only some of it is true;
-                 also all that would hold, but over fewer data sets, horizons, seeds or models than claimed: it then
-                 says over which
-  does not hold  not even the side is right; over fewer data sets it says over which, and nothing of the others
-  not tested     no data set is complete, or the filters leave out what is compared; it says what is missing
+  holds          as claimed on all data sets claimed, and the interval does not reach the other side
+  holds in part  the claimed side, but the interval reaches the other one, or (see each kind) only a part is true; also
+                 a claim that holds, but over fewer data sets, horizons, seeds or models than claimed (`scope`)
+  does not hold  the other side; over fewer data sets than claimed, `scope` names them
+  not tested     no data set is complete, or the filters leave out what is compared; `missing` names it
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a kind makes of the runs: its verdict on them, our number and its interval in words, what else to say."""
+    """The verdict of a kind on the runs, our number and its interval in words, and a remark."""
 
     verdict: Verdict
     ours: str = ""
@@ -52,8 +51,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number with its interval: NaN where there is one data set and one seed, or nothing to resample."""
+class Interval:
+    """A number with its interval; NaN bounds for one data set and one seed."""
 
     value: float
     low: float
@@ -61,24 +60,25 @@ class Estimate:
     over: str = ""
 
     def clear(self, sign: int) -> bool:
-        """It is above zero (`sign` 1) or below (-1), and so is the interval."""
+        """Tell whether the number and its interval are above zero (`sign` 1), or below (-1)."""
         return min(sign * self.value, sign * self.low, sign * self.high) > 0 and not math.isnan(self.low)
 
-    def interval(self, form: str) -> str:
+    def words(self, form: str) -> str:
+        """Return the bounds in this number format; empty without bounds."""
         return "" if math.isnan(self.low) else f"[{self.low:{form}}, {self.high:{form}}] over {self.over}"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The runs a claim stands on, by the name of their side: the model, or the variant beside a model's first one."""
+    """The runs behind a verdict, each with its side: the model, or the variant beside a model's first one."""
 
     runs: list[tuple[str, RunResult]]
-    """Of the data sets that are complete."""
+    """Side and record, for the complete data sets."""
     all_horizons: bool
-    """The filters leave every horizon of theirs."""
+    """Whether the filters keep every horizon of these data sets."""
 
     def errors(self, metric: str) -> pd.DataFrame:
-        """Means over horizons: rows by dataset, fraction, tested, seed; columns by side. Transfers only, if any."""
+        """Average over horizons: rows by dataset, fraction, tested, seed; columns by side. Only transfers, if any."""
         rows = [
             (task.dataset, task.train_fraction, each.dataset, result.spec.seed, side, getattr(each, metric))
             for side, result in self.runs
@@ -86,22 +86,26 @@ class Evidence:
             for each in result.evaluations
             if (each.dataset != task.dataset) == bool(task.test_on)
         ]
-        keys = ["dataset", "fraction", "tested", "seed", "side"]
-        return pd.DataFrame(rows, columns=[*keys, "error"]).groupby(keys).error.mean().unstack()
+        return _by_side(rows, ["dataset", "fraction", "tested", "seed"])
 
     def costs(self, measure: Callable[[RunResult, Cost], float]) -> pd.DataFrame:
-        """Means over seeds: rows by dataset, horizon; columns by side."""
+        """Return means over seeds: rows by dataset, horizon; columns by side."""
         rows = [
             (result.spec.task.dataset, result.spec.task.horizon, side, measure(result, result.cost))
             for side, result in self.runs
             if result.cost
         ]
-        keys = ["dataset", "horizon", "side"]
-        return pd.DataFrame(rows, columns=[*keys, "cost"]).groupby(keys).cost.mean().unstack()
+        return _by_side(rows, ["dataset", "horizon"])
+
+
+def _by_side(rows: list[tuple], keys: list[str]) -> pd.DataFrame:
+    """Average rows of (*keys, side, value): index by `keys`, columns by side."""
+    keys = [*keys, "side"]
+    return pd.DataFrame(rows, columns=[*keys, "value"]).groupby(keys)["value"].mean().unstack()
 
 
 class Claim(Frozen, ABC):
-    """What the paper says, of which cells of which suite; its kind adds what is compared and how it is judged."""
+    """A claim of the paper on cells of a suite; its kind adds what is compared and how it is judged."""
 
     id: str
     text: str
@@ -110,17 +114,17 @@ class Claim(Frozen, ABC):
     suite: str
     model: str = PROPOSED
     datasets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """None: all of the suite."""
+    """None: all data sets of the suite."""
     fraction: Fraction | None = None
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The models compared with."""
+        """Models that the claimed one is compared with."""
         return ()
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """The variants compared with each model's first one."""
+        """Variants that are compared with each model's first one."""
         return ()
 
     @property
@@ -130,7 +134,7 @@ class Claim(Frozen, ABC):
 
     @abstractmethod
     def judge(self, evidence: Evidence) -> Finding:
-        """What these runs say of it."""
+        """Judge the claim by these runs."""
 
 
 class Versus(Claim):
@@ -141,15 +145,15 @@ class Versus(Claim):
     def others(self) -> tuple[str, ...]:
         return self.rivals
 
-    def against(self, table: pd.DataFrame) -> tuple[str, dict[str, Estimate]]:
-        """Percent by which the model's error is above each rival's; first the rival that does best against it."""
+    def against(self, table: pd.DataFrame) -> tuple[str, dict[str, Interval]]:
+        """Return the best rival, and rival -> percent by which the model's error is above the rival's."""
         found = {rival: _difference(table, self.model, rival) for rival in self.rivals if rival in table}
         return max(found, key=lambda rival: found[rival].value), found
 
 
 class BestCount(Versus):
-    """Lowest error on so many data sets (ties count). In part: fewer, but the interval reaches that many. While data
-    sets are missing it is not tested, unless those that are there decide it: enough of them won, or lost."""
+    """The model has the lowest error on `printed` data sets (ties count). In part: on fewer, but the interval reaches
+    `printed`. While data sets are missing it is not tested, unless the complete ones decide it."""
 
     printed: Positive
     of: Positive
@@ -162,20 +166,20 @@ class BestCount(Versus):
         means = evidence.errors(self.metric).groupby(level="dataset").mean()
         first = means[self.model].eq(means.min(axis=1)).astype(float)
         n, won = len(first), round(first.sum())
-        share = _estimate(first)
-        found = Estimate(n * share.value, n * share.low, n * share.high, share.over)
+        share = _interval(first)
+        found = Interval(n * share.value, n * share.low, n * share.high, share.over)
         if won >= self.printed:
             verdict = Verdict.HOLDS
         elif won + self.of - n >= self.printed:
             return Finding(Verdict.UNTESTED, remark=f"undecided: best on {won} of the {n} data sets that are complete")
         else:
             verdict = Verdict.PART if n >= self.of and found.high >= self.printed else Verdict.FAILS
-        return Finding(verdict, f"{won} of {n}", found.interval(".1f"))
+        return Finding(verdict, f"{won} of {n}", found.words(".1f"))
 
 
 class LowerThan(Versus):
-    """Lower mean error than every rival, by data set, in percent. In part: also where it is lower by less than printed
-    and the interval does not reach that."""
+    """The model's mean error is lower than every rival's, by data set, in percent. In part: also if it is lower by less
+    than `printed` and the interval does not reach `printed`."""
 
     printed: Annotated[float, Field(lt=0)] | None = None
 
@@ -188,12 +192,12 @@ class LowerThan(Versus):
         least = found[nearest]
         reached = self.printed is None or least.value <= self.printed or least.low <= self.printed
         holds = reached and all(each.clear(-1) for each in found.values())
-        verdict = Verdict.HOLDS if holds else Verdict.PART if least.value < 0 else Verdict.FAILS
-        return Finding(verdict, f"{least.value:+.1f} % against {registry.title(nearest)}", least.interval("+.1f"))
+        verdict = _grade(holds, least.value < 0)
+        return Finding(verdict, f"{least.value:+.1f} % against {registry.title(nearest)}", least.words("+.1f"))
 
 
 class Ahead(Versus):
-    """Lower error than every rival on each data set, whatever the seeds. In part: on some, or for some seeds."""
+    """The model's error is lower than every rival's on each data set for all seeds. In part: on some, or for some."""
 
     def judge(self, evidence: Evidence) -> Finding:
         table = evidence.errors(self.metric)
@@ -202,15 +206,15 @@ class Ahead(Versus):
         least = {name: found[nearest] for name, (nearest, found) in compared.items()}
         clear = all(each.clear(-1) for _, found in compared.values() for each in found.values())
         ahead = [name for name in names if least[name].value < 0]
-        verdict = Verdict.HOLDS if clear else Verdict.PART if ahead else Verdict.FAILS
+        verdict = _grade(clear, bool(ahead))
         each = [f"{name} {least[name].value:+.1f} % against {registry.title(compared[name][0])}" for name in names]
-        intervals = [f"{name} {shown}" for name in names if (shown := least[name].interval("+.1f"))]
+        intervals = [f"{name} {words}" for name in names if (words := least[name].words("+.1f"))]
         return Finding(verdict, f"{len(ahead)} of {len(names)}: {', '.join(each)}", "; ".join(intervals))
 
 
 class Value(Claim):
-    """That error is reached, but for a share of it (`tolerance`). In part: above, but the best seed reaches it, or it
-    is still below what the paper prints for the next model."""
+    """The model's error is at most `printed`, plus a share of it (`tolerance`). In part: above, but the best seed
+    reaches the limit, or the mean is below the paper's error of the next model."""
 
     metric: Literal["mse", "mae"] = "mse"
     datasets: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)]
@@ -227,30 +231,33 @@ class Value(Claim):
             return Finding(Verdict.UNTESTED, remark="the paper's number is the mean over all horizons")
         seeds = evidence.errors(self.metric)[self.model]
         low, high = (seeds.min(), seeds.max()) if len(seeds) > 1 else (math.nan, math.nan)
-        found, limit = Estimate(seeds.mean(), low, high, f"{len(seeds)} seeds"), self.printed * (1 + self.tolerance)
+        found, limit = Interval(seeds.mean(), low, high, f"{len(seeds)} seeds"), self.printed * (1 + self.tolerance)
         near = found.low <= limit or found.value < self.runner_up
-        verdict = Verdict.HOLDS if found.value <= limit else Verdict.PART if near else Verdict.FAILS
-        return Finding(verdict, f"{found.value:.3f}", found.interval(".3f"))
+        verdict = _grade(found.value <= limit, near)
+        return Finding(verdict, f"{found.value:.3f}", found.words(".3f"))
 
 
-class VariantWorse(Claim):
-    """The variant's mean error is higher than that of the model's first variant, by data set, in percent."""
-
+class AboutVariant(Claim):
     variant: str
-    metric: Literal["mse", "mae"] = "mse"
 
     @property
     def variants(self) -> tuple[str, ...]:
         return (self.variant,)
 
+
+class VariantWorse(AboutVariant):
+    """The variant's mean error is higher than that of the model's first variant, by data set, in percent."""
+
+    metric: Literal["mse", "mae"] = "mse"
+
     def judge(self, evidence: Evidence) -> Finding:
         found = _difference(evidence.errors(self.metric), self.variant, self.model)
-        verdict = Verdict.HOLDS if found.clear(1) else Verdict.PART if found.value > 0 else Verdict.FAILS
-        return Finding(verdict, f"{found.value:+.1f} %", found.interval("+.1f"))
+        verdict = _grade(found.clear(1), found.value > 0)
+        return Finding(verdict, f"{found.value:+.1f} %", found.words("+.1f"))
 
 
 class TrainableShare(Claim):
-    """Less than that share of the parameters trains, at every horizon. In part: at some."""
+    """The share of trained parameters is below this one at every horizon. In part: at some."""
 
     below: Annotated[float, Field(gt=0, lt=1)]
 
@@ -260,9 +267,9 @@ class TrainableShare(Claim):
 
 
 class Faster(Claim):
-    """Fewer seconds in the fastest training epoch, with its validation, at every horizon; all on one device.
+    """The fastest training epoch, with its validation, takes fewer seconds at every horizon. In part: at some.
 
-    In part: at some.
+    Not tested unless all runs are of one machine that they did not share.
     """
 
     rival: str
@@ -282,17 +289,12 @@ class Faster(Claim):
         return _everywhere(ratios, 1, "{:.2f} of " + registry.title(self.rival) + "'s time")
 
 
-class LayerTrend(Claim):
-    """What a probe reads of a state changes in that direction from the first block to the last, after training, and
-    more than in the random twin. In part: the direction is right."""
+class LayerTrend(AboutVariant):
+    """A probe's score changes in this direction from the first block to the last, after training, and more than in the
+    random twin. In part: the direction is right."""
 
-    variant: str
     measure: Literal["local_r2", "trend_r2"]
     direction: Literal["falls", "rises"]
-
-    @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.variant,)
 
     def judge(self, evidence: Evidence) -> Finding:
         rows = []
@@ -302,17 +304,16 @@ class LayerTrend(Claim):
                 return Finding(Verdict.UNTESTED, remark="it needs probes of two blocks or more")
             change = np.polyfit(list(read), list(read.values()), 1)[0] * (max(read) - min(read))
             rows.append((result.spec.task.dataset, result.spec.seed, side, change))
-        keys = ["dataset", "seed", "side"]
-        table = pd.DataFrame(rows, columns=[*keys, "change"]).groupby(keys).change.mean().unstack()
+        table = _by_side(rows, ["dataset", "seed"])
         ours, twin = table[self.model], table[self.variant]
-        found = _estimate(ours.groupby(level="dataset").mean(), ours.min(), ours.max(), len(ours))
+        found = _interval(ours.groupby(level="dataset").mean(), ours.min(), ours.max(), len(ours))
         gaps = (ours.min() - twin.max(), ours.max() - twin.min(), len(ours))
-        more = _estimate((ours - twin).groupby(level="dataset").mean(), *gaps)
+        more = _interval((ours - twin).groupby(level="dataset").mean(), *gaps)
         sign = 1 if self.direction == "rises" else -1
         holds = found.clear(sign) and more.clear(sign)
-        verdict = Verdict.HOLDS if holds else Verdict.PART if sign * found.value > 0 else Verdict.FAILS
-        remark = f"beyond the twin {more.value:+.3f} {more.interval('+.3f')}".rstrip()
-        return Finding(verdict, f"{found.value:+.3f} R2, twin {twin.mean():+.3f}", found.interval("+.3f"), remark)
+        verdict = _grade(holds, sign * found.value > 0)
+        remark = f"beyond the twin {more.value:+.3f} {more.words('+.3f')}".rstrip()
+        return Finding(verdict, f"{found.value:+.3f} R2, twin {twin.mean():+.3f}", found.words("+.3f"), remark)
 
 
 KINDS: dict[str, type[Claim]] = {
@@ -327,27 +328,31 @@ KINDS: dict[str, type[Claim]] = {
 }
 
 
-def _difference(table: pd.DataFrame, one: str, other: str) -> Estimate:
-    """Percent by which the one side's error is above the other's: by cell, then over each data set, then over them."""
+def _difference(table: pd.DataFrame, one: str, other: str) -> Interval:
+    """Return the percent by which one side's error is above the other's: by cell, by data set, then over data sets."""
     cells = table[[one, other]].groupby(level=["dataset", "fraction", "tested"]).mean()
     by_dataset = (100 * (cells[one] / cells[other] - 1)).groupby(level="dataset").mean()
     seeds = table.index.unique("seed")
     ours, theirs = table[one].unstack("seed"), table[other].unstack("seed")
     pairs = [float((100 * (ours[i] / theirs[j] - 1)).mean()) for i in seeds for j in seeds]
-    return _estimate(by_dataset, min(pairs), max(pairs), len(seeds))
+    return _interval(by_dataset, min(pairs), max(pairs), len(seeds))
 
 
-def _estimate(by_dataset: pd.Series, low: float = math.nan, high: float = math.nan, seeds: int = 1) -> Estimate:
-    """Mean over data sets with its bootstrap interval; for one data set the range given, if it is one over seeds."""
+def _interval(by_dataset: pd.Series, low: float = math.nan, high: float = math.nan, seeds: int = 1) -> Interval:
+    """Return the mean over data sets with its bootstrap interval; for one data set with the range over seeds."""
     value = float(by_dataset.mean())
     if len(by_dataset) > 1:
-        return Estimate(value, *bootstrap(by_dataset.to_numpy(), np.mean), f"{len(by_dataset)} data sets")
-    return Estimate(value, low, high, f"{seeds} seeds") if seeds > 1 else Estimate(value, math.nan, math.nan)
+        return Interval(value, *bootstrap(by_dataset.to_numpy(), np.mean), f"{len(by_dataset)} data sets")
+    return Interval(value, low, high, f"{seeds} seeds") if seeds > 1 else Interval(value, math.nan, math.nan)
+
+
+def _grade(holds: bool, in_part: bool) -> Verdict:
+    return Verdict.HOLDS if holds else Verdict.PART if in_part else Verdict.FAILS
 
 
 def _everywhere(values: pd.Series, limit: float, form: str) -> Finding:
-    """Holds if all horizons are below the limit, in part if some are; the interval is their range."""
+    """Return a finding that holds if all horizons are below the limit, in part if some are; with their range."""
     below = values.lt(limit)
-    verdict = Verdict.HOLDS if below.all() else Verdict.PART if below.any() else Verdict.FAILS
+    verdict = _grade(below.all(), below.any())
     low, high = (form.partition(" ")[0].format(value) for value in (values.min(), values.max()))
     return Finding(verdict, form.format(values.mean()), f"[{low}, {high}] over {len(values)} horizons")

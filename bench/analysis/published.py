@@ -1,7 +1,7 @@
-"""Our errors beside those that papers print: at which look-back, from which source, how far apart. Pure; no torch.
+"""The table of our errors beside published ones, with their look-back, source and difference. Pure; no torch.
 
 `suites/published.csv` has one row per printed value: model, dataset, horizon (or avg), lookback, setting, mse, mae,
-source. A cell that sources print differently is shown once for each value.
+source. A cell that sources print differently has a row for each value.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.results import Results
-from bench.analysis.tables import Cell, Group, Table, behind, grouped, hole, mean_error, run_title
+from bench.analysis.results import METRICS, Results
+from bench.analysis.tables import BY_MODEL, Cell, Group, Table, behind, grouped, hole, mean_error, run_title
 from bench.core.card import cards
 from bench.plan.settings import SUITES
 from models import MODELS
@@ -25,17 +25,17 @@ PRINTED = {entry.printed: name for name, entry in MODELS.items() if entry.printe
 
 @lru_cache
 def published() -> pd.DataFrame:
-    """Every printed value of a model that is here; `lookback` is NaN where its source does not say."""
+    """Return every printed value of a registered model; `lookback` is NaN if its source does not state it."""
     frame = pd.read_csv(SUITES / "published.csv", dtype={"horizon": str})
     return frame.assign(model=frame.model.map(PRINTED)).dropna(subset="model")
 
 
 def published_table(planned: Results) -> list[Table]:
-    """A row for every printed value of a planned cell; the mean difference of each model at an equal look-back."""
+    """Show a row for every printed value of a planned cell, and each model's mean difference at an equal look-back."""
     frame = planned.own()
     groups = [Group("ours", "Ours"), Group("published", "Published"), Group("difference", "Difference, %")]
-    table = Table("published", "Ours beside published errors", f"{planned.shown()} {MEANS}", groups, marked=False)
-    for (model, variant), of_model in grouped(frame, ["model", "variant"]):
+    table = Table("published", "Ours beside published errors", f"{planned.lead()} {MEANS}", groups, marked=False)
+    for (model, variant), of_model in grouped(frame, BY_MODEL):
         title = run_title(model, variant)
         rows: dict[tuple[str, str], list[list[Cell]]] = {}
         for (dataset, share), runs in grouped(of_model, ["dataset", "fraction"]):
@@ -45,9 +45,7 @@ def published_table(planned: Results) -> list[Table]:
                 cells.append(("avg", runs))
             for horizon, own in cells:
                 printed = _printed(model, dataset, horizon, share)
-                for (lookback, mse, mae), alike in printed.groupby(
-                    ["lookback", "mse", "mae"], sort=False, dropna=False
-                ):
+                for (lookback, mse, mae), alike in grouped(printed, ["lookback", "mse", "mae"]):
                     row = _row(own, (mse, mae), table)
                     sources = ", ".join(str(_source(each, context, table)) for each in alike.itertuples())
                     table.rows.append((f"{title} {dataset} {horizon} [{sources}]", row))
@@ -60,7 +58,7 @@ def published_table(planned: Results) -> list[Table]:
 
 
 def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFrame:
-    """What sources print for this cell: in full training, or after that share of it."""
+    """Return the values that sources print for this cell, trained on this share of the windows."""
     frame = published()
     setting = "full" if share == 1 else f"few_shot_{100 * share:g}"
     cell = (frame.model == model) & (frame.dataset == dataset) & (frame.horizon == horizon)
@@ -68,10 +66,10 @@ def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFra
 
 
 def _row(runs: pd.DataFrame, printed: tuple[float, float], table: Table) -> list[Cell]:
-    """Ours, theirs, and the difference in percent; a dash without a footnote where the source prints nothing."""
-    keys = tuple(runs.key)
+    """Return ours, theirs, and the difference in percent; a dash without a footnote if the source prints no value."""
     ours = [
-        hole(runs, table) if runs.why.any() else Cell(mean_error(runs, metric), runs=keys) for metric in ("mse", "mae")
+        hole(runs, table) if runs.why.any() else Cell(mean_error(runs, metric), runs=tuple(runs.key))
+        for metric in METRICS
     ]
     theirs = [None if pd.isna(value) else float(value) for value in printed]
     apart = []
@@ -82,28 +80,22 @@ def _row(runs: pd.DataFrame, printed: tuple[float, float], table: Table) -> list
 
 
 def _source(printed: Any, context: int, table: Table) -> int:
-    """Number of the footnote that says where a value is printed and in what its protocol differs."""
+    """Return the number of the footnote on the source of a printed value and on how its protocol differs."""
     if pd.isna(printed.lookback):
-        where = "look-back not stated"
+        look_back = "look-back not stated"
     else:
-        where = f"look-back {printed.lookback:.0f}" + ("" if printed.lookback == context else f", ours {context}")
+        look_back = f"look-back {printed.lookback:.0f}" + ("" if printed.lookback == context else f", ours {context}")
     again = ", ".join(printed.setting.split(",")[1:]).strip()
-    note = f"{printed.source}; {where}{'; ' + again if again else ''}"
-    if note not in table.notes:
-        table.notes.append(note)
-    return table.notes.index(note) + 1
+    return table.footnote(f"{printed.source}; {look_back}{'; ' + again if again else ''}")
 
 
 def _close(table: Table, title: str, cells_by_source: list[list[list[Cell]]]) -> None:
-    """The mean over cells printed at our look-back, sources first, if any is complete; a rule before the next model."""
+    """Add the mean over complete cells printed at our look-back (over sources first), and a rule after the model."""
     complete = [rows for rows in cells_by_source if all(cell.value is not None for row in rows for cell in row)]
     whole = [pd.DataFrame([[cell.value for cell in row] for row in rows], dtype=float).mean() for rows in complete]
     if whole:
         means = pd.DataFrame(whole).mean()
         runs = [behind(column) for column in zip(*(row for rows in complete for row in rows), strict=True)]
-        cells = [
-            Cell(float(value), digits=1 if i > 3 else 3, signed=i > 3, runs=runs[i]) for i, value in enumerate(means)
-        ]
+        cells = [Cell(float(x), digits=1 if i > 3 else 3, signed=i > 3, runs=runs[i]) for i, x in enumerate(means)]
         table.summary.append((f"{title}, mean of {len(whole)}", cells))
-    if table.rows and len(table.rows) not in table.rules:
-        table.rules.append(len(table.rows))
+    table.rule()

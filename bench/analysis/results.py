@@ -1,11 +1,12 @@
-"""The runs that a report stands on, each with its record, and what they say as a frame. Pure; no torch."""
+"""The planned runs behind a report, each with its record and its state, and their errors as a frame. No torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import pandas as pd
 
@@ -20,16 +21,37 @@ METRICS = ("mse", "mae")
 
 
 @dataclass(frozen=True)
+class State:
+    """Whether a planned run has errors to show, and if not, why."""
+
+    status: Literal["done", "failed", "missing", "refused"]
+    """`missing`: no record; `refused`: a record that cannot be used."""
+    reason: str = ""
+    """Why it failed or was refused."""
+
+    @property
+    def words(self) -> str:
+        """The status as printed."""
+        return "not run" if self.status == "missing" else self.status
+
+    @property
+    def why(self) -> str:
+        """The status and its reason as printed; empty if the run is done."""
+        reason = f" ({self.reason})" if self.reason else ""
+        return "" if self.status == "done" else self.words + reason
+
+
+@dataclass(frozen=True)
 class Results:
-    """The runs a table stands on, each with its record if there is one."""
+    """The planned runs behind a table, each with its record, or None without one."""
 
     runs: list[tuple[PlannedRun, RunResult | None]]
     refused: dict[str, UnusableRecord] = field(default_factory=dict)
-    """By key, why a record that is there cannot be used: damaged, of other data or protocol; with the remedy."""
+    """Run key -> why its record cannot be used (damaged, of other data or protocol), with the remedy."""
 
     @classmethod
     def read(cls, entries: Sequence[PlannedRun], store: Store) -> Results:
-        """With what the store has of them."""
+        """Pair each planned run with its record in the store."""
         runs: list[tuple[PlannedRun, RunResult | None]] = []
         refused = {}
         for entry in entries:
@@ -42,7 +64,7 @@ class Results:
 
     @property
     def reference(self) -> list[RunSpec]:
-        """The runs of each model's first variant."""
+        """Specs of each model's first variant."""
         first: dict[str, str] = {}
         for (spec, variant), _ in self.runs:
             first.setdefault(spec.model, variant)
@@ -50,34 +72,38 @@ class Results:
 
     @property
     def done(self) -> list[RunResult]:
+        """Records of the runs that ended well."""
         return [result for _, result in self.runs if result is not None and result.status == "done"]
 
     @property
     def contexts(self) -> dict[str, int]:
-        """Look-back of each data set."""
+        """Data set -> its look-back in steps."""
         return {entry.spec.task.dataset: entry.spec.task.context for entry, _ in self.runs}
 
-    def absent(self, entry: PlannedRun, result: RunResult | None) -> str:
-        """Why there is no number of this run; empty if there is one."""
+    def state(self, entry: PlannedRun, result: RunResult | None) -> State:
+        """Return the state of one of these runs."""
         if result is not None:
-            return "" if result.status == "done" else f"failed ({result.error})"
+            return State("done") if result.status == "done" else State("failed", str(result.error))
         refusal = self.refused.get(entry.spec.key)
-        return f"refused ({refusal.reason})" if refusal else "not run"
+        return State("refused", refusal.reason) if refusal else State("missing")
 
-    def shown(
-        self, lead: str = "Test errors on standardised channels, every window scored", averaged: bool = True
+    def lead(
+        self, what: str = "Test errors on standardised channels, every window scored", averaged: bool = True
     ) -> str:
-        """The first sentence of a caption: what is shown, at which look-back, over which seeds (or for each)."""
-        return caption_shown(lead, self.reference, averaged)
+        """Return the first sentence of a caption: `what`, the look-back, and the seeds averaged over (or listed)."""
+        specs = self.reference
+        return f"{what}; look-back {_look_back(specs)}; {_seeds(specs, averaged)}."
 
-    def made(self, about: str) -> str:
-        """What all captions of a report have in common: language model, what the suite says of itself, device."""
-        return caption_made(about, self.reference, self.done)
+    def common(self, about: str) -> str:
+        """Return what all captions of a report share: language model, `about` (the suite on itself), devices."""
+        sentences = [*_backbones(self.reference), about, *_devices(self.done)]
+        return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
     def frame(self) -> pd.DataFrame:
-        """One row per planned run and data set it is tested on; errors are NaN where it is not done, with the why.
+        """Return one row per planned run and data set it is tested on. Do not write into it.
 
-        Columns: dataset, fraction, horizon, model, variant, seed, key, tested, mse, mae, why. Do not write into it.
+        Columns: dataset, fraction, horizon, model, variant, seed, key, tested, mse, mae (NaN unless the run is done),
+        status, why (both as in `State`).
         """
         return self._frame
 
@@ -85,43 +111,35 @@ class Results:
     def _frame(self) -> pd.DataFrame:
         rows = []
         for entry, result in self.runs:
-            (spec, variant), why = entry, self.absent(entry, result)
+            (spec, variant), state = entry, self.state(entry, result)
             task = spec.task
             run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed, spec.key]
-            errors = {each.dataset: each for each in result.evaluations} if result is not None and not why else {}
+            scored = result.evaluations if result is not None and state.status == "done" else ()
+            errors = {each.dataset: [each.mse, each.mae] for each in scored}
             for tested in task.datasets:
-                found = errors.get(tested)
-                scores = [found.mse, found.mae] if found else [math.nan, math.nan]
-                rows.append([*run, tested, *scores, why])
-        names = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "tested", *METRICS, "why"]
-        return pd.DataFrame(rows, columns=names)
+                rows.append([*run, tested, *errors.get(tested, [math.nan] * 2), state.status, state.why])
+        names = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "tested", *METRICS]
+        return pd.DataFrame(rows, columns=[*names, "status", "why"])
 
     def own(self) -> pd.DataFrame:
-        """The rows of `frame` that are tested on the data set they were trained on."""
+        """Return the rows of `frame` that are tested on the data set they were trained on."""
         frame = self.frame()
         return frame[frame.tested == frame.dataset]
 
 
-def caption_shown(lead: str, specs: Sequence[RunSpec], averaged: bool = True) -> str:
-    """What is shown, at which look-back, averaged over which seeds or for each of them; from the planned runs."""
-    return f"{lead}; look-back {_look_back(specs)}; {_seeds(specs, averaged)}."
-
-
-def caption_made(about: str, specs: Sequence[RunSpec], done: Iterable[RunResult]) -> str:
-    """With which language model, on which device; what the suite says of itself."""
-    sentences = [*_backbones(specs), about, *_where(done)]
-    return " ".join(sentence.rstrip() for sentence in sentences if sentence)
+def first_few(items: Sequence[str], separator: str = ", ", most: int = 3) -> str:
+    """Return the first `most` items, and how many more there are."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return separator.join(items[:most]) + more
 
 
 def _look_back(specs: Sequence[RunSpec]) -> str:
-    """The usual one, and in brackets those of other data sets."""
-    by_context: dict[int, list[str]] = {}
+    """Return the look-back of most data sets, and in brackets those of the others."""
+    datasets: dict[int, dict[str, None]] = {}
     for spec in specs:
-        names = by_context.setdefault(spec.task.context, [])
-        if spec.task.dataset not in names:
-            names.append(spec.task.dataset)
-    usual = max(by_context, key=lambda context: len(by_context[context]))
-    others = [f"{', '.join(names)} {context}" for context, names in by_context.items() if context != usual]
+        datasets.setdefault(spec.task.context, {})[spec.task.dataset] = None
+    usual = max(datasets, key=lambda context: len(datasets[context]))
+    others = [f"{', '.join(names)} {context}" for context, names in datasets.items() if context != usual]
     return f"{usual} ({'; '.join(others)})" if others else str(usual)
 
 
@@ -132,33 +150,24 @@ def _seeds(specs: Sequence[RunSpec], averaged: bool) -> str:
 
 
 def _backbones(specs: Sequence[RunSpec]) -> list[str]:
-    """Which language model stands behind which column, with blocks and taps."""
-    by_backbone: dict[str, list[str]] = {}
+    """Return a sentence per language model: which models read it, with how many blocks and which taps."""
+    readers: dict[str, dict[str, None]] = {}
     for spec in specs:
         if spec.backbone and spec.options["reader"] == "blocks":
             detail = f"{registry.title(spec.model)} {spec.options['blocks']} blocks"
             if "local_tap" in spec.options:
                 detail += f", taps {spec.options['local_tap']} and {spec.options['global_tap']}"
-            details = by_backbone.setdefault(spec.backbone, [])
-            if detail not in details:
-                details.append(detail)
+            readers.setdefault(spec.backbone, {})[detail] = None
     return [
-        f"Language model: {BACKBONES[name].title}, pretrained ({'; '.join(details)})."
-        if BACKBONES[name].pretrained
-        else f"Language model: {BACKBONES[name].title}, NOT pretrained ({'; '.join(details)})."
-        for name, details in by_backbone.items()
+        f"Language model: {BACKBONES[name].title}, {'' if BACKBONES[name].pretrained else 'NOT '}pretrained "
+        f"({'; '.join(details)})."
+        for name, details in readers.items()
     ]
 
 
-def _where(done: Iterable[RunResult]) -> list[str]:
-    """Devices and precision of the runs that are there."""
-    devices: dict[str, None] = {}
-    lower: dict[str, None] = {}
-    for result in done:
-        devices |= dict.fromkeys(result.where.devices)
-        if result.spec.train.precision == "bf16":
-            lower[registry.title(result.spec.model)] = None
+def _devices(done: Sequence[RunResult]) -> list[str]:
+    """Return a sentence on the devices of these runs, and one on their precision if it is not float32 throughout."""
+    devices = dict.fromkeys(device for result in done for device in result.where.devices)
+    lower = dict.fromkeys(registry.title(result.spec.model) for result in done if result.spec.train.precision == "bf16")
     sentences = [f"Run on {'; '.join(devices)}."] if devices else []
-    if lower:
-        sentences.append(f"bf16 arithmetic in {', '.join(lower)}; float32 elsewhere.")
-    return sentences
+    return sentences + ([f"bf16 arithmetic in {', '.join(lower)}; float32 elsewhere."] if lower else [])

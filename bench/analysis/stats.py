@@ -1,36 +1,26 @@
-"""What can be said of errors over seeds and data sets. Pure; no torch, and scipy only where it is called.
+"""Intervals, ranks and tests of errors over data sets. Pure; no torch, and scipy is imported by its callers only.
 
-Seeds of one run give a spread. Horizons of one data set are not independent samples: average them first, so that what
-is resampled and tested here are data sets. A test that cannot reach its level with so few of them says so in words.
+Horizons of one data set are not independent samples: average them first, so that data sets are resampled and tested.
+With too few data sets for a test to reach its level, the sentence of a comparison says so.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 LEVEL = 0.05
-"""Of every test here."""
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Of one number over seeds."""
-
-    mean: float
-    std: float
-    """With n - 1; NaN for fewer than two values."""
-    n: int
+"""Significance level of every test here."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Models side by side over the data sets that are complete for all of them."""
+    """The tests of models against each other, over the data sets that are complete for all of them."""
 
     datasets: int
     ranks: pd.Series
@@ -42,13 +32,7 @@ class Comparison:
     critical_difference: float | None
     """Mean ranks closer than this do not differ by Nemenyi's test at LEVEL; None where `friedman` is."""
     sentence: str
-    """What can be said."""
-
-
-def spread(values: Sequence[float] | np.ndarray | pd.Series) -> Spread:
-    """Mean and standard deviation; a NaN among the values makes both NaN."""
-    found = pd.Series(values, dtype=float)
-    return Spread(float(found.mean(skipna=False)), float(found.std(skipna=False)), len(found))
+    """What the tests show, or why they cannot show anything."""
 
 
 def bootstrap(
@@ -58,10 +42,10 @@ def bootstrap(
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile interval of a statistic over resampled items of the first axis (data sets); NaN for fewer than two.
+    """Return the percentile interval of a statistic over resampled rows (data sets); NaN for fewer than two rows.
 
     Paired errors stay paired as rows: `bootstrap(np.stack([ours, theirs], axis=1), lambda rows: skill(*rows.T))`.
-    With a handful of data sets such an interval is too narrow; it shows how much hangs on single ones.
+    With a handful of data sets the interval is too narrow; it shows how much single data sets matter.
     """
     n = len(values)
     if n < 2:
@@ -73,17 +57,17 @@ def bootstrap(
 
 
 def mean_ranks(errors: pd.DataFrame) -> pd.Series:
-    """Of models (columns) over the data sets (index) complete for all; 1 the least error, equal errors share ranks."""
+    """Return each model's (column's) mean rank over complete data sets (rows); 1 is the least error, ties share."""
     return errors.dropna().rank(axis=1).mean()
 
 
 def win_probability(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Share of data sets on which our error is the smaller one, a tie counting half; NaN if one is missing."""
+    """Return the share of data sets on which our error is smaller, a tie counting half; NaN if an error is missing."""
     return float(np.mean((1 - np.sign(ours - theirs)) / 2))
 
 
 def skill(errors: np.ndarray, reference: np.ndarray) -> float:
-    """1 - geometric mean over data sets of error / reference error: 0 is no better than the reference, 1 no error.
+    """Return 1 - geometric mean over data sets of error / reference error: 0 equals the reference, 1 is no error.
 
     As fev's skill score, but no ratio is clipped; NaN if an error is missing.
     """
@@ -92,14 +76,13 @@ def skill(errors: np.ndarray, reference: np.ndarray) -> float:
 
 
 def compare(errors: pd.DataFrame) -> Comparison:
-    """Friedman's test, Wilcoxon's with Holm's correction and Nemenyi's critical difference (Demsar, JMLR 7, 2006).
+    """Apply Friedman's test, Wilcoxon's with Holm's correction and Nemenyi's (Demsar, JMLR 7, 2006).
 
-    `errors`: data sets (index) by models (columns), one error each, horizons averaged; incomplete data sets are left
-    out, and the sentence says so.
+    `errors`: data sets (index) by models (columns), averaged over horizons. Incomplete data sets are dropped, and the
+    sentence says so.
     """
-    whole = errors.dropna()
+    whole, ranks = errors.dropna(), mean_ranks(errors)
     n, models = whole.shape
-    ranks = mean_ranks(whole)
     enough = n >= 3 and models >= 3
     friedman = _friedman(whole) if enough else None
     pairwise = _pairwise(whole) if n and models >= 2 else None
@@ -109,12 +92,12 @@ def compare(errors: pd.DataFrame) -> Comparison:
         friedman=friedman,
         pairwise=pairwise,
         critical_difference=critical_difference(models, n) if enough else None,
-        sentence=_left_out(len(errors), n) + _sentence(n, ranks, friedman, pairwise),
+        sentence=_incomplete(len(errors), n) + _sentence(n, ranks, friedman, pairwise),
     )
 
 
 def critical_difference(models: int, datasets: int) -> float:
-    """Nemenyi's, between mean ranks, at LEVEL."""
+    """Return Nemenyi's critical difference between mean ranks at LEVEL."""
     from scipy.stats import studentized_range
 
     quantile = studentized_range.ppf(1 - LEVEL, models, np.inf) / math.sqrt(2)
@@ -122,12 +105,12 @@ def critical_difference(models: int, datasets: int) -> float:
 
 
 def least_p(datasets: int) -> float:
-    """The smallest two-sided p of Wilcoxon's exact signed-rank test: all signs alike, one way or the other."""
+    """Return the smallest two-sided p that Wilcoxon's exact signed-rank test can give: all signs alike."""
     return min(1.0, 2 / 2**datasets)
 
 
 def datasets_needed(pairs: int) -> int:
-    """The fewest data sets with which Holm's first step over so many pairs can go below LEVEL."""
+    """Return the fewest data sets with which Holm's first step over this many pairs can go below LEVEL."""
     return next(n for n in itertools.count(1) if pairs * least_p(n) < LEVEL)
 
 
@@ -140,7 +123,7 @@ def _friedman(errors: pd.DataFrame) -> tuple[float, float]:
 
 
 def _pairwise(errors: pd.DataFrame) -> pd.DataFrame:
-    """Exact p up to 50 data sets (up to 13 with ties), else by the normal approximation."""
+    """Return exact p up to 50 data sets (13 with ties), else p by the normal approximation."""
     if len(errors) == 1:  # p is 1 whatever the errors; scipy refuses if they are tied
         return pd.DataFrame(1.0, errors.columns, errors.columns)
     from scikit_posthocs import posthoc_wilcoxon
@@ -150,14 +133,14 @@ def _pairwise(errors: pd.DataFrame) -> pd.DataFrame:
         return posthoc_wilcoxon(long, val_col="error", group_col="model", p_adjust="holm").fillna(1.0)
 
 
-def _left_out(datasets: int, complete: int) -> str:
+def _incomplete(datasets: int, complete: int) -> str:
     be = "is" if 1 in (complete, datasets) else "are"
-    which = f"{complete} of {_count(datasets, 'data set')} {be} complete for every model. "
-    return which if complete < datasets else ""
+    sentence = f"{complete} of {_count(datasets, 'data set')} {be} complete for every model. "
+    return sentence if complete < datasets else ""
 
 
 def _sentence(n: int, ranks: pd.Series, friedman: tuple[float, float] | None, pairwise: pd.DataFrame | None) -> str:
-    """What the tests say, or why they cannot say anything."""
+    """Say what the tests show, or why they cannot show anything."""
     if pairwise is None:
         return "Nothing to compare: no significance is claimed."
     over = list(itertools.combinations(ranks.sort_values(kind="stable").index, 2))
@@ -170,13 +153,13 @@ def _sentence(n: int, ranks: pd.Series, friedman: tuple[float, float] | None, pa
         )
     found = [(one, other, pairwise.at[one, other]) for one, other in over]
     apart = [f"{one} and {other} (p = {p:.2g})" for one, other, p in found if p < LEVEL]
-    told = (
+    which = (
         f"these apart at {LEVEL:g}, better mean rank first: {', '.join(apart)}"
         if apart
         else f"no two apart at {LEVEL:g}"
     )
     first = f"Friedman's test gives p = {friedman[1]:.2g}; " if friedman else ""
-    return f"Over {_count(n, 'data set')} {first}Wilcoxon's, after Holm over {pairs}, tells {told}."
+    return f"Over {_count(n, 'data set')} {first}Wilcoxon's, after Holm over {pairs}, tells {which}."
 
 
 def _count(number: int, thing: str) -> str:

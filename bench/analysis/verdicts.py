@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import textwrap
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
 from bench.analysis.claims import KINDS, Claim, Evidence, Finding, Verdict
-from bench.analysis.results import Results
-from bench.core.base import BenchError, Frozen, Positive, UnknownName, parse
+from bench.analysis.results import Results, State, first_few
+from bench.core.base import BenchError, Frozen, Positive, UnknownName, parse, read_toml
 from bench.core.record import RunResult
 from bench.plan import registry
 from bench.plan import suite as suites
@@ -22,33 +21,32 @@ from bench.plan.settings import CLAIMS
 from bench.plan.suite import Filters, PlannedRun, Suite
 from models.llm_files import BACKBONES
 
-Reader = Callable[[Suite, Filters], Results]
-"""The planned runs of a suite with their records."""
+ReadSuite = Callable[[Suite, Filters], Results]
+"""Pairs the planned runs of a suite with their records."""
 
 
-class Run(NamedTuple):
-    """A planned run with its side of a comparison, its record, and why there is no number of it, if there is none."""
+class ComparedRun(NamedTuple):
+    """A planned run with its side of a comparison, its record if there is one, and its state."""
 
     side: str
     entry: PlannedRun
-    result: RunResult | None = None
-    why: str = ""
+    result: RunResult | None
+    state: State
 
-
-Sided = list[Run]
-NAMED = 3
-"""So many of the runs that are not there, and of the data sets that are, are named."""
+    @property
+    def dataset(self) -> str:
+        return self.entry.spec.task.dataset
 
 
 class Paper(Frozen):
-    """What all claims have in common."""
+    """The paper whose claims are judged."""
 
     title: str
     backbone: str
     context: Positive
-    """Look-back."""
+    """Look-back in steps."""
     about: str
-    """What a caption must say of how our runs differ."""
+    """How our runs differ from the paper's, for a caption."""
 
 
 class ClaimsFile(Frozen):
@@ -57,11 +55,8 @@ class ClaimsFile(Frozen):
 
 
 def load_claims(path: Path = CLAIMS) -> tuple[Paper, list[Claim]]:
-    """Every claim of the file. Raises BenchError for what is misspelt, missing or not in the suite it names."""
-    try:
-        file = parse(ClaimsFile, tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read: {error}") from None
+    """Read every claim of the file. Raises BenchError if a name is misspelt, missing or not in the claim's suite."""
+    file = parse(ClaimsFile, read_toml(path), str(path))
     if file.paper.backbone not in BACKBONES:
         raise UnknownName("backbone", file.paper.backbone, list(BACKBONES), f"{path}: paper")
     claims: dict[str, Claim] = {}
@@ -79,26 +74,27 @@ def load_claims(path: Path = CLAIMS) -> tuple[Paper, list[Claim]]:
 
 
 def _check(claim: Claim, place: str) -> None:
-    """What a claim names must be in its suite."""
+    """Refuse a claim that names something its suite does not have."""
     if claim.suite not in suites.suite_names():
         raise UnknownName("suite", claim.suite, suites.suite_names(), place)
     suite = suites.load_suite(claim.suite)
     titles = [variant.title for variant in suite.variant if not variant.models or claim.model in variant.models]
-    named = {
-        "model": ((claim.model, *claim.others), suite.models),
-        "data set": (claim.datasets or (), suite.datasets),
-        "variant": (claim.variants, titles),
-        "share of the windows": ([claim.fraction] if claim.fraction else [], suite.fractions),
-    }
-    for what, (names, known) in named.items():
+    fractions = [claim.fraction] if claim.fraction else []
+    for kind, names, available in (
+        ("model", (claim.model, *claim.others), suite.models),
+        ("data set", claim.datasets or (), suite.datasets),
+        ("variant", claim.variants, titles),
+        ("share of the windows", map(str, fractions), map(str, suite.fractions)),
+    ):
+        listed = list(available)
         for name in names:
-            if name not in known:
-                raise UnknownName(what, str(name), list(map(str, known)), f"{place}: suite {suite.name}")
+            if name not in listed:
+                raise UnknownName(kind, name, listed, f"{place}: suite {suite.name}")
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and what came out, in words."""
+    """A claim and its verdict, in words."""
 
     id: str
     claim: str
@@ -106,123 +102,124 @@ class Judged:
     suite: str
     kind: str
     verdict: Verdict
-    scope: str
-    """Over which part of what is claimed; empty: over all of it."""
-    instead: str
-    """Language model and look-back where they are not the paper's."""
-    ours: str
-    paper: str
-    interval: str
-    evidence: str
-    missing: str
-    """Why it is not tested, or which runs are not there."""
+    scope: str = ""
+    """The part of the claim that the verdict is about; empty: all of it."""
+    instead: str = ""
+    """Language model and look-backs that are not the paper's."""
+    ours: str = ""
+    paper: str = ""
+    interval: str = ""
+    evidence: str = ""
+    missing: str = ""
+    """Why it is not tested, or which runs are missing."""
     runs: tuple[tuple[PlannedRun, RunResult], ...] = ()
-    """What the verdict stands on."""
+    """The runs behind the verdict."""
 
     def words(self) -> dict[str, str]:
-        """All but the runs."""
+        """Return all fields but the runs."""
         return {name: value for name, value in vars(self).items() if name != "runs"}
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a suite plans and what the filters leave of it, with the records."""
+class SuiteRuns:
+    """The runs of one suite: all planned ones, and those within the filters with their records."""
 
     suite: Suite
-    full: list[PlannedRun]
-    """For one seed."""
-    left: Results
+    full: Results
+    """For one seed, without records."""
+    chosen: Results = field(default_factory=lambda: Results([]))
     refusal: str = ""
-    """Why the suite cannot be planned so."""
+    """Why the suite cannot be planned with these filters."""
 
 
-def judged(claims: list[Claim], paper: Paper, filters: Filters, read: Reader) -> list[Judged]:
-    """Every claim on its own suite. Raises BenchError for filters that would not fit the suite `paper` either."""
+def judged(claims: list[Claim], paper: Paper, filters: Filters, read: ReadSuite) -> list[Judged]:
+    """Judge every claim on its own suite. Raises BenchError for filters that do not fit the suite `paper` either."""
+    # 1. Spell the filters as the suite `paper` would.
     main = suites.load_suite("paper")
-    of_one_seed = filters.model_copy(update={"seeds": main.seeds[:1]})
-    known = [entry.spec for entry in suites.entries(main, of_one_seed)]
-    named = {
-        "models": filters.models and _unique(spec.model for spec in known),
-        "datasets": filters.datasets and _unique(spec.task.dataset for spec in known),
+    specs = [entry.spec for entry in suites.entries(main, filters.model_copy(update={"seeds": main.seeds[:1]}))]
+    spelled = {
+        "models": filters.models and _unique(spec.model for spec in specs),
+        "datasets": filters.datasets and _unique(spec.task.dataset for spec in specs),
     }
-    filters = filters.model_copy(update=named)
+    filters = filters.model_copy(update=spelled)
+    # 2. Read each suite once.
     names = _unique(claim.suite for claim in claims)
-    readings = {name: _reading(suites.load_suite(name), filters, read) for name in names}
-    return [_row(claim, paper, filters, readings[claim.suite]) for claim in claims]
+    runs = {name: _suite_runs(suites.load_suite(name), filters, read) for name in names}
+    # 3. Judge.
+    return [_judged(claim, paper, filters, runs[claim.suite]) for claim in claims]
 
 
-def _reading(suite: Suite, filters: Filters, read: Reader) -> Reading:
-    """The filters are cut to what the suite has, as it would refuse the rest."""
+def _suite_runs(suite: Suite, filters: Filters, read: ReadSuite) -> SuiteRuns:
+    """Read a suite under the filters, cut to the names that it has, because it would refuse others."""
     try:
-        full = suites.entries(suite, Filters(seeds=suite.seeds[:1], backbone=filters.backbone))
+        entries = suites.entries(suite, Filters(seeds=suite.seeds[:1], backbone=filters.backbone))
     except BenchError as error:
-        return Reading(suite, [], Results([]), str(error))
-    left = [entry.spec for entry in full if _passes(entry, filters)]
-    if not left:
-        return Reading(suite, full, Results([]))
-    cut = {
-        "models": _unique(spec.model for spec in left),
-        "datasets": _unique(spec.task.dataset for spec in left),
-        "horizons": _unique(spec.task.horizon for spec in left),
-    }
-    return Reading(suite, full, read(suite, filters.model_copy(update=cut)))
+        return SuiteRuns(suite, Results([]), refusal=str(error))
+    full = Results([(entry, None) for entry in entries])
+    chosen = [
+        (spec.model, spec.task.dataset, spec.task.horizon)
+        for spec, _ in entries
+        if (not filters.models or spec.model in filters.models)
+        and (not filters.datasets or spec.task.dataset in filters.datasets)
+        and (not filters.horizons or spec.task.horizon in filters.horizons)
+    ]
+    if not chosen:
+        return SuiteRuns(suite, full)
+    cut = dict(zip(("models", "datasets", "horizons"), map(_unique, zip(*chosen, strict=True)), strict=True))
+    return SuiteRuns(suite, full, read(suite, filters.model_copy(update=cut)))
 
 
-def _passes(entry: PlannedRun, filters: Filters) -> bool:
-    task = entry.spec.task
-    return (
-        (not filters.models or entry.spec.model in filters.models)
-        and (not filters.datasets or task.dataset in filters.datasets)
-        and (not filters.horizons or task.horizon in filters.horizons)
-    )
-
-
-def _row(claim: Claim, paper: Paper, filters: Filters, reading: Reading) -> Judged:
-    full = _sided(claim, Results([(entry, None) for entry in reading.full]))
-    left = _sided(claim, reading.left)
-    whole = _whole(left)
-    counted = [(run.side, run.entry, run.result) for run in left if run.result and run.entry.spec.task.dataset in whole]
-    scope = _scope(claim, full, left, filters, reading.suite)
-    missing = _missing(left)
-    sides = {run.side for run in left}
-    if reading.refusal:
-        finding = Finding(Verdict.UNTESTED, remark=reading.refusal)
+def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Judged:
+    # 1. Keep the runs of the data sets that are complete.
+    full, chosen = _compared(claim, runs.full), _compared(claim, runs.chosen)
+    complete, missing = _complete(chosen), _missing(chosen)
+    counted = [(run.side, run.entry, run.result) for run in chosen if run.result and run.dataset in complete]
+    # 2. Judge, if there is something to compare.
+    sides = {run.side for run in chosen}
+    if runs.refusal:
+        finding = Finding(Verdict.UNTESTED, remark=runs.refusal)
     elif not {claim.model, *claim.variants} <= sides or (claim.others and not sides & set(claim.others)):
         finding = Finding(Verdict.UNTESTED, remark="the filters leave out what it is about")
-    elif not whole:
+    elif not complete:
         finding = Finding(Verdict.UNTESTED, remark=f"no data set is complete: {missing}")
     else:
-        every = _horizons(full, whole) == _horizons(left, whole)
+        every = _horizons(full, complete) == _horizons(chosen, complete)
         finding = claim.judge(Evidence([(side, result) for side, _, result in counted], every))
-    tested = finding.verdict is not Verdict.UNTESTED
-    results = [result for _, _, result in counted]
-    basis = [f"{len(counted)} runs", *_made_with(results), finding.remark, missing]
-    return Judged(
+    # 3. Say it in words.
+    row = Judged(
         id=claim.id,
         claim=claim.text,
         source=claim.source,
         suite=claim.suite,
         kind=claim.kind,
-        verdict=Verdict.PART if finding.verdict is Verdict.HOLDS and scope else finding.verdict,
-        scope=scope if tested else "",
-        instead=_instead(paper, results) if tested else "",
+        verdict=finding.verdict,
         ours=finding.ours,
         paper=claim.paper,
         interval=finding.interval,
-        evidence="; ".join(filter(None, basis)) if tested else "",
-        missing=missing if tested else finding.remark,
-        runs=tuple((entry, result) for _, entry, result in counted) if tested else (),
+        missing=finding.remark,
+    )
+    if finding.verdict is Verdict.UNTESTED:
+        return row
+    scope = _scope(claim, full, chosen, filters, runs.suite)
+    results = [result for _, _, result in counted]
+    return replace(
+        row,
+        verdict=Verdict.PART if finding.verdict is Verdict.HOLDS and scope else finding.verdict,
+        scope=scope,
+        instead=_instead(paper, results),
+        evidence="; ".join(filter(None, [f"{len(counted)} runs", *_setup(results), finding.remark, missing])),
+        missing=missing,
+        runs=tuple((entry, result) for _, entry, result in counted),
     )
 
 
-def _sided(claim: Claim, planned: Results) -> Sided:
-    """The runs that the claim compares. A side is a model, or the variant beside the claimed model's first one."""
+def _compared(claim: Claim, planned: Results) -> list[ComparedRun]:
+    """Return the runs that the claim compares. A side is a model, or the variant beside the claimed model's first."""
     first: dict[str, str] = {}
-    for entry, _ in planned.runs:
-        first.setdefault(entry.spec.model, entry.variant)
     chosen = []
     for entry, result in planned.runs:
-        spec, usual = entry.spec, entry.variant == first[entry.spec.model]
+        spec = entry.spec
+        usual = entry.variant == first.setdefault(spec.model, entry.variant)
         own = spec.model == claim.model and (usual or entry.variant in claim.variants)
         if (
             (own or (usual and spec.model in claim.others))
@@ -230,66 +227,69 @@ def _sided(claim: Claim, planned: Results) -> Sided:
             and claim.fraction in (None, spec.task.train_fraction)
         ):
             side = spec.model if usual else entry.variant
-            chosen.append(Run(side, entry, result, planned.absent(entry, result)))
+            chosen.append(ComparedRun(side, entry, result, planned.state(entry, result)))
     return chosen
 
 
-def _datasets(runs: Sided) -> tuple[str, ...]:
-    return _unique(run.entry.spec.task.dataset for run in runs)
+def _horizons(runs: list[ComparedRun], datasets: Collection[str]) -> list[int]:
+    return sorted({run.entry.spec.task.horizon for run in runs if run.dataset in datasets})
 
 
-def _horizons(runs: Sided, datasets: Collection[str]) -> list[int]:
-    tasks = [run.entry.spec.task for run in runs]
-    return sorted({task.horizon for task in tasks if task.dataset in datasets})
+def _complete(runs: list[ComparedRun]) -> list[str]:
+    """Return the data sets of which every run is done."""
+    gaps = {run.dataset for run in runs if run.state.status != "done"}
+    return [name for name in _unique(run.dataset for run in runs) if name not in gaps]
 
 
-def _whole(left: Sided) -> list[str]:
-    """The data sets of which every run is done."""
-    gaps = {run.entry.spec.task.dataset for run in left if run.why}
-    return [name for name in _datasets(left) if name not in gaps]
+def _missing(runs: list[ComparedRun]) -> str:
+    """Say how many runs are missing, and name the first ones; empty if none is."""
+    absent = [
+        f"{run.entry.label} {textwrap.shorten(run.state.why, 80, placeholder=' ...)')}"
+        for run in runs
+        if run.state.status != "done"
+    ]
+    return f"{len(absent)} of {len(runs)} runs are not there: {first_few(absent, '; ')}" if absent else ""
 
 
-def _missing(left: Sided) -> str:
-    absent = [f"{run.entry.label} {textwrap.shorten(run.why, 80, placeholder=' ...)')}" for run in left if run.why]
-    more = f" and {len(absent) - NAMED} more" if len(absent) > NAMED else ""
-    return f"{len(absent)} of {len(left)} runs are not there: {'; '.join(absent[:NAMED])}{more}" if absent else ""
-
-
-def _scope(claim: Claim, full: Sided, left: Sided, filters: Filters, suite: Suite) -> str:
-    """To what the verdict is narrower than the claim, by missing runs or by filters."""
-    asked, whole, parts = _datasets(full), _whole(left), []
-    if len(whole) < len(asked):
-        more = f" and {len(whole) - NAMED} more" if len(whole) > NAMED else ""
-        parts.append(f"over {', '.join(whole[:NAMED])}{more} only ({len(whole)} of {len(asked)} data sets)")
-    if _horizons(left, whole) != _horizons(full, whole):
-        parts.append(f"horizon {', '.join(map(str, _horizons(left, whole)))} only")
+def _scope(claim: Claim, full: list[ComparedRun], chosen: list[ComparedRun], filters: Filters, suite: Suite) -> str:
+    """Say to which part of the claim missing runs or filters narrow the verdict; empty if to none."""
+    claimed, complete, parts = _unique(run.dataset for run in full), _complete(chosen), []
+    if len(complete) < len(claimed):
+        parts.append(f"over {first_few(complete)} only ({len(complete)} of {len(claimed)} data sets)")
+    if (horizons := _horizons(chosen, complete)) != _horizons(full, complete):
+        parts.append(f"horizon {', '.join(map(str, horizons))} only")
     if filters.seeds and len(set(filters.seeds)) < len(set(suite.seeds)):
         parts.append(f"seed {', '.join(map(str, filters.seeds))} only")
-    if gone := set(claim.others) - {run.side for run in left}:
-        parts.append(f"without {', '.join(registry.title(name) for name in claim.others if name in gone)}")
+    if gone := [registry.title(name) for name in claim.others if name not in {run.side for run in chosen}]:
+        parts.append(f"without {', '.join(gone)}")
     return ", ".join(parts)
 
 
-def _made_with(results: list[RunResult]) -> list[str]:
-    """Language models and look-backs of the runs."""
-    names = _unique(result.spec.backbone for result in results if result.spec.backbone)
-    models = [f"{_short(name)}, {'' if BACKBONES[name].pretrained else 'NOT '}pretrained" for name in names]
+def _setup(results: list[RunResult]) -> list[str]:
+    """Name the language models and look-backs of the runs."""
+    models = [f"{_short(name)}, {'' if BACKBONES[name].pretrained else 'NOT '}pretrained" for name in _read(results)]
     contexts = sorted({result.spec.task.context for result in results})
     return [*models, f"look-back {', '.join(map(str, contexts))}"]
 
 
 def _instead(paper: Paper, results: list[RunResult]) -> str:
-    """What of that is not the paper's."""
-    names = _unique(result.spec.backbone for result in results if result.spec.backbone)
+    """Name the language model and the look-backs that are not the paper's."""
+    names = _read(results)
     parts = [f"with {_short(names[0])} for {_short(paper.backbone)}"] if names and paper.backbone not in names else []
-    tasks = [result.spec.task for result in results if result.spec.task.context != paper.context]
-    for context in _unique(task.context for task in tasks):
-        where = ", ".join(_unique(task.dataset for task in tasks if task.context == context))
-        parts.append(f"look-back {context} on {where}")
-    return ", ".join(parts)
+    datasets: dict[int, dict[str, None]] = {}
+    for result in results:
+        datasets.setdefault(result.spec.task.context, {})[result.spec.task.dataset] = None
+    others = [(context, names) for context, names in datasets.items() if context != paper.context]
+    return ", ".join(parts + [f"look-back {context} on {', '.join(names)}" for context, names in others])
+
+
+def _read(results: list[RunResult]) -> tuple[str, ...]:
+    """Return the names of the language models that these runs read."""
+    return _unique(result.spec.backbone for result in results if result.spec.backbone)
 
 
 def _short(backbone: str) -> str:
+    """Return the title of a language model without what it says in brackets."""
     return BACKBONES[backbone].title.partition(" (")[0]
 
 
@@ -298,7 +298,7 @@ def _unique(items: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def tally(rows: list[Judged]) -> str:
-    """How many of each verdict."""
+    """Count the claims of each verdict."""
     counts, parts = (Counter(row.verdict for row in some) for some in (rows, [row for row in rows if row.scope]))
     narrower = {verdict: f" ({parts[verdict]} over part of what is claimed)" for verdict in parts}
     return ", ".join(f"{verdict}: {counts[verdict]}{narrower.get(verdict, '')}" for verdict in Verdict)

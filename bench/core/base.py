@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -56,6 +57,14 @@ def _first_line(kind: type[Frozen], error: ValidationError, place: str) -> Bench
     got = "" if first["type"] == "missing" else f", got {str(first['input'])[:60]!r}"
     message = first["msg"].removeprefix("Value error, ")
     return BenchError(f"{place}: {field}: {message[:1].lower()}{message[1:]}{got}")
+
+
+def canonical(kind: str, name: str, known: Iterable[str], place: str = "") -> str:
+    """Return the one of `known` that `name` spells in any case. Raises UnknownName if there is none."""
+    by_folded = {each.casefold(): each for each in known}
+    if name.casefold() not in by_folded:
+        raise UnknownName(kind, name, list(by_folded.values()), place)
+    return by_folded[name.casefold()]
 
 
 def digest(value: Any) -> str:

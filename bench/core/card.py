@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from bench.core.base import NAME, BenchError, Frozen, Positive, UnknownName, digest, parse, read_toml
+from bench.core.base import NAME, BenchError, Frozen, Positive, canonical, digest, parse, read_toml
 from bench.core.system import HOME, SHIPPED_CARDS
 from models.options import Shape
 
@@ -145,8 +145,5 @@ def cards() -> dict[str, DatasetCard]:
 
 
 def canonical_card(name: str) -> DatasetCard:
-    """Return the card with this name in any case of letters. Raises UnknownName."""
-    by_folded = {card.name.casefold(): card for card in cards().values()}
-    if name.casefold() not in by_folded:
-        raise UnknownName("data set", name, list(cards()))
-    return by_folded[name.casefold()]
+    """Return the card whose name `name` spells in any case. Raises UnknownName if there is none."""
+    return cards()[canonical("data set", name, cards())]

@@ -1,4 +1,4 @@
-"""Name -> model. Names are resolved lazily, so that planning and reporting import no torch."""
+"""Name -> model, its options and its code. Planning and reporting import no torch: models are loaded by `load`."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bench.core import base
 from bench.core.base import MODEL_NAME, BenchError, Option, UnknownName
 from models import MODELS
 from models.llm_files import BACKBONES
 
 
 def canonical(name: str) -> str:
-    """The registered name that `name` spells in any case, or a user's `module:Class` as it is."""
-    if ":" in name:
-        if not MODEL_NAME.fullmatch(name):
-            raise BenchError(f"model {name!r}: a model of your own is written module:Class")
-        return name
-    by_folded = {known.casefold(): known for known in MODELS}
-    if name.casefold() not in by_folded:
-        raise UnknownName("model", name, list(MODELS))
-    return by_folded[name.casefold()]
+    """Return the registered name that `name` spells in any case, or a user's `module:Class` unchanged."""
+    if ":" not in name:
+        return base.canonical("model", name, MODELS)
+    if not MODEL_NAME.fullmatch(name):
+        raise BenchError(f"model {name!r}: a model of your own is written module:Class")
+    return name
+
+
+def canonical_backbone(name: str, place: str) -> str:
+    """Return the language model that `name` spells in any case. Raises UnknownName if there is none."""
+    return base.canonical("backbone", name, BACKBONES, place)
 
 
 def title(name: str) -> str:
-    """What tables call the model."""
+    """Return the title of a model in tables."""
     return MODELS[name].title if name in MODELS else name
 
 
@@ -40,17 +43,17 @@ def uses_backbone(name: str) -> bool:
 
 
 def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str, Option]:
-    """The model's options with defaults filled in; unknown names and wrong types are refused.
+    """Return the model's options with defaults filled in. Raises BenchError for unknown names and wrong types.
 
-    Those of a user's own model are passed as given: its file is part of the key, and planning does not run it.
+    Options of a user's own model are returned unchanged: its file is part of the key, and planning does not run it.
     """
     if name not in MODELS:
         return dict(given)
     kind = MODELS[name].options
-    known = {field.name for field in dataclasses.fields(kind)}
+    names = sorted(field.name for field in dataclasses.fields(kind))
     for option in given:
-        if option not in known:
-            raise UnknownName(f"option of {name}", option, sorted(known), place)
+        if option not in names:
+            raise UnknownName(f"option of {name}", option, names, place)
     try:
         resolved: dict[str, Option] = dataclasses.asdict(_adapter(kind).validate_python(given))
     except ValidationError as error:
@@ -62,12 +65,12 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
 
 @lru_cache
 def _adapter(kind: type) -> TypeAdapter[Any]:
-    """Building one takes ten milliseconds, and a plan resolves options a thousand times."""
+    """Build a validator once: it takes 10 ms, and a plan resolves options a thousand times."""
     return TypeAdapter(kind)
 
 
 def _check_blocks(options: dict[str, Option], place: str) -> None:
-    """Blocks and taps must exist in the backbone."""
+    """Refuse blocks and taps that the backbone does not have."""
     if "backbone" not in options:
         return
     name, blocks = str(options["backbone"]), int(options["blocks"] or 0)
@@ -81,15 +84,15 @@ def _check_blocks(options: dict[str, Option], place: str) -> None:
 
 
 def code_digest(name: str) -> str | None:
-    """SHA-256 of the file of a user's own model; None for the registry's.
+    """Return the SHA-256 of the file of a user's own model; None for a registered one.
 
-    Finds the file without running it (but Python runs the packages that it lies in).
+    The file is found without running it, but Python runs the packages that hold it.
     """
     if name in MODELS:
         return None
     module = name.partition(":")[0]
     if "" not in sys.path:
-        sys.path.insert(0, "")  # the directory the command is run in, also for installed entry points
+        sys.path.insert(0, "")  # the current directory, also for installed entry points
     try:
         found = importlib.util.find_spec(module)
     except ImportError:
@@ -104,7 +107,7 @@ def code_digest(name: str) -> str | None:
 
 
 def load(name: str) -> type:
-    """The model's class; this imports torch, and runs the file of a user's own model."""
+    """Return the model's class; this imports torch, and runs the file of a user's own model."""
     module, _, attribute = (MODELS[name].target if name in MODELS else name).partition(":")
     try:
         imported = importlib.import_module(module)
@@ -119,7 +122,7 @@ def load(name: str) -> type:
 
 
 def make_options(name: str, model_class: type, options: dict[str, Option]) -> Any:
-    """The options object a model is built with: its registered dataclass, or the class's own `Options`, or the dict."""
+    """Return a model's options as its registered dataclass, as the class's own `Options`, or as a dict."""
     kind = MODELS[name].options if name in MODELS else getattr(model_class, "Options", dict)
     try:
         return kind(**options)

@@ -1,13 +1,13 @@
-"""Suite TOML + filters -> the runs it stands for. No torch.
+"""Suite TOML + filters -> planned runs. No torch.
 
-A suite lists models, data sets and seeds. How each model is trained on each data set is in suites/settings.toml, the
-same for every suite; a suite may override it, and may run models in several variants. `base` names another suite whose
-keys hold where a suite is silent (but for `name` and `about`, which are its own). Cards are the *.toml files below
-datasets/.
+A suite lists models, data sets and seeds. The training settings of each model on each data set are in
+suites/settings.toml, the same for every suite; a suite may override them, and may run models in several variants. Keys
+that a suite lacks are taken from the suite that its `base` names, except `name` and `about`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,47 +19,37 @@ from bench.core.card import DatasetCard, canonical_card, cards
 from bench.core.names import TableName
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.plan import registry
-from bench.plan.settings import (
-    CLAIMS,
-    SETTINGS,
-    SUITES,
-    Change,
-    Fraction,
-    ModelSettings,
-    applies,
-    canonical_backbone,
-    canonical_settings,
-    over,
-)
+from bench.plan.registry import canonical_backbone
+from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings, canonical_settings
 from bench.plan.settings import settings as model_settings
 from models import MODELS
 from models.llm_files import BACKBONES
 
 
 class Variant(Change):
-    """A model run in another way, under a title of its own in the suite's tables."""
+    """Another way to run a model, with its own title in the suite's tables."""
 
     title: str
-    """May hold the options of `sweep` in braces."""
+    """May contain the option of `sweep` in braces."""
     models: tuple[str, ...] | None = None
     """None: every model of the suite."""
     backbones: tuple[str, ...] | None = None
-    """Only where the language model has this shape."""
+    """Shapes of language models that it is for; None: all."""
     random: bool = False
-    """The language model's random twin in its place."""
+    """Replace the language model by its random twin."""
     probe: bool = False
-    """Also measure what each of its blocks holds (bench/train/probes.py)."""
+    """Also probe the state after each block (bench/train/probes.py)."""
     sweep: dict[str, Annotated[tuple[Option, ...], Field(min_length=1)]] = {}
-    """One variant for each value of this option."""
+    """Option -> values, one variant for each."""
 
 
 class Suite(Frozen):
-    """A grid: models x data sets x horizons x seeds, and what else it lists."""
+    """A grid: models x data sets x shares of the training windows x horizons x variants x seeds."""
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     title: str
     about: str
-    """What a caption must say of it: budget, look-back, anything unusual."""
+    """Text for captions: budget, look-back, anything unusual."""
     models: Annotated[tuple[str, ...], Field(min_length=1)]
     datasets: Annotated[tuple[str, ...], Field(min_length=1)]
     horizons: tuple[Positive, ...] | Literal["shortest"] | None = None
@@ -67,20 +57,21 @@ class Suite(Frozen):
     context: Positive | None = None
     """None: the look-back of each card."""
     contexts: dict[str, Positive] = {}
-    """Look-backs of single data sets."""
+    """Data set -> its look-back, over `context`."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Shares of the training windows, the earliest first."""
     transfer: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
-    """The data sets that a model trained on this one is tested on."""
+    """Data set trained on -> other data sets that its models are tested on."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     backbone: str
-    """Of the models that read a language model."""
-    override: dict[str, ModelSettings] = {}
-    """By model, over settings.toml; `all` for every model, before the model's own."""
+    """Language model of the models that read one."""
+    override: tuple[dict[str, ModelSettings], ...] = ()
+    """Tables of model -> changes over settings.toml, those of the bases first; `all` for every model, applied before
+    the model's own. (A suite file holds one table.)"""
     variant: tuple[Variant, ...] = ()
-    """A model that any of these names is run once for each, over all other settings; the first is the reference."""
+    """Each model is run once per variant that names it, over all other settings; the first is the reference."""
     tables: Annotated[tuple[TableName, ...], Field(min_length=1)] = ("main", "full")
-    """What a report of this suite consists of."""
+    """Tables of a report of this suite."""
 
     @model_validator(mode="after")
     def _has_what_its_tables_show(self) -> Suite:
@@ -93,7 +84,7 @@ class Suite(Frozen):
 
 
 class PlannedRun(NamedTuple):
-    """A planned run, and the title of the variant it is in this suite; other suites may plan the same run."""
+    """A planned run and the title of its variant in this suite; other suites may plan the same run."""
 
     spec: RunSpec
     variant: str = ""
@@ -114,7 +105,7 @@ class PlannedRun(NamedTuple):
 
 
 class Filters(Frozen):
-    """What the command line narrows a suite to, or adds to it: any registered model, any card."""
+    """Filters of the command line: they narrow a suite, or add any registered model or data set to it."""
 
     models: tuple[str, ...] | None = None
     datasets: tuple[str, ...] | None = None
@@ -124,7 +115,7 @@ class Filters(Frozen):
 
     @property
     def words(self) -> str:
-        """As they are typed; empty if there are none."""
+        """The filters as typed; empty without any."""
         listed = {name: (value,) if isinstance(value, str) else value for name, value in self if value}
         return " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in listed.items())
 
@@ -134,27 +125,23 @@ def suite_names() -> list[str]:
 
 
 def load_suite(name: str) -> Suite:
-    """A suite by name, or a user's own by the path of its TOML file."""
+    """Read a suite by name, or a user's own by the path of its TOML file. Raises BenchError for a mistake in it."""
     path, values = _read_suite(name)
     suite = parse(Suite, {"name": path.stem, **values}, str(path))
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
         raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project; give this one another name")
-    for model in suite.models:
-        registry.canonical(model)
-    for dataset in suite.datasets:
-        canonical_card(dataset)
     place = str(path)
-    transfer = {
-        canonical_card(source).name: tuple(canonical_card(target).name for target in targets)
-        for source, targets in suite.transfer.items()
-    }
+    models, datasets = map(registry.canonical, suite.models), _datasets(suite.datasets)
+    transfer = {canonical_card(source).name: _datasets(targets) for source, targets in suite.transfer.items()}
     for source, targets in transfer.items():
         if source in targets:
             raise BenchError(f"{place}: transfer: {source} to itself; every model is tested on its own data set anyway")
     return suite.model_copy(
         update={
+            "models": tuple(models),
+            "datasets": datasets,
             "backbone": canonical_backbone(suite.backbone, place),
-            "override": canonical_settings(suite.override, "all", place),
+            "override": tuple(canonical_settings(tables, "all", place) for tables in suite.override),
             "contexts": {canonical_card(dataset).name: context for dataset, context in suite.contexts.items()},
             "transfer": transfer,
             "variant": tuple(each for variant in suite.variant for each in _expanded(variant, place)),
@@ -162,8 +149,13 @@ def load_suite(name: str) -> Suite:
     )
 
 
+def _datasets(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(canonical_card(name).name for name in names)
+
+
 def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
-    """The file of a suite, and its keys over those of its base."""
+    """Return the file of a suite, and its keys over those of its base; `named_by`: the files that led here."""
+    # 1. Find and read the file.
     path = SUITES / f"{name}.toml"
     if name.endswith(".toml"):
         path = named_by[-1].parent / name if named_by else Path(name)
@@ -172,21 +164,22 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     if path in named_by:
         raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite")
     values = read_toml(path)
+    # 2. Add the keys of its base.
+    if "override" in values:
+        values["override"] = [values["override"]]
     base = values.pop("base", None)
     if base is None:
         return path, values
     if not isinstance(base, str):
         raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}")
     _, inherited = _read_suite(base, (*named_by, path))
-    for own in ("name", "about"):
-        inherited.pop(own, None)
-    if isinstance(inherited.get("override"), dict) and isinstance(values.get("override"), dict):
-        values["override"] = over(inherited["override"], values["override"])
-    return path, inherited | values
+    overrides = inherited.pop("override", []) + values.pop("override", [])
+    inherited = {key: value for key, value in inherited.items() if key not in ("name", "about")}
+    return path, inherited | values | {"override": overrides}
 
 
 def _expanded(variant: Variant, place: str) -> list[Variant]:
-    """With canonical names, and one variant for each value of its sweep."""
+    """Return the variant with canonical names, or one variant for each value of its sweep."""
     models = variant.models and tuple(map(registry.canonical, variant.models))
     backbones = variant.backbones and tuple(canonical_backbone(name, place) for name in variant.backbones)
     named = variant.model_copy(update={"models": models, "backbones": backbones, "sweep": {}})
@@ -195,39 +188,36 @@ def _expanded(variant: Variant, place: str) -> list[Variant]:
     if len(variant.sweep) > 1:
         raise BenchError(f"{place}: variant {variant.title}: sweep: one option at a time")
     ((option, values),) = variant.sweep.items()
+    titles = [variant.title.replace(f"{{{option}}}", str(value)) for value in values]
     return [
-        named.model_copy(
-            update={
-                "title": variant.title.replace(f"{{{option}}}", str(value)),
-                "options": variant.options | {option: value},
-            }
-        )
-        for value in values
+        named.model_copy(update={"title": title, "options": variant.options | {option: value}})
+        for title, value in zip(titles, values, strict=True)
     ]
 
 
 def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: B008  (frozen)
-    """Every run of the suite under the filters, each once."""
+    """Return every run of the suite under the filters, each once."""
     return list({entry.spec.key: entry.spec for entry in entries(suite, filters)}.values())
 
 
 def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # noqa: B008  (frozen)
-    """What the suite's tables consist of: data set by data set, share of its windows, horizon, seed, model, variant.
+    """Return the planned runs, ordered by data set, share of its windows, horizon, seed, model, variant.
 
-    Models and data sets named in a filter need not be in the suite: they run under its settings.
+    Models and data sets named in a filter need not be in the suite: they run under its settings. Raises BenchError for
+    filters that do not fit the suite.
     """
-    models = _unique(registry.canonical(name) for name in filters.models or suite.models)
-    chosen = _unique(canonical_card(name) for name in filters.datasets or suite.datasets)
+    models = list(dict.fromkeys(map(registry.canonical, filters.models or suite.models)))
+    chosen = [cards()[name] for name in dict.fromkeys(_datasets(filters.datasets or suite.datasets))]
     backbone = canonical_backbone(filters.backbone or suite.backbone, "--backbone")
     _check_horizons(suite, chosen, filters.horizons)
     planned: list[PlannedRun] = []
     for card in chosen:
-        for fraction in _unique(suite.fractions):
+        for fraction in dict.fromkeys(suite.fractions):
             for horizon in _horizons(suite, card):
                 if filters.horizons and horizon not in filters.horizons:
                     continue
                 task = _task(suite, card, horizon, fraction)
-                first, *others = _unique(filters.seeds or suite.seeds)
+                first, *others = dict.fromkeys(filters.seeds or suite.seeds)
                 runs = [
                     PlannedRun(_spec(suite, task, model, first, backbone, variant), variant.title if variant else "")
                     for model in models
@@ -256,7 +246,7 @@ def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Tas
 
 
 def _variants(suite: Suite, model: str, backbone: str) -> list[Variant] | list[None]:
-    """Those of a model in this suite; the model as it is where there are none."""
+    """Return the variants of a model in this suite; `[None]` for a model without any."""
     own = [variant for variant in suite.variant if variant.models is None or model in variant.models]
     if not own:
         return [None]
@@ -268,16 +258,14 @@ def _variants(suite: Suite, model: str, backbone: str) -> list[Variant] | list[N
         raise BenchError(
             f"suite {suite.name} compares with a random backbone; --backbone {backbone} is one: take {shape}"
         )
-    titles = [variant.title for variant in chosen]
-    for title in titles:
-        if titles.count(title) > 1:
-            raise BenchError(
-                f"suite {suite.name}: two variants of {model} are called {title!r}; a table needs two names"
-            )
+    title, count = Counter(variant.title for variant in chosen).most_common(1)[0]
+    if count > 1:
+        raise BenchError(f"suite {suite.name}: two variants of {model} are called {title!r}; a table needs two names")
     return chosen
 
 
 def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, variant: Variant | None) -> RunSpec:
+    # 1. The language model and the task of the variant.
     if variant and variant.random:
         backbone = f"{BACKBONES[backbone].shape}-random"
     place = f"suite {suite.name}, {model} on {task.dataset}" + (f", variant {variant.title}" if variant else "")
@@ -286,13 +274,13 @@ def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, varian
             probed = ", ".join(name for name, entry in MODELS.items() if entry.probed)
             raise BenchError(f"{place}: probe: only {probed} has a state of every patch after every block")
         task = task.model_copy(update={"probe": True})
+    # 2. Its settings: the project's, then the suite's overrides, then the variant's.
     train: dict[str, Any] = {}
     options: dict[str, Option] = {"backbone": backbone} if registry.uses_backbone(model) else {}
     settings = model_settings()
-    layers = [settings.get(model, settings["default"]), suite.override.get("all"), suite.override.get(model)]
-    changes: list[Change] = []
-    for layer in filter(None, layers):
-        changes += [layer, *(when for when in layer.when if applies(when, task, backbone))]
+    layers = [settings.get(model, settings["default"])]
+    layers += [tables[name] for tables in suite.override for name in ("all", model) if name in tables]
+    changes = [change for layer in layers for change in layer.changes(task, backbone)]
     for change in (*changes, *([variant] if variant else [])):
         train.update(change.train)
         options.update(change.options)
@@ -311,19 +299,8 @@ def _horizons(suite: Suite, card: DatasetCard) -> tuple[int, ...]:
 
 
 def _check_horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> None:
-    known = sorted({horizon for card in chosen for horizon in _horizons(suite, card)})
+    available = sorted({horizon for card in chosen for horizon in _horizons(suite, card)})
     for horizon in wanted or ():
-        if horizon not in known:
-            names = ", ".join(card.name for card in chosen)
-            raise BenchError(
-                f"no horizon {horizon} in suite {suite.name} for {names}; it has {', '.join(map(str, known))}"
-            )
-
-
-def _unique(items: Iterable[Any]) -> list[Any]:
-    """In order, without repeats (two spellings of one name are one)."""
-    kept: list[Any] = []
-    for item in items:
-        if item not in kept:
-            kept.append(item)
-    return kept
+        if horizon not in available:
+            names, listed = ", ".join(card.name for card in chosen), ", ".join(map(str, available))
+            raise BenchError(f"no horizon {horizon} in suite {suite.name} for {names}; it has {listed}")

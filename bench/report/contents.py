@@ -59,7 +59,7 @@ def review(suite: Suite, filters: Filters, store: Store) -> Review:
 
 def tables_of(name: str, planned: Results, about: str) -> list[Table]:
     """What TABLES builds, with what the suite says of itself in every caption."""
-    common = planned.made(about)
+    common = planned.common(about)
     return [replace(table, common=common) for table in TABLES[name](planned)]
 
 

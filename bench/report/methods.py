@@ -178,7 +178,7 @@ def _provenance(planned: Results) -> Section:
         days = sorted(result.where.date[:10] for result in results)
         rows.append((str(len(results)), *made, " to ".join(dict.fromkeys((days[0], days[-1])))))
     states = f"{len(planned.done)} of {len(planned.runs)} planned runs are done"
-    others = [planned.absent(entry, result).partition(" (")[0] for entry, result in planned.runs]
+    others = [planned.state(entry, result).words for entry, result in planned.runs]
     counts = ", ".join(
         f"{others.count(state)} {state}" for state in ("not run", "failed", "refused") if state in others
     )

@@ -114,10 +114,9 @@ def _runs(review: Review) -> dict[str, Shown]:
         variants.setdefault(entry.spec.key, {})[entry.variant] = None
     found: dict[str, Shown] = {}
     for entry, result in planned.runs:
-        key, absent = entry.spec.key, "refused" if entry.spec.key in planned.refused else "missing"
+        key, state = entry.spec.key, planned.state(entry, result)
         title = f"{run_title(entry.spec.model, ' = '.join(variants[key]))} · {entry.what}"
-        state = result.status if result else absent
-        found.setdefault(key, Shown(entry, result, suite, title, state, planned.absent(entry, result)))
+        found.setdefault(key, Shown(entry, result, suite, title, state.status, state.why))
     others = {name: load_suite(name) for name in {row.suite for row in review.claims if row.runs}}
     for row in review.claims:
         for entry, result in row.runs:

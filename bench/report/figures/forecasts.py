@@ -42,8 +42,8 @@ def forecasts(planned: Results) -> Drawn:
 
 def _gap(row: pd.Series) -> str:
     """Return why a run has no sample; empty if it has one."""
-    if row.why:
-        return str(row.why).partition(" (")[0]
+    if row.status != "done":
+        return "not run" if row.status == "missing" else str(row.status)
     return "" if row.result.sample else OLD
 
 

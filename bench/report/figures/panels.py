@@ -162,7 +162,7 @@ def ratio_scale(axes: Axes, which: str = "y") -> None:
 
 def caption_of(planned: Results, lead: str, *more: str, averaged: bool = True) -> str:
     """Return a caption: what is drawn, at which look-back, over which seeds; `more`; which runs are missing."""
-    return " ".join(filter(None, [planned.shown(lead, averaged), *more, _runs_done(planned)]))
+    return " ".join(filter(None, [planned.lead(lead, averaged), *more, _runs_done(planned)]))
 
 
 def missing(names: Iterable[str], at: str = "") -> str:
@@ -183,7 +183,7 @@ def _runs_done(planned: Results) -> str:
     if absent.empty:
         return f"All {len(frame)} runs are done." if len(frame) > 1 else "Its one run is done."
     # 1. How many, of each kind.
-    kinds = absent.why.str.partition(" (")[0].value_counts(sort=False)
+    kinds = absent.status.replace("missing", "not run").value_counts(sort=False)
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     # 2. Which models on which data sets.
     together: dict[tuple[str, ...], list[str]] = {}

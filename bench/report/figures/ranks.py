@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.ranks import errors_by_dataset, told
+from bench.analysis.ranks import errors_by_dataset, tests_sentence
 from bench.analysis.results import METRICS, Results
 from bench.analysis.stats import LEVEL, Comparison, compare, datasets_needed
 from bench.analysis.tables import ERRORS
@@ -28,7 +28,7 @@ def ranks(planned: Results) -> Drawn | None:
     compared = {metric: compare(errors[metric]) for metric in METRICS}
     complete, pairs = compared["mse"].datasets, math.comb(len(drawn), 2)
     lead = "Mean rank of each model over data sets, 1 the best; errors averaged over horizons first"
-    tests = told(compared)
+    tests = tests_sentence(compared)
     if not complete:
         text = "No data set is complete for every model: there are no mean ranks."
         return Drawn(words(text), caption_of(planned, lead, tests))
