@@ -116,16 +116,40 @@ def make(name: str, *, holes: bool = False) -> Table:
 @pytest.mark.parametrize(("name", "holes"), [("main", False), ("main", True), ("full", True), ("seeds", True)])
 def test_tables_equal_their_golden_files(name: str, holes: bool, form: str) -> None:
     """To change them knowingly: delete tests/golden/ and run this test, which then writes them anew and fails."""
-    equals_golden(f"{name}{'-holes' if holes else ''}.{SUFFIX[form]}", render(make(name, holes=holes), form))
+    equals_golden(f"{name}{'-holes' if holes else ''}", render(make(name, holes=holes), form), form)
 
 
-def equals_golden(name: str, text: str) -> None:
-    path = GOLDEN / name
+def body(text: str, form: str) -> str:
+    """The table alone, without its caption, legend and footnotes."""
+    if form == "json":
+        return json.dumps({key: value for key, value in json.loads(text).items() if key not in ("caption", "notes")})
+    if form == "latex":
+        return "\n".join(line for line in text.splitlines() if not line.startswith((r"\caption", r"{\footnotesize")))
+    return text if form == "csv" else text.split("\n\n")[1]
+
+
+def equals_golden(name: str, text: str, form: str) -> None:
+    path = GOLDEN / f"{name}.{SUFFIX[form]}"
+    text = body(text, form).rstrip("\n") + "\n"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
         pytest.fail(f"wrote {path}; look at it and commit it")
     assert text == path.read_text(encoding="utf-8")
+
+
+def test_every_form_but_csv_holds_title_caption_and_footnotes_and_says_what_the_marks_mean() -> None:
+    table = make("main", holes=True)
+    legends = {"text": "* best, + second.", "md": "**Best**, <u>second</u>."}
+    legends["latex"] = "Best in bold, second underlined."
+    assert len(table.notes) == 3
+    for form, legend in legends.items():
+        text = " ".join(render(table, form).replace(r"\%", "%").replace(r"\_", "_").split())
+        for words in (table.title, table.whole_caption, *(note.rstrip(".") for note in table.notes), legend):
+            assert words in text.replace("Logo- LLM", "Logo-LLM"), (form, words)
+        assert legend not in render(replace(table, marked=False), form)
+    kept = json.loads(render(table, "json"))
+    assert (kept["title"], kept["caption"], kept["notes"]) == (table.title, table.whole_caption, table.notes)
 
 
 def complete(table: Table) -> bool:
@@ -338,7 +362,7 @@ def test_every_table_that_a_suite_asks_for_can_be_made() -> None:
 )
 def test_tables_of_experiments_equal_their_golden_files(name: str, form: str) -> None:
     for table in tables(name):
-        equals_golden(f"{table.name}.{SUFFIX[form]}", render(table, form))
+        equals_golden(table.name, render(table, form), form)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
