@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import subprocess
@@ -24,6 +25,7 @@ from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Where
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.plan.suite import Filters, PlannedRun, Suite, entries, load_suite
 from bench.report import __main__ as report
+from bench.report.render import SUFFIX
 from models import MODELS, options
 from models.llm_files import BACKBONES
 from models.options import Shape
@@ -164,9 +166,19 @@ def experiment(name: str) -> Results:
     return Results([(entry, record(*entry)) for entry in entries(load_suite(name), filters)])
 
 
-def equals_golden(name: str, text: str) -> None:
-    """Compare with the file in tests/golden; a missing file is written, and the test fails."""
-    path = GOLDEN / name
+def body(text: str, form: str) -> str:
+    """Return the table alone, without its caption, legend and footnotes."""
+    if form == "json":
+        return json.dumps({key: value for key, value in json.loads(text).items() if key not in ("caption", "notes")})
+    if form == "latex":
+        return "\n".join(line for line in text.splitlines() if not line.startswith((r"\caption", r"{\footnotesize")))
+    return text if form == "csv" else text.split("\n\n")[1]
+
+
+def equals_golden(name: str, text: str, form: str) -> None:
+    """Compare the body of a table with its golden file; write the file, and fail, where there is none."""
+    path = GOLDEN / f"{name}.{SUFFIX[form]}"
+    text = body(text, form).rstrip("\n") + "\n"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")

@@ -18,8 +18,8 @@ from bench.core.record import Layer, RunResult
 from bench.core.store import Store
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
 from bench.report import __main__ as report
-from bench.report.render import SUFFIX
-from bench.report.verdict_forms import tell
+from bench.report.render import SUFFIX, render
+from bench.report.sheet import verdicts_sheet
 from tests.builders import (
     BY_ID,
     CLAIMS,
@@ -389,20 +389,24 @@ def test_a_suite_that_refuses_the_backbone_leaves_its_claims_untested() -> None:
 
 @pytest.mark.parametrize("form", SUFFIX)
 def test_verdicts_equal_their_golden_files(form: str) -> None:
-    equals_golden(f"claims.{SUFFIX[form]}", tell(three(), PAPER, form))
+    equals_golden("claims", render(verdicts_sheet(three(), PAPER), form), form)
 
 
 def test_every_form_holds_every_verdict() -> None:
     rows = three()
     assert [row.verdict for row in rows] == [FAILS, PART, UNTESTED]
-    read = list(csv.DictReader(io.StringIO(tell(rows, PAPER, "csv"))))
-    kept = json.loads(tell(rows, PAPER, "json"))["claims"]
+    read = list(csv.DictReader(io.StringIO(render(verdicts_sheet(rows, PAPER), "csv"))))
+    kept = json.loads(render(verdicts_sheet(rows, PAPER), "json"))["claims"]
     for row, line, item in zip(rows, read, kept, strict=True):
         assert item.pop("runs") == [str(entry.spec.path) for entry, _ in row.runs]
         assert line == item
         assert bool(row.runs) == (row.verdict is not UNTESTED)
         assert (item["id"], item["verdict"], item["ours"]) == (row.id, row.verdict.value, row.ours)
-    text = tell(rows, PAPER, "latex")
+    for form in ("text", "md"):
+        text = " ".join(render(verdicts_sheet(rows, PAPER), form).split())
+        assert f"Not tested: below_calf (suite paper): {rows[2].missing.split()[0]}" in text
+        assert PAPER.about in text
+    text = render(verdicts_sheet(rows, PAPER), "latex")
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     assert "Not tested: below\\_calf (suite paper): no data set is complete" in text
 

@@ -17,7 +17,7 @@ from bench.core.store import Store
 from bench.plan.suite import Filters, load_suite, plan, suite_names
 from bench.report.contents import read, tables_of, under, verdicts
 from bench.report.render import SUFFIX, render
-from bench.report.verdict_forms import tell
+from bench.report.sheet import verdicts_sheet
 from models.llm_files import BACKBONES
 from tests.committed import README, REPORTED, REPORTS, RESULTS, SHOWN, shown
 
@@ -76,7 +76,8 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
         for form, suffix in SUFFIX.items()
     }
     if rows := verdicts(None if suite == "paper" else suite, filters, Store(RESULTS)):
-        expected |= {f"claims.{suffix}": tell(rows, load_claims()[0], form) for form, suffix in SUFFIX.items()}
+        sheet = verdicts_sheet(rows, load_claims()[0])
+        expected |= {f"claims.{suffix}": render(sheet, form) for form, suffix in SUFFIX.items()}
     assert {path.name for path in folder.iterdir()} == set(expected)
     for name, text in expected.items():
         assert (folder / name).read_text(encoding="utf-8") == text, f"{folder / name} is not that of results/"

@@ -34,7 +34,7 @@ from bench.train.measure import measure
 from bench.train.schedule import StepPlan
 from bench.train.windows import split_windows
 from models.baselines import DLinear, RepeatLast
-from tests.conftest import make_spec, waves
+from tests.builders import make_spec, waves
 
 TRAINED = ("logo_llm", "time_llm_lite", "calf_lite", "patchtst", "itransformer", "dlinear")
 UNKNOWN = Estimate(None, None, "not known yet")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bench.analysis.results import Results
 from bench.core.base import ROOT
 from bench.core.store import UnusableRecord

@@ -42,7 +42,21 @@ def make(name: str, *, holes: bool = False) -> Table:
 @pytest.mark.parametrize(("name", "holes"), [("main", False), ("main", True), ("full", True), ("seeds", True)])
 def test_tables_equal_their_golden_files(name: str, holes: bool, form: str) -> None:
     """To change them knowingly: delete tests/golden/ and run this test, which then writes them anew and fails."""
-    equals_golden(f"{name}{'-holes' if holes else ''}.{SUFFIX[form]}", render(make(name, holes=holes), form))
+    equals_golden(f"{name}{'-holes' if holes else ''}", render(make(name, holes=holes), form), form)
+
+
+def test_every_form_but_csv_holds_title_caption_and_footnotes_and_says_what_the_marks_mean() -> None:
+    table = make("main", holes=True)
+    legends = {"text": "* best, + second.", "md": "**Best**, <u>second</u>."}
+    legends["latex"] = "Best in bold, second underlined."
+    assert len(table.notes) == 3
+    for form, legend in legends.items():
+        text = " ".join(render(table, form).replace(r"\%", "%").replace(r"\_", "_").split())
+        for words in (table.title, table.whole_caption, *(note.rstrip(".") for note in table.notes), legend):
+            assert words in text.replace("Logo- LLM", "Logo-LLM"), (form, words)
+        assert legend not in render(replace(table, marked=False), form)
+    kept = json.loads(render(table, "json"))
+    assert (kept["title"], kept["caption"], kept["notes"]) == (table.title, table.whole_caption, table.notes)
 
 
 def test_a_data_sets_cell_is_the_mean_over_its_horizons_and_seeds() -> None:
@@ -226,7 +240,7 @@ def test_every_table_that_a_suite_asks_for_can_be_made() -> None:
 )
 def test_tables_of_experiments_equal_their_golden_files(name: str, form: str) -> None:
     for table in tables(name):
-        equals_golden(f"{table.name}.{SUFFIX[form]}", render(table, form))
+        equals_golden(table.name, render(table, form), form)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,4 +1,4 @@
-"""`python -m bench.report`: tables and whole reports from the records alone. No torch.
+"""`python -m bench.report` prints tables and writes whole reports from the records alone. No torch.
 
 python -m bench.report --table main                  print one table
 python -m bench.report --suite quick                 every table and figure, and index.html, into reports/quick/
@@ -26,7 +26,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=[*get_args(TableName), "claims"],
         help="print this table; without it, write a whole report",
     )
-    parser.add_argument("--suite", help="default: the one named as the table; else paper if it has results, else quick")
+    parser.add_argument("--suite", help="default: the table's namesake; else paper if it has results, else quick")
     parser.add_argument("--format", choices=get_args(Format), default="text")
     parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
     parser.add_argument("--into", type=Path, metavar="DIR", help="folder of a whole report (default: reports/SUITE)")

@@ -1,4 +1,4 @@
-"""What a report of a suite says, put together from its records. Pure; no torch."""
+"""Put together the contents of a suite's report from its records. Pure; no torch."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ TABLES: dict[str, Builder] = {**OWN_TABLES, "ranks": ranks_table, "published": p
 
 @dataclass(frozen=True)
 class Review:
-    """Everything that a report says of a suite."""
+    """The contents of one suite's report."""
 
     suite: Suite
     words: str
-    """What was typed besides the suite's name."""
+    """Filters on the command line, without the suite's name."""
     planned: Results
     paper: Paper
     claims: list[Judged]
-    """Verdicts on the paper's claims that stand on this suite, on all of them for the suite `paper`."""
+    """Verdicts on the claims that this suite tests; the suite `paper` has the verdicts on all claims."""
     tables: list[Table]
     pictures: list[Picture]
     methods: list[Section]
 
 
 def review(suite: Suite, filters: Filters, store: Store) -> Review:
-    """Of the runs that the filters leave."""
-    # Drawing takes a second to import, and printing a table does not need it.
+    """Read the suite's runs that pass the filters, and make every part of its report."""
+    # Importing the figures takes a second, and printing a table does not need them.
     from bench.report.figures.catalogue import pictures, plots
 
     planned = read(suite, filters, store)
@@ -58,45 +58,44 @@ def review(suite: Suite, filters: Filters, store: Store) -> Review:
 
 
 def tables_of(name: str, planned: Results, about: str) -> list[Table]:
-    """What TABLES builds, with what the suite says of itself in every caption."""
+    """Build the tables of one name; every caption ends with the runs' provenance and `about`."""
     common = planned.common(about)
     return [replace(table, common=common) for table in TABLES[name](planned)]
 
 
 def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Judged]:
-    """On the claims that stand on this suite, or on all."""
+    """Judge the claims that this suite tests; None judges every claim."""
     paper, claims = load_claims()
     chosen = [claim for claim in claims if suite in (None, claim.suite)]
     return judged(chosen, paper, filters, lambda suite, filters: read(suite, filters, store)) if chosen else []
 
 
 def under(filters: Filters, suite: Suite) -> Suite:
-    """The suite, saying in every caption what narrows it."""
+    """Return the suite with the filters named in `about`, which every caption repeats."""
     about = f"{suite.about} Under the filters {filters.words}."
     return suite.model_copy(update={"about": about}) if filters.words else suite
 
 
 def read(suite: Suite, filters: Filters, store: Store) -> Results:
-    """The suite's runs with their records.
+    """Return the suite's planned runs with their records.
 
-    Where no --backbone is given and no run with the suite's own is done, that of the most runs is taken; the caption
-    names it.
+    Without --backbone, and if no run with the suite's own backbone is done, the backbone with the most runs is read;
+    the captions name it.
     """
     own = _read(suite, filters, store, filters.backbone or suite.backbone)
-    if filters.backbone or read_backbone(own):
+    if filters.backbone or count_with_backbone(own):
         return own
-    others = with_others(suite, filters, store)
-    return max(others.values(), key=read_backbone) if any(map(read_backbone, others.values())) else own
+    return max([own, *read_others(suite, filters, store).values()], key=count_with_backbone)
 
 
-def with_others(suite: Suite, filters: Filters, store: Store) -> dict[str, Results]:
-    """The suite with each other language model that it could be run with."""
+def read_others(suite: Suite, filters: Filters, store: Store) -> dict[str, Results]:
+    """Return backbone -> planned runs, for each other backbone that the suite can use."""
     names = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
     return {name: _read(suite, filters, store, name) for name in names if name != suite.backbone}
 
 
-def read_backbone(planned: Results) -> int:
-    """How many runs that read a language model are done."""
+def count_with_backbone(planned: Results) -> int:
+    """Return the number of finished runs that use a backbone."""
     return sum(result.spec.backbone is not None for result in planned.done)
 
 

@@ -1,15 +1,15 @@
-"""How the numbers of a report were made, in words and tables written from the suite and its records. Pure; no torch."""
+"""Describe how the numbers of a report were computed, from the suite and its records. Pure; no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.analysis.results import Results
 from bench.analysis.stats import LEVEL
 from bench.analysis.tables import run_title
 from bench.core.card import DatasetCard, cards
-from bench.core.record import Cost, RunResult
+from bench.core.record import Cost
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.plan import registry
 from bench.plan.suite import PlannedRun, Suite
@@ -19,7 +19,7 @@ from models.llm_files import BACKBONES
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the methods: paragraphs, then a table of words if there is one."""
+    """A part of the methods: paragraphs and, optionally, a table of words."""
 
     title: str
     text: tuple[str, ...]
@@ -28,7 +28,7 @@ class Section:
 
 
 def methods(suite: Suite, planned: Results) -> list[Section]:
-    """Protocol, data, models, settings, statistics, provenance."""
+    """Return the sections on protocol, data, models, settings, statistics and provenance."""
     entries = [entry for entry, _ in planned.runs]
     return [
         _protocol(suite, entries),
@@ -49,8 +49,8 @@ def _protocol(suite: Suite, entries: Sequence[PlannedRun]) -> Section:
         "MAE on that scale over every window, step and channel of the test part, summed in float64. No window is "
         "dropped, and no forecast depends on the other windows of its batch.",
         "Training is on the training part; the weights of the best validation epoch are kept, by MSE where MSE is "
-        "the loss, else by MAE. The test part is scored once per run, after training, in eval mode. Nothing is chosen "
-        "by it.",
+        "the loss, else by MAE. The test part is scored once per run, after training, in eval mode. No choice "
+        "depends on it.",
     ]
     if any(task.train_fraction < 1 for task in tasks):
         text.append("Few-shot: the earliest share of the training windows is used, scaled by the whole training part.")
@@ -99,10 +99,10 @@ def _models(planned: Results) -> Section:
     for entry, result in planned.runs:
         costs.setdefault(entry.spec.model, []).extend([result.cost] if result and result.cost else [])
     rows = []
-    for name, known in costs.items():
-        known_model = MODELS.get(name)
-        follows, differs = (known_model.follows, known_model.differs) if known_model else ("a model of your own", "")
-        sizes = [_millions(cost.params for cost in known), _millions(cost.trainable for cost in known)]
+    for name, measured in costs.items():
+        model = MODELS.get(name)
+        follows, differs = (model.follows, model.differs) if model else ("a model of your own", "")
+        sizes = (_millions(cost.params for cost in measured), _millions(cost.trainable for cost in measured))
         rows.append((registry.title(name), follows, differs, *sizes))
     headers = ("Model", "Follows", "Stated differences", "Parameters, M", "Trained, M")
     return Section("Models", tuple(_language_models(planned.reference)), headers, tuple(rows))
@@ -118,27 +118,27 @@ def _language_models(specs: Iterable[RunSpec]) -> list[str]:
 
 
 def _settings(entries: Sequence[PlannedRun]) -> Section:
-    """Which settings were used where; equal ones stand together."""
-    where: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    """List each model's settings with the data sets and horizons that use them; equal settings share a row."""
+    uses: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     models = list(dict.fromkeys(entry.spec.model for entry in entries))
     for entry in sorted(entries, key=lambda entry: models.index(entry.spec.model)):
         spec = entry.spec
         train = spec.train.model_dump(mode="json", exclude_none=True, exclude=_unused(spec.train))
         used = (run_title(spec.model, entry.variant), _named(train), _named(spec.options))
-        horizons = where.setdefault(used, {}).setdefault(spec.task.dataset, [])
+        horizons = uses.setdefault(used, {}).setdefault(spec.task.dataset, [])
         if spec.task.horizon not in horizons:
             horizons.append(spec.task.horizon)
-    rows = tuple((title, _places(places), train, options) for (title, train, options), places in where.items())
+    rows = tuple((title, _places(places), train, options) for (title, train, options), places in uses.items())
     return Section("Settings", (), ("Model", "On", "Training", "Options"), rows)
 
 
 def _unused(train: TrainConfig) -> set[str]:
-    """Fields that its schedule does not read."""
+    """Return the fields that the run's learning-rate schedule does not read."""
     return {name for name, reader in (("period", "cosine"), ("rise", "onecycle")) if train.schedule != reader}
 
 
 def _places(places: dict[str, list[int]]) -> str:
-    """Data sets with their horizons, those of equal horizons together."""
+    """Return the data sets with their horizons; data sets of equal horizons are grouped."""
     by_horizons: dict[tuple[int, ...], list[str]] = {}
     for dataset, horizons in places.items():
         by_horizons.setdefault(tuple(horizons), []).append(dataset)
@@ -151,32 +151,28 @@ def _statistics(entries: Sequence[PlannedRun]) -> Section:
         "Statistics",
         (
             f"Seeds: {_listed(seeds)}. Every source of randomness of a run is set from its seed. A cell is the mean "
-            "over seeds, then over horizons, and only if every run behind it is there; ± is the standard deviation "
-            "over seeds (n - 1).",
+            "over seeds, then over horizons, and is printed only if every run behind it is done; ± is the standard "
+            "deviation over seeds (n - 1).",
             "Horizons of one data set are not independent samples: they are averaged first, and intervals resample "
-            "data sets (bootstrap, 2,000 draws, 95 %, percentiles). Where there is one data set, an interval is the "
-            "range over seeds, and says so.",
+            "data sets (bootstrap, 2,000 draws, 95 %, percentiles). With one data set, an interval is the range over "
+            "seeds and is labelled so.",
             f"Ranks are compared by Friedman's test, pairs by Wilcoxon's signed-rank test after Holm, at {LEVEL:g}; "
-            "where the data sets are too few for a test to reach that level, no significance is claimed. Skill is 1 - "
+            "with too few data sets for a test to reach that level, no significance is claimed. Skill is 1 - "
             "the geometric mean over data sets of a model's error over the seasonal naive forecast's.",
         ),
     )
 
 
 def _provenance(planned: Results) -> Section:
-    """Runs that were made alike, together."""
-    alike: dict[tuple[str, ...], list[RunResult]] = {}
+    """Count the runs of each device, precision, commit and set of versions."""
+    alike: dict[tuple[str, ...], list[str]] = {}
     for result in planned.done:
-        where = result.where
-        commit = (where.git or "no commit")[:10] + (" with changes" if where.dirty else "")
-        versions = ", ".join(f"{name} {version}" for name, version in where.versions.items())
-        devices = " then ".join(where.devices)
-        made: tuple[str, ...] = (devices, str(where.threads), result.spec.train.precision, commit, versions)
-        alike.setdefault(made, []).append(result)
-    rows = []
-    for made, results in alike.items():
-        days = sorted(result.where.date[:10] for result in results)
-        rows.append((str(len(results)), *made, " to ".join(dict.fromkeys((days[0], days[-1])))))
+        source = result.where
+        commit = (source.git or "no commit")[:10] + (" with changes" if source.dirty else "")
+        versions = ", ".join(f"{name} {version}" for name, version in source.versions.items())
+        key = (" then ".join(source.devices), str(source.threads), result.spec.train.precision, commit, versions)
+        alike.setdefault(key, []).append(source.date[:10])
+    rows = [(str(len(days)), *key, " to ".join(dict.fromkeys((min(days), max(days))))) for key, days in alike.items()]
     states = f"{len(planned.done)} of {len(planned.runs)} planned runs are done"
     others = [planned.state(entry, result).words for entry, result in planned.runs]
     counts = ", ".join(
@@ -186,7 +182,7 @@ def _provenance(planned: Results) -> Section:
     return Section("Provenance", (f"{states}{'; ' + counts if counts else ''}.",), headers, tuple(rows))
 
 
-def _named(values: dict[str, object] | dict[str, str | int | float | bool | None]) -> str:
+def _named(values: Mapping[str, object]) -> str:
     return ", ".join(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
@@ -197,6 +193,6 @@ def _listed(values: Iterable[object]) -> str:
 
 
 def _millions(counts: Iterable[int]) -> str:
-    """The range, in millions."""
-    known = sorted({f"{count / 1e6:.3g}": count for count in counts}.items(), key=lambda item: item[1])
-    return " to ".join(dict.fromkeys((known[0][0], known[-1][0]))) if known else ""
+    """Return the range of the counts in millions."""
+    ends = sorted(counts)
+    return " to ".join(dict.fromkeys(f"{count / 1e6:.3g}" for count in ends[:1] + ends[-1:]))

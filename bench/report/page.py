@@ -1,4 +1,4 @@
-"""A review -> index.html: one file that loads nothing and holds every run behind every number in it. Pure; no torch.
+"""Make index.html of a review: one file that loads nothing and holds every run behind its numbers. Pure; no torch.
 
 Verdicts, tables, figures and methods are plain HTML (assets/page.html). The runs are JSON in the same file; page.js
 sorts tables and opens the runs behind a number.
@@ -21,11 +21,12 @@ import jinja2
 from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
-from bench.analysis.tables import Cell, run_title
+from bench.analysis.tables import run_title
 from bench.analysis.verdicts import Judged
 from bench.core.record import RunResult, Where
 from bench.core.spec import RunSpec
 from bench.plan.suite import PlannedRun, Suite, load_suite, suite_names
+from bench.report.sheet import entry_of
 from models.llm_files import BACKBONES
 
 if TYPE_CHECKING:
@@ -34,29 +35,29 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).parent / "assets"
 STATES = {"done": "done", "failed": "failed", "missing": "not run", "refused": "refused"}
-"""What the page calls the states of a run."""
+"""State of a run -> its name on the page."""
 GLYPHS = {Verdict.HOLDS: "✓", Verdict.PART: "◐", Verdict.FAILS: "✗", Verdict.UNTESTED: "–"}
 COMMITS = 4
-"""So many commits are named in the head; each run names its own."""
+"""Most commits named in the head; each run names its own."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A run on the page."""
+class PageRun:
+    """A run as the page lists it."""
 
     entry: PlannedRun
     result: RunResult | None
     suite: Suite
-    """That plans it."""
+    """The suite that plans the run."""
     title: str
     state: str
     """One of STATES."""
     why: str = ""
-    """Why there is no number of it; empty if there is one."""
+    """Why the run has no numbers; empty if it is done."""
 
 
 def page(review: Review, results: str) -> str:
-    """The whole of index.html. `results`: path of the results directory from the folder that the page is written to."""
+    """Return index.html. `results` is the results directory, relative to the page's folder."""
     runs = _runs(review)
     script, style = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     lists = {keys: number for number, keys in enumerate(_stood_on(review, runs))}
@@ -92,13 +93,13 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
-    environment.filters |= {"number": _number, "spread": _spread, "embedded": _embedded, "keys": _keys, "link": _link}
+    environment.filters |= {"entry": entry_of, "embedded": _embedded, "keys": _keys, "link": _link}
     environment.globals |= {"STATES": STATES, "GLYPHS": GLYPHS}
     return environment.get_template("page.html")
 
 
 def _policy(script: str, style: str) -> str:
-    """Content-Security-Policy: nothing is loaded, and no script or style but these two is obeyed."""
+    """Return a Content-Security-Policy that loads nothing and runs only this script and this style."""
     hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (script, style)]
     return (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -106,27 +107,27 @@ def _policy(script: str, style: str) -> str:
     )
 
 
-def _runs(review: Review) -> dict[str, Shown]:
-    """By key: those planned, then those of other suites that verdicts stand on."""
+def _runs(review: Review) -> dict[str, PageRun]:
+    """Return key -> run: the planned runs, then runs of other suites that the verdicts use."""
     planned, suite = review.planned, review.suite
     variants: dict[str, dict[str, None]] = {}
     for entry, _ in planned.runs:
         variants.setdefault(entry.spec.key, {})[entry.variant] = None
-    found: dict[str, Shown] = {}
+    found: dict[str, PageRun] = {}
     for entry, result in planned.runs:
         key, state = entry.spec.key, planned.state(entry, result)
         title = f"{run_title(entry.spec.model, ' = '.join(variants[key]))} · {entry.what}"
-        found.setdefault(key, Shown(entry, result, suite, title, state.status, state.why))
+        found.setdefault(key, PageRun(entry, result, suite, title, state.status, state.why))
     others = {name: load_suite(name) for name in {row.suite for row in review.claims if row.runs}}
     for row in review.claims:
         for entry, result in row.runs:
             title = f"{run_title(entry.spec.model, entry.variant)} · {entry.what} · suite {row.suite}"
-            found.setdefault(entry.spec.key, Shown(entry, result, others[row.suite], title, result.status))
+            found.setdefault(entry.spec.key, PageRun(entry, result, others[row.suite], title, result.status))
     return found
 
 
 def _stood_on(review: Review, runs: Iterable[str]) -> list[tuple[str, ...]]:
-    """Each set of runs that something on the page opens: a cell, a verdict, a line of the index."""
+    """Return each set of runs that a cell, a verdict or a line of the index opens."""
     lines = [cells for table in review.tables for _, cells in table.rows + table.summary]
     cells = [cell.runs for line in lines for cell in line if cell.runs]
     verdicts = [_keys(row) for row in review.claims if row.runs]
@@ -134,12 +135,12 @@ def _stood_on(review: Review, runs: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def _keys(row: Judged) -> tuple[str, ...]:
-    """Of the runs that a verdict stands on."""
+    """Return the keys of the runs that a verdict uses."""
     return tuple(entry.spec.key for entry, _ in row.runs)
 
 
-def _facts(runs: list[Shown]) -> dict[str, str]:
-    """What the head says of the planned runs."""
+def _facts(runs: list[PageRun]) -> dict[str, str]:
+    """Return name -> text of each fact about the planned runs in the page's head."""
     states = Counter(run.state for run in runs)
     where = [run.result.where for run in runs if run.result]
     days = sorted({each.date[:10] for each in where})
@@ -180,25 +181,25 @@ def _commits(where: list[Where]) -> str:
     return ", ".join(named) + more
 
 
-def _records(runs: Iterable[Shown]) -> dict[str, Any]:
-    """The runs for page.js. Settings and provenance, which many of them share, are kept once and numbered."""
+def _records(runs: Iterable[PageRun]) -> dict[str, Any]:
+    """Return the runs for page.js; equal settings and provenance are stored once and numbered."""
     settings: dict[str, int] = {}
     where: dict[str, int] = {}
-    said = []
+    listed = []
     for run in runs:
         setting = json.dumps(run.entry.spec.model_dump(mode="json", exclude={"seed"}))
-        said.append(_said(run) | {"settings": settings.setdefault(setting, len(settings))})
+        record = _planned(run) | {"settings": settings.setdefault(setting, len(settings))}
         if run.result:
-            made = json.dumps(run.result.where.model_dump(mode="json", exclude={"date"}))
-            said[-1] |= {"date": run.result.where.date, "where": where.setdefault(made, len(where))}
-    return {"runs": said, "settings": list(map(json.loads, settings)), "where": list(map(json.loads, where))}
+            source = json.dumps(run.result.where.model_dump(mode="json", exclude={"date"}))
+            record |= _measured(run.result) | {"where": where.setdefault(source, len(where))}
+        listed.append(record)
+    return {"runs": listed, "settings": list(map(json.loads, settings)), "where": list(map(json.loads, where))}
 
 
-def _said(run: Shown) -> dict[str, Any]:
-    """What is one run's own."""
-    spec, suite, result = run.entry.spec, run.suite, run.result
+def _planned(run: PageRun) -> dict[str, Any]:
+    spec, suite = run.entry.spec, run.suite
     own = [variant for variant in suite.variant if variant.models is None or spec.model in variant.models]
-    said = {
+    return {
         "title": run.title,
         "seed": spec.seed,
         "state": run.state,
@@ -207,12 +208,15 @@ def _said(run: Shown) -> dict[str, Any]:
         "command": _command(run.entry, suite),
         "several": len(own) > 1 or len(suite.fractions) > 1,
     }
-    if result is None:
-        return said
-    errors = [[each.dataset, _short(each.mse, 7), _short(each.mae, 7), each.windows] for each in result.evaluations]
+
+
+def _measured(result: RunResult) -> dict[str, Any]:
     cost = result.cost.model_dump() if result.cost else {}
-    return said | {
-        "errors": errors,
+    return {
+        "date": result.where.date,
+        "errors": [
+            [each.dataset, _short(each.mse, 7), _short(each.mae, 7), each.windows] for each in result.evaluations
+        ],
         "best": result.best_epoch,
         "curve": [_short(epoch.val_loss, 5) for epoch in result.curve],
         "cost": {name: _short(value, 5) for name, value in cost.items()},
@@ -220,7 +224,7 @@ def _said(run: Shown) -> dict[str, Any]:
 
 
 def _command(entry: PlannedRun, suite: Suite) -> str:
-    """What repeats a run. The suite puts the random twin in a variant's place itself: it is told the pretrained one."""
+    """Return the command that repeats a run. A suite swaps in random twins itself, so it gets the pretrained name."""
     spec, backbone = entry.spec, []
     if spec.backbone:
         swapped = any(variant.random for variant in suite.variant if variant.title == entry.variant)
@@ -231,24 +235,16 @@ def _command(entry: PlannedRun, suite: Suite) -> str:
 
 
 def _short(value: float | None, digits: int) -> float | None:
-    """With so many digits that count; whole numbers as they are."""
+    """Round a float to this number of significant digits; leave whole numbers unchanged."""
     return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
-def _number(cell: Cell) -> str:
-    return f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}".replace("-", "−")
-
-
-def _spread(cell: Cell) -> str:
-    return "" if cell.spread is None else f"±{cell.spread:.{cell.digits}f}"
-
-
 def _embedded(picture: Picture) -> str:
-    """The picture as an address that holds it."""
+    """Return a data: URL that holds the picture."""
     kind, suffix = ("svg+xml", "svg") if "svg" in picture.files else ("png", "png")
     return f"data:image/{kind};base64,{base64.b64encode(picture.files[suffix]).decode()}"
 
 
 def _link(path: str) -> str:
-    """A relative path as it stands in an address."""
+    """Quote a relative path for a URL."""
     return quote(path.rstrip("/"))

@@ -1,0 +1,136 @@
+"""A Sheet is a table of formatted words: a table of numbers, the verdicts, or a section of the methods. No torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from bench.analysis.claims import Verdict
+from bench.analysis.tables import Cell, Table
+from bench.analysis.verdicts import Judged, Paper, tally
+from bench.report.methods import Section
+
+VERDICT_WIDTHS = {"claim": 34, "verdict": 22, "ours": 18, "paper": 12, "interval": 16, "evidence": 36}
+"""Column of the verdicts -> width in characters."""
+
+
+class Entry(NamedTuple):
+    """One cell of a Sheet; an empty text is printed as a dash."""
+
+    text: str
+    mark: str = ""
+    """`best`, `second` or nothing."""
+    spread: str = ""
+    """Formatted standard deviation over seeds."""
+    note: int | None = None
+    """Number of its footnote, from 1."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table that each renderer of bench.report.render can print; the first column holds the rows' labels."""
+
+    name: str
+    title: str
+    headers: tuple[str, ...]
+    rows: list[list[Entry]]
+    caption: str
+    notes: list[str] = field(default_factory=list)
+    groups: list[tuple[str, int, int]] = field(default_factory=list)
+    """Title, first and last column of each group, from 1; column 0 holds the labels."""
+    rules: frozenset[int] = frozenset()
+    """Numbers of the rows that follow a rule, from 0."""
+    widths: tuple[int, ...] = ()
+    """Width of each column in characters, where words wrap; empty for columns of numbers."""
+    marked: bool = False
+    """The best and second values are marked."""
+    lines: list[list[Any]] = field(default_factory=list)
+    """Header and rows of the CSV file."""
+    content: dict[str, Any] = field(default_factory=dict)
+    """Content of the JSON file."""
+
+
+def table_sheet(table: Table) -> Sheet:
+    """Return the Sheet of a table of numbers."""
+    rows = table.rows + table.summary
+    groups = table.groups
+    lasts = itertools.accumulate(len(group.columns) for group in groups)
+    spans = [(group.title, last - len(group.columns) + 1, last) for group, last in zip(groups, lasts, strict=True)]
+    ends = ("", "_std") if table.spreads else ("",)
+    columns = [(group.key, column.lower().replace(" ", "_")) for group in groups for column in group.columns]
+    keys = [[key, name + end] for key, name in columns for end in ends]
+    numbers = [[label, *_numbers(cells, table.spreads)] for label, cells in rows]
+    values = {label: row for label, *row in numbers}
+    return Sheet(
+        table.name,
+        table.title,
+        ("", *table.columns),
+        [[Entry(label), *map(entry_of, cells)] for label, cells in rows],
+        table.whole_caption,
+        table.notes,
+        spans if any(group.title for group in groups) else [],
+        frozenset([*table.rules, *([len(table.rows)] if table.summary else [])]),
+        marked=table.marked,
+        lines=[["row", *("_".join(filter(None, key)) for key in keys)], *numbers],
+        content={
+            "table": table.name,
+            "title": table.title,
+            "caption": table.whole_caption,
+            "columns": keys,
+            "rows": {label: values[label] for label, _ in table.rows},
+            "summary": {label: values[label] for label, _ in table.summary},
+            "notes": table.notes,
+        },
+    )
+
+
+def entry_of(cell: Cell) -> Entry:
+    """Return the formatted cell; a missing value has an empty text."""
+    text = "" if cell.value is None else f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}"
+    spread = "" if cell.spread is None else f"{cell.spread:.{cell.digits}f}"
+    return Entry(text, cell.mark, spread, cell.note if cell.value is None else None)
+
+
+def _numbers(cells: list[Cell], spreads: bool) -> Iterator[float | None]:
+    for cell in cells:
+        yield from (cell.value, cell.spread) if spreads else (cell.value,)
+
+
+def verdicts_sheet(rows: list[Judged], paper: Paper) -> Sheet:
+    """Return the Sheet of the verdicts; a claim that is not tested has a footnote with what is missing."""
+    title, counts = f"What {paper.title} claims, and what came out", tally(rows)
+    caption = f"{counts[:1].upper()}{counts[1:]}. {paper.about}"
+    entries: list[list[Entry]] = []
+    notes: list[str] = []
+    for row in rows:
+        verdict = ", ".join(filter(None, [row.verdict, row.scope, row.instead]))
+        if untested := row.verdict is Verdict.UNTESTED:
+            notes.append(f"Not tested: {row.id} (suite {row.suite}): {row.missing}.")
+        entries.append(
+            [
+                Entry(f"{row.claim} ({row.source})"),
+                Entry(verdict, note=len(notes) if untested else None),
+                *map(Entry, (row.ours, row.paper, row.interval, row.evidence)),
+            ]
+        )
+    claims = [row.words() | {"runs": [str(entry.spec.path) for entry, _ in row.runs]} for row in rows]
+    return Sheet(
+        "claims",
+        title,
+        tuple(VERDICT_WIDTHS),
+        entries,
+        caption,
+        notes,
+        widths=tuple(VERDICT_WIDTHS.values()),
+        lines=[list(rows[0].words()), *(list(row.words().values()) for row in rows)],
+        content={"table": "claims", "title": title, "caption": caption, "claims": claims},
+    )
+
+
+def section_sheet(section: Section) -> Sheet:
+    """Return the Sheet of a section of the methods: its table of words, with its paragraphs as the caption."""
+    rows = [list(map(Entry, row)) for row in section.rows]
+    name, caption = section.title.lower(), "\n\n".join(section.text)
+    return Sheet(name, section.title, section.headers, rows, caption, widths=(24,) * len(section.headers))
