@@ -227,7 +227,7 @@ def test_a_run_of_unknown_length_begins_if_any_time_remains(
 
     engine = Pretence(answer)
     tally, text = run(entries[:2] + entries[3:4], store, engine, Orders(budget=3600))
-    assert tally == Tally(done=1, left=2)
+    assert tally == Tally(done=1, remaining=2)
     assert [(job.spec.model, job.spec.seed) for job in engine.jobs] == [("dlinear", 1), ("patchtst", 1)]
     assert "out of time: saved, and goes on with the next command" in text
     assert clock.learnt.spec == engine.jobs[0].spec
