@@ -13,7 +13,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -26,6 +25,7 @@ from bench.analysis.verdicts import Judged
 from bench.core.record import RunResult, Where
 from bench.core.spec import RunSpec
 from bench.plan.suite import PlannedRun, Suite, load_suite, suite_names
+from bench.report.render import ASSETS
 from bench.report.sheet import entry_of
 from models.llm_files import BACKBONES
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from bench.report.contents import Review
     from bench.report.figures.catalogue import Picture
 
-ASSETS = Path(__file__).parent / "assets"
 STATES = {"done": "done", "failed": "failed", "missing": "not run", "refused": "refused"}
 """State of a run -> its name on the page."""
 GLYPHS = {Verdict.HOLDS: "✓", Verdict.PART: "◐", Verdict.FAILS: "✗", Verdict.UNTESTED: "–"}

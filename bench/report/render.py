@@ -46,10 +46,8 @@ class Style:
 
     def show(self, entry: Entry) -> str:
         spread = self.spread.format(entry.spread) if entry.spread else ""
-        text = {"best": self.best, "second": self.second, "": "{}{}"}[entry.mark].format(
-            self.escape(entry.text), spread
-        )
-        text = text if entry.text else self.dash
+        template = {"best": self.best, "second": self.second, "": "{}{}"}[entry.mark]
+        text = template.format(self.escape(entry.text), spread) if entry.text else self.dash
         return text if entry.note is None else text + self.note.format(entry.note)
 
     def caption(self, sheet: Sheet) -> str:

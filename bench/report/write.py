@@ -119,7 +119,7 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
 
     Files of an earlier report in tables/ and figures/ are removed.
     """
-    from bench.report.page import page  # printing one table needs no template
+    from bench.report.page import page  # only a whole report needs the page
 
     for name in ("tables", "figures"):
         shutil.rmtree(folder / name, ignore_errors=True)
