@@ -638,7 +638,7 @@ def test_a_damaged_record_is_named_and_never_taken_for_a_result(
     assert path.read_bytes() == before
     assert in_process("report", *words, "--results", results, "--table", "main") == 1
     table, said = capsys.readouterr()
-    assert "1 of 2 runs are not there: EPF h24 s1 refused (" in table
+    assert "1 of 2 runs missing: EPF h24 s1 refused (" in table
     assert str(path) in said
     assert "move it away" in said
 
@@ -739,7 +739,7 @@ def test_a_failed_run_is_a_dash_with_its_reason_and_planned_as_failed(grid: Grid
     found = records(folder / "results")
     for model in BROKEN_MODELS:
         error = found[f"broken:{model} 1"]["error"]
-        note = f"{model}: 1 of 1 runs are not there: EPF h24 s1 failed ({error})"
+        note = f"{model}: 1 of 1 runs missing: EPF h24 s1 failed ({error})"
         assert note in " ".join(ended.stdout.split()), "notes are wrapped"
     planned = bench("plan", *words, cwd=folder).stdout
     assert f"6 runs: 2 done, {len(BROKEN_MODELS)} failed, 0 missing" in planned

@@ -24,6 +24,7 @@ from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged, load_claims
 from bench.cli import add_filters, filters_of
 from bench.core.record import Epoch
+from bench.core.store import UnusableRecord
 from bench.plan.suite import PlannedRun, entries, load_suite, plan
 from bench.report.contents import Review, tables_of
 from bench.report.figures.catalogue import Picture
@@ -173,7 +174,7 @@ def test_a_number_is_printed_as_in_other_forms_with_its_mark_spread_or_footnote(
 
 def test_the_index_says_of_every_run_whether_and_why_not() -> None:
     drawn = planned(holes=True)
-    refusal = "results/s2021.json: is of another protocol"
+    refusal = UnusableRecord(Path("results/s2021.json"), "is of another protocol")
     entry, _ = drawn.runs[0]
     drawn = Results([(entry, None), *drawn.runs[1:]], {entry.spec.key: refusal})
     html = page(reviewed(drawn), RESULTS)

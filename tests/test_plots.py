@@ -30,6 +30,7 @@ from bench.analysis.stats import datasets_needed
 from bench.analysis.tables import mean_error
 from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Sample
 from bench.core.spec import RunSpec
+from bench.core.store import UnusableRecord
 from bench.plan import suite as suites
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report.figures.catalogue import PLOTS, Picture, Plot, pictures, plots
@@ -339,7 +340,7 @@ def test_captions_count_runs_and_name_what_is_missing_and_why() -> None:
     planned = changed(complete(**FEW), "patchtst .*s2023")
     planned = changed(planned, "dlinear ILI h24 s2021", **FAILED)
     key = next(entry.spec.key for entry, result in planned.runs if result is None)
-    planned = Results(planned.runs, {key: "of another protocol"})
+    planned = Results(planned.runs, {key: UnusableRecord(Path("results/s2023.json"), "of another protocol")})
     for name in ("heatmap", "horizons", "cost"):
         said = drawn(planned, name).caption
         assert "87 of 96 runs are done; missing: 1 refused, 7 not run, 1 failed: PatchTST on ETTh1; " in said
