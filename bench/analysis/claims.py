@@ -1,23 +1,25 @@
-"""The kinds of claims of the Logo-LLM paper (suites/claims.toml), and how each is judged. Pure; no torch.
+"""The kinds of claims of the Logo-LLM paper (suites/claims.toml), and what each finds in the runs. Pure; no torch.
 
-A claim's kind defines what is computed and when it counts as true; verdicts.py gathers the runs. A data set counts
-only if every planned run of every compared model on it is done. Intervals resample data sets (bootstrap of the mean,
-95 %); for a single data set they are the range over seeds, over all pairs of seeds if two models are compared. The
-verdicts:
+A kind computes a Finding: the number, its interval, and the p of two statements, that the claim is true and that it is
+false. verdicts.py gathers the runs, corrects the p of all claims for their number, and reads a verdict off them:
 
-  holds          as claimed on all data sets claimed, and the interval does not reach the other side
-  holds in part  the claimed side, but the interval reaches the other one, or (see each kind) only a part is true; also
-                 a claim that holds, but over fewer data sets, horizons, seeds or models than claimed (`scope`)
-  does not hold  the other side; over fewer data sets than claimed, `scope` names them
+  holds          the p of being true is below LEVEL
+  holds in part  so is that of a part of it, by itself: of some data sets, or of some horizons of a single one; of a
+                 claim on an average, the average must lean there too (`LEANING`). Also a claim that holds, but over
+                 fewer data sets, horizons, seeds or models than claimed (`scope`)
+  does not hold  the p of being false is below LEVEL
+  inconclusive   none of these: the interval contains the other side, or does not exclude it with enough certainty
   not tested     no data set is complete, or the filters leave out what is compared; `missing` names it
+
+What is counted or measured instead of estimated (parameters, seconds) has no p; its whole range decides. A data set
+counts only if every planned run of every compared model on it is done. Intervals: bench/analysis/intervals.py.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -25,47 +27,85 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from bench.analysis.stats import bootstrap
+from bench.analysis.intervals import (
+    LEVEL,
+    STRICTNESS,
+    Interval,
+    at_least,
+    holm,
+    over_datasets,
+    over_pairs,
+    over_seeds,
+    ratio_of_means,
+)
 from bench.core.base import Frozen, Positive
 from bench.core.record import Cost, RunResult
 from bench.plan import registry
 from bench.plan.settings import Fraction
 from models import PROPOSED
 
+LEANING = 2 * LEVEL / STRICTNESS
+"""An average leans to the claimed side if the p of the claim is below this: Student's one-sided p is then below LEVEL,
+so that no more than 5 % of averages that are zero hold in part, however much data sets differ."""
+
 
 class Verdict(StrEnum):
     HOLDS = "holds"
     PART = "holds in part"
+    OPEN = "inconclusive"
     FAILS = "does not hold"
     UNTESTED = "not tested"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict of a kind on the runs, our number and its interval in words, and a remark."""
+    """Our number and its interval in words, and the evidence for and against a claim."""
 
-    verdict: Verdict
     ours: str = ""
     interval: str = ""
+    true: float = 1.0
+    """The p of the claim being true, as evidence against its opposite; doubled, as of a two-sided test."""
+    false: float = 1.0
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Name of a part of the claim -> the p of its being true, corrected for the number of parts."""
+    listed: bool = False
+    """The claim lists separate statements, so that one of them being false leaves the others."""
+    scope: str = ""
+    """The part of the claim that `true` is about; empty: all of it."""
     remark: str = ""
+    counted: Verdict | None = None
+    """The verdict, if it comes from a count or a measurement, or if nothing can be tested."""
+
+    @property
+    def p(self) -> float | None:
+        """The p of the claim as one test of two sides; None if it was not tested."""
+        return None if self.counted else min(self.true, self.false)
+
+    @property
+    def best_part(self) -> float:
+        """The smallest p of a part; 1 without parts."""
+        return min(self.parts.values(), default=1.0)
+
+    def verdict(self, p: float | None = None, best_part: float | None = None) -> tuple[Verdict, str]:
+        """Return the verdict and its scope; if given, `p` and `best_part` are what a correction made of them."""
+        if self.counted:
+            return self.counted, self.scope
+        # 1. The claim as a whole.
+        factor = _factor(min(self.true, self.false), p)
+        if self.true * factor < LEVEL:
+            return (Verdict.PART if self.scope else Verdict.HOLDS), self.scope
+        # 2. Its parts.
+        refuted = self.false * factor < LEVEL
+        of_parts = _factor(self.best_part, best_part)
+        clear = [name for name, value in self.parts.items() if value * of_parts < LEVEL]
+        if clear and (self.listed or self.true < LEANING):
+            return Verdict.PART, f"on {', '.join(clear)}"
+        return (Verdict.FAILS if refuted else Verdict.OPEN), ""
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A number with its interval; NaN bounds for one data set and one seed."""
-
-    value: float
-    low: float
-    high: float
-    over: str = ""
-
-    def clear(self, sign: int) -> bool:
-        """Tell whether the number and its interval are above zero (`sign` 1), or below (-1)."""
-        return min(sign * self.value, sign * self.low, sign * self.high) > 0 and not math.isnan(self.low)
-
-    def words(self, form: str) -> str:
-        """Return the bounds in this number format; empty without bounds."""
-        return "" if math.isnan(self.low) else f"[{self.low:{form}}, {self.high:{form}}] over {self.over}"
+def _factor(p: float, corrected: float | None) -> float:
+    """Return by how much a correction multiplied p; 1 without one."""
+    return 1.0 if corrected is None or not p else corrected / p
 
 
 @dataclass(frozen=True)
@@ -78,15 +118,26 @@ class Evidence:
     """Whether the filters keep every horizon of these data sets."""
 
     def errors(self, metric: str) -> pd.DataFrame:
-        """Average over horizons: rows by dataset, fraction, tested, seed; columns by side. Only transfers, if any."""
+        """Return errors by data set, horizon, fraction, tested data set and seed; columns by side.
+
+        Of runs that are tested on other data, only the errors there count.
+        """
         rows = [
-            (task.dataset, task.train_fraction, each.dataset, result.spec.seed, side, getattr(each, metric))
+            (
+                task.dataset,
+                task.horizon,
+                task.train_fraction,
+                each.dataset,
+                result.spec.seed,
+                side,
+                getattr(each, metric),
+            )
             for side, result in self.runs
             for task in [result.spec.task]
             for each in result.evaluations
             if (each.dataset != task.dataset) == bool(task.test_on)
         ]
-        return _by_side(rows, ["dataset", "fraction", "tested", "seed"])
+        return _by_side(rows, ["dataset", "horizon", "fraction", "tested", "seed"])
 
     def costs(self, measure: Callable[[RunResult, Cost], float]) -> pd.DataFrame:
         """Return means over seeds: rows by dataset, horizon; columns by side."""
@@ -105,13 +156,15 @@ def _by_side(rows: list[tuple], keys: list[str]) -> pd.DataFrame:
 
 
 class Claim(Frozen, ABC):
-    """A claim of the paper on cells of a suite; its kind adds what is compared and how it is judged."""
+    """A claim on cells of a suite; its kind adds what is compared and how it is judged."""
 
     id: str
     text: str
     source: str
     kind: str
     suite: str
+    added: bool = False
+    """The claim is not the paper's but was added here, and is counted apart."""
     model: str = PROPOSED
     datasets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """None: all data sets of the suite."""
@@ -134,7 +187,7 @@ class Claim(Frozen, ABC):
 
     @abstractmethod
     def judge(self, evidence: Evidence) -> Finding:
-        """Judge the claim by these runs."""
+        """Find what these runs say of the claim."""
 
 
 class Versus(Claim):
@@ -145,15 +198,36 @@ class Versus(Claim):
     def others(self) -> tuple[str, ...]:
         return self.rivals
 
-    def against(self, table: pd.DataFrame) -> tuple[str, dict[str, Interval]]:
-        """Return the best rival, and rival -> percent by which the model's error is above the rival's."""
-        found = {rival: _difference(table, self.model, rival) for rival in self.rivals if rival in table}
-        return max(found, key=lambda rival: found[rival].value), found
+    def against(self, table: pd.DataFrame) -> dict[str, Interval]:
+        """Return rival -> percent by which the model's error is above the rival's."""
+        return {rival: difference(table, self.model, rival) for rival in self.rivals if rival in table}
+
+    def by_part(self, table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
+        """Return data set -> rival -> difference; horizons in place of data sets if there is one of these."""
+        return {name: self.against(part) for name, part in parts_of(table).items()}
+
+
+def nearest(found: Mapping[str, Interval]) -> str:
+    """Return the rival with the lowest error."""
+    return max(found, key=lambda rival: found[rival].value)
+
+
+def lower_than_all(found: Mapping[str, Interval]) -> float:
+    """Return the p of being below every rival: the largest of the p, as each of them must hold."""
+    return max(each.below for each in found.values())
+
+
+def above_any(found: Mapping[str, Interval]) -> float:
+    """Return the p of being above at least one rival, corrected for their number (Bonferroni)."""
+    return at_least(1, [each.above for each in found.values()])
 
 
 class BestCount(Versus):
-    """The model has the lowest error on `printed` data sets (ties count). In part: on fewer, but the interval reaches
-    `printed`. While data sets are missing it is not tested, unless the complete ones decide it."""
+    """The model has the lowest error on at least `printed` of `of` data sets.
+
+    The tests are of partial conjunctions: on how many data sets it is clearly first, and on how many clearly not. While
+    data sets are missing it is not tested, unless the complete ones decide it.
+    """
 
     printed: Positive
     of: Positive
@@ -163,23 +237,26 @@ class BestCount(Versus):
         return f"{self.printed} of {self.of}"
 
     def judge(self, evidence: Evidence) -> Finding:
-        means = evidence.errors(self.metric).groupby(level="dataset").mean()
-        first = means[self.model].eq(means.min(axis=1)).astype(float)
-        n, won = len(first), round(first.sum())
-        share = _interval(first)
-        found = Interval(n * share.value, n * share.low, n * share.high, share.over)
-        if won >= self.printed:
-            verdict = Verdict.HOLDS
-        elif won + self.of - n >= self.printed:
-            return Finding(Verdict.UNTESTED, remark=f"undecided: best on {won} of the {n} data sets that are complete")
-        else:
-            verdict = Verdict.PART if n >= self.of and found.high >= self.printed else Verdict.FAILS
-        return Finding(verdict, f"{won} of {n}", found.words(".1f"))
+        table = evidence.errors(self.metric)
+        found = [self.against(part) for _, part in table.groupby(level="dataset")]
+        first = sum(all(each.value <= 0 for each in rivals.values()) for rivals in found)
+        unknown = [1.0] * (self.of - len(found))
+        ahead, behind = [*map(lower_than_all, found), *unknown], [*map(above_any, found), *unknown]
+        least = sum(at_least(count, ahead) < LEVEL for count in range(1, self.of + 1))
+        most = self.of - sum(at_least(count, behind) < LEVEL for count in range(1, self.of + 1))
+        true, false = at_least(self.printed, ahead), at_least(self.of - self.printed + 1, behind)
+        remark = f"first on {first} of the {len(found)} data sets that are complete"
+        if unknown and min(true, false) >= LEVEL:
+            return Finding(remark=f"undecided: {remark}", counted=Verdict.UNTESTED)
+        return Finding(f"{first} of {len(found)}", f"[{least}, {most}] of {self.of} data sets", true, false)
 
 
 class LowerThan(Versus):
-    """The model's mean error is lower than every rival's, by data set, in percent. In part: also if it is lower by less
-    than `printed` and the interval does not reach `printed`."""
+    """The model's mean error over data sets is lower than every rival's, in percent.
+
+    With `printed`, both averages must say so: the mean of the percentages, and the ratio of the mean errors. If the
+    error is lower, but its interval lies above `printed`, the claim holds in part.
+    """
 
     printed: Annotated[float, Field(lt=0)] | None = None
 
@@ -188,33 +265,50 @@ class LowerThan(Versus):
         return "" if self.printed is None else f"{self.printed:+.1f} %"
 
     def judge(self, evidence: Evidence) -> Finding:
-        nearest, found = self.against(evidence.errors(self.metric))
-        least = found[nearest]
-        reached = self.printed is None or least.value <= self.printed or least.low <= self.printed
-        holds = reached and all(each.clear(-1) for each in found.values())
-        verdict = _grade(holds, least.value < 0)
-        return Finding(verdict, f"{least.value:+.1f} % against {registry.title(nearest)}", least.words("+.1f"))
+        table = evidence.errors(self.metric)
+        found = self.against(table)
+        rival = nearest(found)
+        least, true, false = found[rival], lower_than_all(found), above_any(found)
+        ours, interval, scope, remarks = f"{least.value:+.1f} %", least.words("+.1f"), "", []
+        if self.printed is not None:
+            ratios = {name: ratio(table, self.model, name) for name in found}
+            ours += f" (ratio of mean errors {ratios[rival].value:+.1f} %)"
+            interval = "; ratio ".join(filter(None, [interval, ratios[rival].words("+.1f")]))
+            each = [(true, false), (lower_than_all(ratios), above_any(ratios))]
+            if len({_side(*p) for p in each}) > 1:
+                remarks.append("the two averages disagree")
+            true, false = (max(p) for p in zip(*each, strict=True))
+            scope = "lower, but clearly by less than printed" if least.low > self.printed else ""
+            remarks += ["by more than printed"] if least.high < self.printed else []
+        parts = {name: lower_than_all(part) for name, part in self.by_part(table).items()}
+        ours += f" against {registry.title(rival)}"
+        return Finding(ours, interval, true, false, _corrected(parts), scope=scope, remark="; ".join(remarks))
 
 
 class Ahead(Versus):
-    """The model's error is lower than every rival's on each data set for all seeds. In part: on some, or for some."""
+    """The model's error is lower than every rival's on each data set; every one of them is a statement of its own."""
 
     def judge(self, evidence: Evidence) -> Finding:
-        table = evidence.errors(self.metric)
-        names = list(dict.fromkeys(table.index.get_level_values("dataset")))
-        compared = {name: self.against(table.loc[[name]]) for name in names}
-        least = {name: found[nearest] for name, (nearest, found) in compared.items()}
-        clear = all(each.clear(-1) for _, found in compared.values() for each in found.values())
-        ahead = [name for name in names if least[name].value < 0]
-        verdict = _grade(clear, bool(ahead))
-        each = [f"{name} {least[name].value:+.1f} % against {registry.title(compared[name][0])}" for name in names]
+        found = {name: self.against(part) for name, part in evidence.errors(self.metric).groupby(level="dataset")}
+        names = list(dict.fromkeys(result.spec.task.dataset for _, result in evidence.runs))
+        least = {name: found[name][nearest(found[name])] for name in names}
+        ahead = {name: lower_than_all(found[name]) for name in names}
+        behind = [above_any(found[name]) for name in names]
+        each = [f"{name} {least[name].value:+.1f} % against {registry.title(nearest(found[name]))}" for name in names]
         intervals = [f"{name} {words}" for name in names if (words := least[name].words("+.1f"))]
-        return Finding(verdict, f"{len(ahead)} of {len(names)}: {', '.join(each)}", "; ".join(intervals))
+        first = sum(interval.value < 0 for interval in least.values())
+        return Finding(
+            f"{first} of {len(names)}: {', '.join(each)}",
+            "; ".join(intervals),
+            max(ahead.values()),
+            at_least(1, behind),
+            _corrected(ahead) if len(names) > 1 else {},
+            listed=True,
+        )
 
 
 class Value(Claim):
-    """The model's error is at most `printed`, plus a share of it (`tolerance`). In part: above, but the best seed
-    reaches the limit, or the mean is below the paper's error of the next model."""
+    """The model's error equals `printed`, within a share of it (`tolerance`) on either side."""
 
     metric: Literal["mse", "mae"] = "mse"
     datasets: Annotated[tuple[str, ...], Field(min_length=1, max_length=1)]
@@ -228,13 +322,13 @@ class Value(Claim):
 
     def judge(self, evidence: Evidence) -> Finding:
         if not evidence.all_horizons:
-            return Finding(Verdict.UNTESTED, remark="the paper's number is the mean over all horizons")
-        seeds = evidence.errors(self.metric)[self.model]
-        low, high = (seeds.min(), seeds.max()) if len(seeds) > 1 else (math.nan, math.nan)
-        found, limit = Interval(seeds.mean(), low, high, f"{len(seeds)} seeds"), self.printed * (1 + self.tolerance)
-        near = found.low <= limit or found.value < self.runner_up
-        verdict = _grade(found.value <= limit, near)
-        return Finding(verdict, f"{found.value:.3f}", found.words(".3f"))
+            return Finding(remark="the paper's number is the mean over all horizons", counted=Verdict.UNTESTED)
+        seeds = evidence.errors(self.metric)[self.model].groupby(level="seed").mean()
+        low, high = (over_seeds(seeds - self.printed * (1 + sign * self.tolerance)) for sign in (-1, 1))
+        true, false = max(low.above, high.below), min(low.below, high.above)
+        found = over_seeds(seeds)
+        better = "better than printed" if found.high < self.printed * (1 - self.tolerance) else ""
+        return Finding(f"{found.value:.3f}", found.words(".3f"), true, false, remark=better)
 
 
 class AboutVariant(Claim):
@@ -251,9 +345,11 @@ class VariantWorse(AboutVariant):
     metric: Literal["mse", "mae"] = "mse"
 
     def judge(self, evidence: Evidence) -> Finding:
-        found = _difference(evidence.errors(self.metric), self.variant, self.model)
-        verdict = _grade(found.clear(1), found.value > 0)
-        return Finding(verdict, f"{found.value:+.1f} %", found.words("+.1f"))
+        table = evidence.errors(self.metric)
+        found = difference(table, self.variant, self.model)
+        each = {name: difference(part, self.variant, self.model) for name, part in parts_of(table).items()}
+        parts = _corrected({name: part.above for name, part in each.items()})
+        return Finding(f"{found.value:+.1f} %", found.words("+.1f"), found.above, found.below, parts)
 
 
 class TrainableShare(Claim):
@@ -263,11 +359,13 @@ class TrainableShare(Claim):
 
     def judge(self, evidence: Evidence) -> Finding:
         shares = evidence.costs(lambda result, cost: 100 * cost.trainable / cost.params)[self.model]
-        return _everywhere(shares, 100 * self.below, "{:.1f} %")
+        return _below(
+            100 * self.below, "{:.1f} %", shares.mean(), {f"horizon {at[1]}": [x] for at, x in shares.items()}
+        )
 
 
 class Faster(Claim):
-    """The fastest training epoch, with its validation, takes fewer seconds at every horizon. In part: at some.
+    """Every training epoch, with its validation, takes less time than every epoch of the rival at the same horizon.
 
     Not tested unless all runs are of one machine that they did not share.
     """
@@ -280,18 +378,28 @@ class Faster(Claim):
 
     def judge(self, evidence: Evidence) -> Finding:
         if any(result.where.shared for _, result in evidence.runs):
-            return Finding(Verdict.UNTESTED, remark="the runs shared a GPU with others; repeat them one at a time")
+            remark = "the runs shared a GPU with others; repeat them one at a time"
+            return Finding(remark=remark, counted=Verdict.UNTESTED)
         machines = {name for _, result in evidence.runs for name in result.where.machines}
         if len(machines) > 1:
-            return Finding(Verdict.UNTESTED, remark=f"the runs are of several machines: {'; '.join(sorted(machines))}")
-        seconds = evidence.costs(lambda result, cost: result.epoch_s)
-        ratios = seconds[self.model] / seconds[self.rival]
-        return _everywhere(ratios, 1, "{:.2f} of " + registry.title(self.rival) + "'s time")
+            remark = f"the runs are of several machines: {'; '.join(sorted(machines))}"
+            return Finding(remark=remark, counted=Verdict.UNTESTED)
+        seconds: dict[int, dict[str, list[float]]] = {}
+        for side, result in evidence.runs:
+            epochs = seconds.setdefault(result.spec.task.horizon, {}).setdefault(side, [])
+            epochs += [epoch.seconds for epoch in result.curve]
+        fastest = evidence.costs(lambda result, cost: result.epoch_s)
+        ratios = {
+            f"horizon {horizon}": [ours / theirs for ours in sides[self.model] for theirs in sides[self.rival]]
+            for horizon, sides in seconds.items()
+        }
+        form = "{:.2f} of " + registry.title(self.rival) + "'s time"
+        return _below(1, form, (fastest[self.model] / fastest[self.rival]).mean(), ratios)
 
 
 class LayerTrend(AboutVariant):
     """A probe's score changes in this direction from the first block to the last, after training, and more than in the
-    random twin. In part: the direction is right."""
+    random twin."""
 
     measure: Literal["local_r2", "trend_r2"]
     direction: Literal["falls", "rises"]
@@ -301,19 +409,19 @@ class LayerTrend(AboutVariant):
         for side, result in evidence.runs:
             read = {x.block: getattr(x, self.measure) for x in result.layers if x.stage == "trained" and x.block > 0}
             if len(read) < 2:
-                return Finding(Verdict.UNTESTED, remark="it needs probes of two blocks or more")
+                return Finding(remark="it needs probes of two blocks or more", counted=Verdict.UNTESTED)
             change = np.polyfit(list(read), list(read.values()), 1)[0] * (max(read) - min(read))
             rows.append((result.spec.task.dataset, result.spec.seed, side, change))
         table = _by_side(rows, ["dataset", "seed"])
         ours, twin = table[self.model], table[self.variant]
-        found = _interval(ours.groupby(level="dataset").mean(), ours.min(), ours.max(), len(ours))
-        gaps = (ours.min() - twin.max(), ours.max() - twin.min(), len(ours))
-        more = _interval((ours - twin).groupby(level="dataset").mean(), *gaps)
-        sign = 1 if self.direction == "rises" else -1
-        holds = found.clear(sign) and more.clear(sign)
-        verdict = _grade(holds, sign * found.value > 0)
+        found = _over(ours, over_seeds)
+        more = _over(ours - twin, over_seeds)
+        towards, away = ("above", "below") if self.direction == "rises" else ("below", "above")
+        true = max(getattr(found, towards), getattr(more, towards))
+        false = min(1.0, 2 * min(getattr(found, away), getattr(more, away)))
         remark = f"beyond the twin {more.value:+.3f} {more.words('+.3f')}".rstrip()
-        return Finding(verdict, f"{found.value:+.3f} R2, twin {twin.mean():+.3f}", found.words("+.3f"), remark)
+        words = f"{found.value:+.3f} R2, twin {twin.mean():+.3f}"
+        return Finding(words, found.words("+.3f"), true, false, remark=remark)
 
 
 KINDS: dict[str, type[Claim]] = {
@@ -328,31 +436,60 @@ KINDS: dict[str, type[Claim]] = {
 }
 
 
-def _difference(table: pd.DataFrame, one: str, other: str) -> Interval:
-    """Return the percent by which one side's error is above the other's: by cell, by data set, then over data sets."""
-    cells = table[[one, other]].groupby(level=["dataset", "fraction", "tested"]).mean()
-    by_dataset = (100 * (cells[one] / cells[other] - 1)).groupby(level="dataset").mean()
-    seeds = table.index.unique("seed")
-    ours, theirs = table[one].unstack("seed"), table[other].unstack("seed")
-    pairs = [float((100 * (ours[i] / theirs[j] - 1)).mean()) for i in seeds for j in seeds]
-    return _interval(by_dataset, min(pairs), max(pairs), len(seeds))
+def parts_of(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return name -> rows of the parts of a claim: its data sets, else the horizons of the only one; one is none."""
+    for level in ("dataset", "horizon"):
+        if len(names := table.index.unique(level)) > 1:
+            prefix = "" if level == "dataset" else "horizon "
+            return {f"{prefix}{name}": table.xs(name, level=level, drop_level=False) for name in names}
+    return {}
 
 
-def _interval(by_dataset: pd.Series, low: float = math.nan, high: float = math.nan, seeds: int = 1) -> Interval:
-    """Return the mean over data sets with its bootstrap interval; for one data set with the range over seeds."""
-    value = float(by_dataset.mean())
-    if len(by_dataset) > 1:
-        return Interval(value, *bootstrap(by_dataset.to_numpy(), np.mean), f"{len(by_dataset)} data sets")
-    return Interval(value, low, high, f"{seeds} seeds") if seeds > 1 else Interval(value, math.nan, math.nan)
+def difference(table: pd.DataFrame, one: str, other: str) -> Interval:
+    """Return the percent by which one side's error is above the other's, horizons averaged first.
+
+    Over data sets if there are several, else over all pairs of seeds.
+    """
+    errors = table[[one, other]].groupby(level=["dataset", "fraction", "tested", "seed"]).mean()
+    if len(errors.index.unique("dataset")) == 1:
+        return over_pairs(*(errors[side].unstack("seed").to_numpy().T for side in (one, other)))
+    cells = errors.groupby(level=["dataset", "fraction", "tested"]).mean()
+    return over_datasets((100 * (cells[one] / cells[other] - 1)).groupby(level="dataset").mean())
 
 
-def _grade(holds: bool, in_part: bool) -> Verdict:
-    return Verdict.HOLDS if holds else Verdict.PART if in_part else Verdict.FAILS
+def ratio(table: pd.DataFrame, one: str, other: str) -> Interval:
+    """Return the percent by which one side's mean error over data sets is above the other's."""
+    errors = table[[one, other]].groupby(level="dataset").mean()
+    if len(errors) > 1:
+        return ratio_of_means(errors[one], errors[other])
+    return difference(table, one, other)
 
 
-def _everywhere(values: pd.Series, limit: float, form: str) -> Finding:
-    """Return a finding that holds if all horizons are below the limit, in part if some are; with their range."""
-    below = values.lt(limit)
-    verdict = _grade(below.all(), below.any())
-    low, high = (form.partition(" ")[0].format(value) for value in (values.min(), values.max()))
-    return Finding(verdict, form.format(values.mean()), f"[{low}, {high}] over {len(values)} horizons")
+def _over(values: pd.Series, single: Callable[[Sequence[float]], Interval]) -> Interval:
+    """Return the mean over data sets, else over the values of the single one."""
+    by_dataset = values.groupby(level="dataset").mean()
+    return over_datasets(by_dataset) if len(by_dataset) > 1 else single(values)
+
+
+def _corrected(parts: Mapping[str, float]) -> dict[str, float]:
+    """Correct the p of parts for their number (Holm)."""
+    return dict(zip(parts, holm(list(parts.values())), strict=True))
+
+
+def _side(true: float, false: float) -> int:
+    return 1 if true < LEVEL else -1 if false < LEVEL else 0
+
+
+def _below(limit: float, form: str, value: float, measured: Mapping[str, Sequence[float]]) -> Finding:
+    """Return the finding on whether all that was measured, by part, is below the limit, with its range."""
+    clear = [name for name, values in measured.items() if max(values) < limit]
+    every = [value for values in measured.values() for value in values]
+    low, high = (form.partition(" ")[0].format(value) for value in (min(every), max(every)))
+    interval = f"[{low}, {high}] over {len(measured)} horizons, all measured"
+    if len(clear) == len(measured):
+        verdict, scope = Verdict.HOLDS, ""
+    elif clear:
+        verdict, scope = Verdict.PART, f"on {', '.join(clear)}"
+    else:
+        verdict, scope = (Verdict.FAILS if min(every) >= limit else Verdict.OPEN), ""
+    return Finding(form.format(value), interval, scope=scope, counted=verdict)

@@ -6,6 +6,7 @@ source. A cell that sources print differently has a row for each value.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,8 @@ import pandas as pd
 from bench.analysis.results import METRICS, Results
 from bench.analysis.tables import BY_MODEL, Cell, Group, Table, behind, grouped, hole, mean_error, run_title
 from bench.core.card import cards
+from bench.core.record import RunResult
+from bench.plan import registry
 from bench.plan.settings import SUITES
 from models import MODELS
 
@@ -46,7 +49,7 @@ def published_table(planned: Results) -> list[Table]:
             for horizon, own in cells:
                 printed = _printed(model, dataset, horizon, share)
                 for (lookback, mse, mae), alike in grouped(printed, ["lookback", "mse", "mae"]):
-                    row = _row(own, (mse, mae), table)
+                    row = _row(own, (mse, mae), lookback == context, table)
                     sources = ", ".join(str(_source(each, context, table)) for each in alike.itertuples())
                     table.rows.append((f"{title} {dataset} {horizon} [{sources}]", row))
                     if horizon != "avg" and lookback == context:
@@ -57,6 +60,25 @@ def published_table(planned: Results) -> list[Table]:
     return [table]
 
 
+def strength(model: str, metric: str, results: Sequence[RunResult]) -> str:
+    """Say how far a model's errors are from its published ones at the same look-back, over the cells that have any."""
+    rows = [
+        (task.dataset, task.horizon, task.train_fraction, task.context, getattr(result.evaluations[0], metric))
+        for task, result in ((result.spec.task, result) for result in results)
+        if not task.test_on
+    ]
+    runs = pd.DataFrame(rows, columns=["dataset", "horizon", "fraction", "context", "error"])
+    apart = []
+    for (dataset, horizon, share, context), cell in grouped(runs, ["dataset", "horizon", "fraction", "context"]):
+        printed = _printed(model, dataset, str(horizon), share)
+        theirs = printed[printed.lookback == context][metric].mean()
+        apart.append(100 * (cell.error.mean() / theirs - 1))
+    known = pd.Series(apart, dtype=float).dropna()
+    if known.empty:
+        return f"{registry.title(model)}: no published value at this look-back"
+    return f"{registry.title(model)} {known.mean():+.1f} % from its published values ({len(known)} cells)"
+
+
 def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFrame:
     """Return the values that sources print for this cell, trained on this share of the windows."""
     frame = published()
@@ -65,8 +87,8 @@ def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFra
     return frame[cell & frame.setting.str.split(",").str[0].eq(setting)]
 
 
-def _row(runs: pd.DataFrame, printed: tuple[float, float], table: Table) -> list[Cell]:
-    """Return ours, theirs, and the difference in percent; a dash without a footnote if the source prints no value."""
+def _row(runs: pd.DataFrame, printed: tuple[float, float], comparable: bool, table: Table) -> list[Cell]:
+    """Return ours, theirs, and the difference in percent, which is a dash without a footnote across look-backs."""
     ours = [
         hole(runs, table) if runs.why.any() else Cell(mean_error(runs, metric), runs=tuple(runs.key))
         for metric in METRICS
@@ -74,8 +96,9 @@ def _row(runs: pd.DataFrame, printed: tuple[float, float], table: Table) -> list
     theirs = [None if pd.isna(value) else float(value) for value in printed]
     apart = []
     for cell, value in zip(ours, theirs, strict=True):
-        change = None if cell.value is None or value is None else 100 * (cell.value / value - 1)
-        apart.append(replace(cell, value=change, digits=1, signed=True, note=None if value is None else cell.note))
+        change = 100 * (cell.value / value - 1) if comparable and value and cell.value is not None else None
+        note = cell.note if comparable and value else None
+        apart.append(replace(cell, value=change, digits=1, signed=True, note=note))
     return [*ours, *map(Cell, theirs), *apart]
 
 

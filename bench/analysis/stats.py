@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-LEVEL = 0.05
-"""Significance level of every test here."""
+from bench.analysis.intervals import LEVEL
 
 
 @dataclass(frozen=True, eq=False)

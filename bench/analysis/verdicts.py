@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from bench.analysis.claims import KINDS, Claim, Evidence, Finding, Verdict
+from bench.analysis.claims import KINDS, Claim, Evidence, Finding, Verdict, Versus
+from bench.analysis.intervals import holm
+from bench.analysis.published import strength
 from bench.analysis.results import Results, State, first_few
 from bench.core.base import BenchError, Frozen, Positive, UnknownName, parse, read_toml
 from bench.core.record import RunResult
@@ -101,7 +103,15 @@ class Judged:
     source: str
     suite: str
     kind: str
-    verdict: Verdict
+    added: bool
+    """The claim is not the paper's: it was added here."""
+    verdict: Verdict = Verdict.UNTESTED
+    """After Holm's correction over the claims of its block."""
+    raw: Verdict = Verdict.UNTESTED
+    """Without that correction."""
+    p: float | None = None
+    """Of the claim as one test of two sides; None if it is counted, measured or not tested."""
+    p_corrected: float | None = None
     scope: str = ""
     """The part of the claim that the verdict is about; empty: all of it."""
     instead: str = ""
@@ -109,6 +119,8 @@ class Judged:
     ours: str = ""
     paper: str = ""
     interval: str = ""
+    rivals: str = ""
+    """How strong each rival is: its distance from its published values at the same look-back."""
     evidence: str = ""
     missing: str = ""
     """Why it is not tested, or which runs are missing."""
@@ -145,8 +157,46 @@ def judged(claims: list[Claim], paper: Paper, filters: Filters, read: ReadSuite)
     # 2. Read each suite once.
     names = _unique(claim.suite for claim in claims)
     runs = {name: _suite_runs(suites.load_suite(name), filters, read) for name in names}
-    # 3. Judge.
-    return [_judged(claim, paper, filters, runs[claim.suite]) for claim in claims]
+    # 3. Judge each by itself, then correct for their number.
+    return _corrected([_judged(claim, paper, filters, runs[claim.suite]) for claim in claims])
+
+
+@dataclass(frozen=True)
+class Found:
+    """A claim and what was found of it, before the correction for the number of claims."""
+
+    row: Judged
+    finding: Finding
+    missing: str = ""
+    """The part of the claim that missing runs and filters leave; empty: all of it."""
+
+    def judged(self, p: float | None = None, best_part: float | None = None) -> Judged:
+        """Return the claim with its verdict; `p` and `best_part` are corrected ones, if it was tested."""
+        raw, _ = self._verdict()
+        verdict, scope = self._verdict(p, best_part)
+        uncorrected = _rounded(self.finding.p)
+        return replace(self.row, verdict=verdict, raw=raw, scope=scope, p=uncorrected, p_corrected=_rounded(p))
+
+    def _verdict(self, p: float | None = None, best_part: float | None = None) -> tuple[Verdict, str]:
+        """Return verdict and scope; what holds where not all of the claim is there, holds in part."""
+        verdict, scope = self.finding.verdict(p, best_part)
+        whole = ", ".join(filter(None, [scope, self.missing]))
+        return (Verdict.PART if verdict is Verdict.HOLDS and self.missing else verdict), whole
+
+
+def _rounded(p: float | None) -> float | None:
+    return None if p is None else float(f"{p:.2g}")
+
+
+def _corrected(found: list[Found]) -> list[Judged]:
+    """Return the verdicts after Holm's correction, over the tested claims of each block and over their best parts."""
+    rows = {each.row.id: each.judged() for each in found}
+    for added in (False, True):
+        family = [(each, p) for each in found if each.row.added is added and (p := each.finding.p) is not None]
+        claims, parts = holm([p for _, p in family]), holm([each.finding.best_part for each, _ in family])
+        for (each, _), p, best_part in zip(family, claims, parts, strict=True):
+            rows[each.row.id] = each.judged(p, best_part)
+    return list(rows.values())
 
 
 def _suite_runs(suite: Suite, filters: Filters, read: ReadSuite) -> SuiteRuns:
@@ -169,7 +219,7 @@ def _suite_runs(suite: Suite, filters: Filters, read: ReadSuite) -> SuiteRuns:
     return SuiteRuns(suite, full, read(suite, filters.model_copy(update=cut)))
 
 
-def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Judged:
+def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Found:
     # 1. Keep the runs of the data sets that are complete.
     full, chosen = _compared(claim, runs.full), _compared(claim, runs.chosen)
     complete, missing = _complete(chosen), _missing(chosen)
@@ -177,11 +227,11 @@ def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Ju
     # 2. Judge, if there is something to compare.
     sides = {run.side for run in chosen}
     if runs.refusal:
-        finding = Finding(Verdict.UNTESTED, remark=runs.refusal)
+        finding = Finding(remark=runs.refusal, counted=Verdict.UNTESTED)
     elif not {claim.model, *claim.variants} <= sides or (claim.others and not sides & set(claim.others)):
-        finding = Finding(Verdict.UNTESTED, remark="the filters leave out what it is about")
+        finding = Finding(remark="the filters leave out what it is about", counted=Verdict.UNTESTED)
     elif not complete:
-        finding = Finding(Verdict.UNTESTED, remark=f"no data set is complete: {missing}")
+        finding = Finding(remark=f"no data set is complete: {missing}", counted=Verdict.UNTESTED)
     else:
         every = _horizons(full, complete) == _horizons(chosen, complete)
         finding = claim.judge(Evidence([(side, result) for side, _, result in counted], every))
@@ -192,25 +242,34 @@ def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Ju
         source=claim.source,
         suite=claim.suite,
         kind=claim.kind,
-        verdict=finding.verdict,
+        added=claim.added,
         ours=finding.ours,
         paper=claim.paper,
         interval=finding.interval,
         missing=finding.remark,
     )
-    if finding.verdict is Verdict.UNTESTED:
-        return row
-    scope = _scope(claim, full, chosen, filters, runs.suite)
+    if finding.counted is Verdict.UNTESTED:
+        return Found(row, finding)
     results = [result for _, _, result in counted]
-    return replace(
+    row = replace(
         row,
-        verdict=Verdict.PART if finding.verdict is Verdict.HOLDS and scope else finding.verdict,
-        scope=scope,
         instead=_instead(paper, results),
+        rivals="; ".join(_strengths(claim, counted)),
         evidence="; ".join(filter(None, [f"{len(counted)} runs", *_setup(results), finding.remark, missing])),
         missing=missing,
         runs=tuple((entry, result) for _, entry, result in counted),
     )
+    return Found(row, finding, _scope(claim, full, chosen, filters, runs.suite))
+
+
+def _strengths(claim: Claim, counted: list[tuple[str, PlannedRun, RunResult]]) -> Iterator[str]:
+    """Say how strong each rival in errors is."""
+    if not isinstance(claim, Versus):
+        return
+    for rival in claim.rivals:
+        results = [result for side, _, result in counted if side == rival]
+        if results:
+            yield strength(rival, claim.metric, results)
 
 
 def _compared(claim: Claim, planned: Results) -> list[ComparedRun]:
@@ -297,8 +356,9 @@ def _unique(items: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def tally(rows: list[Judged]) -> str:
+def tally(rows: Iterable[Judged]) -> str:
     """Count the claims of each verdict."""
+    rows = list(rows)
     counts, parts = (Counter(row.verdict for row in some) for some in (rows, [row for row in rows if row.scope]))
     narrower = {verdict: f" ({parts[verdict]} over part of what is claimed)" for verdict in parts}
     return ", ".join(f"{verdict}: {counts[verdict]}{narrower.get(verdict, '')}" for verdict in Verdict)

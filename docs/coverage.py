@@ -1,0 +1,134 @@
+"""How often are intervals and verdicts wrong, and how often do they find an effect? Prints docs/verdicts.md's tables.
+
+1. Coverage: a sample holds one value per data set, the mean of three seeds that scatter half as much as data sets do.
+2. Verdicts: on claims of three kinds and made-up errors, before the correction for many claims, which only makes
+   verdicts rarer. A number as argument: how many worlds of each kind are made up (default: 400, some minutes).
+
+The random numbers are fixed.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap, t
+from tabulate import tabulate
+
+from bench.analysis.claims import KINDS, Claim, Evidence, Verdict
+from bench.analysis.intervals import STRICTNESS, over_datasets
+
+Bounds = tuple[np.ndarray, np.ndarray]
+SAMPLES, SEEDS, NOISE = 4000, 3, 0.5
+POPULATIONS: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "exponential": lambda rng, shape: rng.exponential(size=shape) - 1,
+    "log-normal": lambda rng, shape: np.exp(rng.standard_normal(shape)) - np.exp(0.5),
+}
+"""Name -> draws of data sets' differences, of true mean zero; the skewness is 0, 2 and 6."""
+
+
+def student(strictness: float) -> Callable[[np.ndarray], Bounds]:
+    def bounds(values: np.ndarray) -> Bounds:
+        n, mean = values.shape[1], values.mean(1)
+        reach = t.isf(strictness * 0.025, n - 1) * values.std(1, ddof=1) / np.sqrt(n)
+        return mean - reach, mean + reach
+
+    return bounds
+
+
+def resampled(method: str) -> Callable[[np.ndarray], Bounds]:
+    def bounds(values: np.ndarray) -> Bounds:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            found = bootstrap((values,), np.mean, axis=1, method=method, n_resamples=500, rng=0, batch=50)
+        return found.confidence_interval.low, found.confidence_interval.high
+
+    return bounds
+
+
+METHODS = {
+    "percentile bootstrap": resampled("percentile"),
+    "BCa bootstrap": resampled("BCa"),
+    "Student at 95 %": student(1),
+    f"Student at {100 - 5 * STRICTNESS:g} % (ours)": student(STRICTNESS),
+}
+
+
+def coverage() -> list[dict[str, str]]:
+    """Return the share of intervals that hold the true mean, in percent, by population, data sets and method."""
+    rows = []
+    for population, draw in POPULATIONS.items():
+        for n in (3, 4, 7, 9):
+            rng = np.random.default_rng(n)
+            values = draw(rng, (SAMPLES, n)) + NOISE * rng.standard_normal((SAMPLES, n, SEEDS)).mean(2)
+            own = over_datasets(values[0])
+            np.testing.assert_allclose((own.low, own.high), np.ravel(student(STRICTNESS)(values[:1])))
+            row: dict[str, str] = {"differences of data sets": population, "data sets": str(n)}
+            for name, method in METHODS.items():
+                low, high = method(values)
+                row[name] = f"{100 * np.mean((low <= 0) & (high >= 0)):.1f}"
+            rows.append(row)
+    return rows
+
+
+class MadeUp(Evidence):
+    """Errors of two models around 1: ours differs by `effect` percent on average, by data set, and by seed."""
+
+    def __init__(self, rng: np.random.Generator, n: int, effect: float, by_dataset: float, by_seed: float) -> None:
+        super().__init__([], True)
+        self.rng, self.n, self.effect, self.by_dataset, self.by_seed = rng, n, effect, by_dataset, by_seed
+
+    def errors(self, metric: str) -> pd.DataFrame:
+        names = ["dataset", "horizon", "fraction", "tested", "seed"]
+        index = pd.MultiIndex.from_product([range(self.n), range(4), [1.0], [0], range(SEEDS)], names=names)
+        shape = (self.n, 4, SEEDS)
+        own = self.effect + self.by_dataset * self.rng.standard_normal((self.n, 1, 1))
+        ours = 1 + (own + self.by_seed * self.rng.standard_normal(shape)) / 100
+        theirs = 1 + self.by_seed * self.rng.standard_normal(shape) / 100
+        return pd.DataFrame({"ours": ours.ravel(), "theirs": theirs.ravel()}, index=index)
+
+
+def claim(kind: str, **fields: object) -> Claim:
+    return KINDS[kind](id=kind, text="", source="", kind=kind, suite="", model="ours", **fields)
+
+
+CLAIMS = {
+    "lower than": claim("lower_than", rivals=["theirs"]),
+    "lower than, with a number": claim("lower_than", rivals=["theirs"], printed=-5.0),
+    "best on 5 of 9": claim("best_count", rivals=["theirs"], printed=5, of=9),
+}
+WORLDS = {
+    "no difference": (0.0, 0.0, 1.0),
+    "none on average": (0.0, 5.0, 1.0),
+    "2 % better": (-2.0, 2.0, 1.0),
+    "5 % better": (-5.0, 2.0, 1.0),
+    "5 % worse": (5.0, 2.0, 1.0),
+}
+"""Name -> effect, scatter by data set and by seed of each error, in percent."""
+
+
+def verdicts(worlds: int) -> list[dict[str, str]]:
+    """Return the share of each verdict in percent, by claim and world."""
+    rows = []
+    for title, judged in CLAIMS.items():
+        for n in (9,) if "of 9" in title else (1, 4, 9):
+            for world, truth in WORLDS.items():
+                rng = np.random.default_rng(0)
+                counts = Counter(judged.judge(MadeUp(rng, n, *truth)).verdict()[0] for _ in range(worlds))
+                shares = {verdict: f"{100 * counts[verdict] / worlds:.1f}" for verdict in Verdict if counts.total()}
+                rows.append({"claim": title, "data sets": str(n), "truth": world, **shares})
+    return rows
+
+
+def main() -> None:
+    for rows in (coverage(), verdicts(int(sys.argv[1]) if sys.argv[1:] else 400)):
+        print(tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True), "\n")
+
+
+if __name__ == "__main__":
+    main()

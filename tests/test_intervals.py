@@ -1,0 +1,105 @@
+"""Intervals and tests of claims: parity with other implementations, agreement of p and interval, coverage."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttest_ind
+
+from bench.analysis.intervals import (
+    LEVEL,
+    STRICTNESS,
+    at_least,
+    holm,
+    over_datasets,
+    over_pairs,
+    over_seeds,
+    ratio_of_means,
+)
+
+NUMBERS = st.floats(-100, 100).map(lambda x: round(x, 3))
+PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@pytest.mark.parametrize(("interval", "level"), [(over_datasets, 1 - STRICTNESS * LEVEL), (over_seeds, 1 - LEVEL)])
+def test_an_interval_of_a_mean_is_scipys_at_its_level(interval, level) -> None:  # type: ignore[no-untyped-def]
+    values = np.array([-3.1, 0.4, 2.2, -5.0, 1.0])
+    found = interval(values)
+    expected = scipy.stats.t.interval(level, 4, loc=values.mean(), scale=scipy.stats.sem(values))
+    assert (found.value, found.low, found.high) == pytest.approx((values.mean(), *expected))
+
+
+@given(st.lists(NUMBERS, min_size=2, max_size=9))
+def test_p_is_below_the_level_exactly_if_the_interval_lies_on_one_side(values: list[float]) -> None:
+    for found in (over_datasets(values), over_seeds(values)):
+        if min(abs(found.low), abs(found.high)) > 1e-9:
+            assert (found.above < LEVEL) == (found.low > 0)
+            assert (found.below < LEVEL) == (found.high < 0)
+        assert found.low <= found.value <= found.high
+
+
+def test_one_value_has_no_interval_and_equal_values_have_a_certain_one() -> None:
+    assert math.isnan(over_datasets([3.0]).low)
+    assert over_datasets([3.0]).above == 1
+    assert over_datasets([3.0, 3.0]).above == 0
+    assert over_datasets([0.0, 0.0]).above == over_datasets([0.0, 0.0]).below == 1
+
+
+def test_over_a_single_data_set_the_range_is_of_all_pairs_and_p_is_welchs() -> None:
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(1.2, 0.02, (3, 1)), rng.normal(1.0, 0.04, (4, 1))
+    pairs = [100 * (a / b - 1) for a, b in itertools.product(ours[:, 0], theirs[:, 0])]
+    found = over_pairs(ours, theirs)
+    assert (found.low, found.high) == pytest.approx((min(pairs), max(pairs)))
+    assert found.value == pytest.approx(100 * (ours.mean() / theirs.mean() - 1))
+    _, p, _ = ttest_ind(ours[:, 0], theirs[:, 0], usevar="unequal")
+    assert found.above == pytest.approx(p)
+    assert found.below == 1
+
+
+@given(st.lists(st.floats(0.5, 2), min_size=12, max_size=12))
+def test_an_interval_over_pairs_that_contains_zero_gives_no_small_p(errors: list[float]) -> None:
+    found = over_pairs(*np.reshape(errors, (2, 3, 2)))
+    if found.low <= 0 <= found.high:
+        assert min(found.above, found.below) == 1
+
+
+def test_the_ratio_of_mean_errors_has_the_interval_of_the_jackknife() -> None:
+    ours, theirs = np.array([1.0, 2.0, 0.4, 1.4, 0.8]), np.array([1.1, 1.9, 0.5, 1.5, 0.9])
+    found = ratio_of_means(ours, theirs)
+    left_out = [100 * (np.delete(ours, i).mean() / np.delete(theirs, i).mean() - 1) for i in range(5)]
+    error = math.sqrt(4 / 5 * np.sum((left_out - np.mean(left_out)) ** 2))
+    assert found.value == pytest.approx(100 * (ours.sum() / theirs.sum() - 1))
+    assert found.high - found.value == pytest.approx(error * scipy.stats.t.isf(STRICTNESS * LEVEL / 2, 4), rel=0.1)
+
+
+@given(PROBABILITIES)
+def test_holm_equals_statsmodels(p: list[float]) -> None:
+    assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
+
+
+@given(PROBABILITIES)
+def test_at_least_one_is_bonferronis_and_all_is_the_largest(p: list[float]) -> None:
+    assert at_least(1, p) == pytest.approx(min(1, len(p) * min(p)))
+    assert at_least(len(p), p) == max(p)
+
+
+@pytest.mark.parametrize("seeds_scatter", [0.0, 0.5])
+@pytest.mark.parametrize("population", ["normal", "exponential"])
+@pytest.mark.parametrize("n", [3, 4, 7, 9])
+def test_an_interval_over_data_sets_covers_the_true_mean(n: int, population: str, seeds_scatter: float) -> None:
+    """Each of n data sets has a true difference of its own, and three seeds that scatter around it."""
+    rng = np.random.default_rng(n)
+    held = 0
+    for _ in range(1200):
+        true = rng.standard_normal(n) if population == "normal" else rng.exponential(size=n) - 1
+        found = over_datasets((true[:, None] + seeds_scatter * rng.standard_normal((n, 3))).mean(1))
+        held += found.low <= 0 <= found.high
+    assert held / 1200 >= 0.925  # 93 %, less 0.5 for the simulation's own noise
