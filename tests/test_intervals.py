@@ -72,12 +72,14 @@ def test_an_interval_over_pairs_that_contains_zero_gives_no_small_p(errors: list
 
 
 def test_the_ratio_of_mean_errors_has_the_interval_of_the_jackknife() -> None:
-    ours, theirs = np.array([1.0, 2.0, 0.4, 1.4, 0.8]), np.array([1.1, 1.9, 0.5, 1.5, 0.9])
+    rng = np.random.default_rng(0)
+    n, theirs = 60, rng.gamma(4, size=60)
+    ours = theirs * rng.normal(0.95, 0.1, n)
     found = ratio_of_means(ours, theirs)
-    left_out = [100 * (np.delete(ours, i).mean() / np.delete(theirs, i).mean() - 1) for i in range(5)]
-    error = math.sqrt(4 / 5 * np.sum((left_out - np.mean(left_out)) ** 2))
+    left_out = [100 * (np.delete(ours, i).mean() / np.delete(theirs, i).mean() - 1) for i in range(n)]
+    error = math.sqrt((n - 1) / n * np.sum((left_out - np.mean(left_out)) ** 2))
     assert found.value == pytest.approx(100 * (ours.sum() / theirs.sum() - 1))
-    assert found.high - found.value == pytest.approx(error * scipy.stats.t.isf(STRICTNESS * LEVEL / 2, 4), rel=0.1)
+    assert found.high - found.value == pytest.approx(error * scipy.stats.t.isf(STRICTNESS * LEVEL / 2, n - 1), rel=0.03)
 
 
 @given(PROBABILITIES)

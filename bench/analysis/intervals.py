@@ -71,7 +71,7 @@ def over_pairs(ours: np.ndarray, theirs: np.ndarray) -> Interval:
     scales = theirs.mean(0)
     one, other = (ours / scales).mean(-1), (theirs / scales).mean(-1)
     low, high = float(pairs.min()), float(pairs.max())
-    if np.ptp(one) + np.ptp(other) > 0:
+    if np.ptp(one) + np.ptp(other) > 1e-12:
         p = {side: 2 * float(ttest_ind(one, other, equal_var=False, alternative=side).pvalue) for side in SIDES}
     else:
         p = dict.fromkeys(SIDES, 0.0)
