@@ -32,19 +32,16 @@ Parsed = TypeVar("Parsed", bound=Frozen)
 
 
 def parse(kind: type[Parsed], values: object, place: str) -> Parsed:
-    """Validate `values` as `kind`. Raises BenchError: one line with `place`, the field and the first error."""
+    """Validate `values`, as text if they are JSON, as `kind`.
+
+    Raises BenchError: one line with `place`, the field and the first error.
+    """
     try:
-        return kind.model_validate(values)
+        return kind.model_validate_json(values) if isinstance(values, str) else kind.model_validate(values)
     except ValidationError as error:
         raise _first_line(kind, error, place) from None
-
-
-def parse_json(kind: type[Parsed], text: str, place: str) -> Parsed:
-    """Validate JSON text as `kind`, as `parse` does."""
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        raise _first_line(kind, error, place) from None
+    except UnknownName as error:
+        raise BenchError(f"{place}: {error}") from None
 
 
 def _first_line(kind: type[Frozen], error: ValidationError, place: str) -> BenchError:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench.core.base import BenchError, parse_json
+from bench.core.base import BenchError, parse
 from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
@@ -43,7 +43,7 @@ class Store:
         """Return the record of this spec; None if it is missing. Raises UnusableRecord for another record."""
         path = self.root / spec.path
         try:
-            result = parse_json(RunResult, path.read_text(encoding="utf-8"), str(path))
+            result = parse(RunResult, path.read_text(encoding="utf-8"), str(path))
         except FileNotFoundError:
             return None
         except OSError as error:

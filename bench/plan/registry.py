@@ -9,12 +9,13 @@ import importlib.util
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from bench.core import base
 from bench.core.base import MODEL_NAME, BenchError, Option, UnknownName
+from bench.core.card import canonical_card
 from models import MODELS
 from models.llm_files import BACKBONES
 
@@ -28,9 +29,10 @@ def canonical(name: str) -> str:
     return name
 
 
-def canonical_backbone(name: str, place: str) -> str:
-    """Return the language model that `name` spells in any case. Raises UnknownName if there is none."""
-    return base.canonical("backbone", name, BACKBONES, place)
+ModelName = Annotated[str, AfterValidator(canonical)]
+DatasetName = Annotated[str, AfterValidator(lambda name: canonical_card(name).name)]
+BackboneName = Annotated[str, AfterValidator(lambda name: base.canonical("backbone", name, BACKBONES))]
+"""A field of these types takes a name in any case and holds it as registered; it raises UnknownName for others."""
 
 
 def title(name: str) -> str:

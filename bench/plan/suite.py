@@ -8,19 +8,18 @@ that a suite lacks are taken from the suite that its `base` names, except `name`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from bench.core.base import NAME, BenchError, Frozen, Option, Positive, Seed, UnknownName, parse, read_toml
+from bench.core.base import NAME, BenchError, Frozen, Option, Positive, Seed, UnknownName, canonical, parse, read_toml
 from bench.core.card import DatasetCard, canonical_card, cards
 from bench.core.names import TableName
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.plan import registry
-from bench.plan.registry import canonical_backbone
-from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings, canonical_settings
+from bench.plan.registry import BackboneName, DatasetName, ModelName
+from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings
 from bench.plan.settings import settings as model_settings
 from models import MODELS
 from models.llm_files import BACKBONES
@@ -31,9 +30,9 @@ class Variant(Change):
 
     title: str
     """May contain the option of `sweep` in braces."""
-    models: tuple[str, ...] | None = None
+    models: tuple[ModelName, ...] | None = None
     """None: every model of the suite."""
-    backbones: tuple[str, ...] | None = None
+    backbones: tuple[BackboneName, ...] | None = None
     """Shapes of language models that it is for; None: all."""
     random: bool = False
     """Replace the language model by its random twin."""
@@ -50,22 +49,22 @@ class Suite(Frozen):
     title: str
     about: str
     """Text for captions: budget, look-back, anything unusual."""
-    models: Annotated[tuple[str, ...], Field(min_length=1)]
-    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
+    datasets: Annotated[tuple[DatasetName, ...], Field(min_length=1)]
     horizons: tuple[Positive, ...] | Literal["shortest"] | None = None
     """None: every horizon of each card; `shortest`: its shortest one."""
     context: Positive | None = None
     """None: the look-back of each card."""
-    contexts: dict[str, Positive] = {}
+    contexts: dict[DatasetName, Positive] = {}
     """Data set -> its look-back, over `context`."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Shares of the training windows, the earliest first."""
-    transfer: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    transfer: dict[DatasetName, Annotated[tuple[DatasetName, ...], Field(min_length=1)]] = {}
     """Data set trained on -> other data sets that its models are tested on."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    backbone: str
+    backbone: BackboneName
     """Language model of the models that read one."""
-    override: tuple[dict[str, ModelSettings], ...] = ()
+    override: tuple[dict[Literal["all"] | ModelName, ModelSettings], ...] = ()
     """Tables of model -> changes over settings.toml, those of the bases first; `all` for every model, applied before
     the model's own. (A suite file holds one table.)"""
     variant: tuple[Variant, ...] = ()
@@ -130,27 +129,12 @@ def load_suite(name: str) -> Suite:
     suite = parse(Suite, {"name": path.stem, **values}, str(path))
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
         raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project; give this one another name")
-    place = str(path)
-    models, datasets = map(registry.canonical, suite.models), _datasets(suite.datasets)
-    transfer = {canonical_card(source).name: _datasets(targets) for source, targets in suite.transfer.items()}
-    for source, targets in transfer.items():
+    for source, targets in suite.transfer.items():
         if source in targets:
-            raise BenchError(f"{place}: transfer: {source} to itself; every model is tested on its own data set anyway")
-    return suite.model_copy(
-        update={
-            "models": tuple(models),
-            "datasets": datasets,
-            "backbone": canonical_backbone(suite.backbone, place),
-            "override": tuple(canonical_settings(tables, "all", place) for tables in suite.override),
-            "contexts": {canonical_card(dataset).name: context for dataset, context in suite.contexts.items()},
-            "transfer": transfer,
-            "variant": tuple(each for variant in suite.variant for each in _expanded(variant, place)),
-        }
-    )
-
-
-def _datasets(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(canonical_card(name).name for name in names)
+            cause = "every model is tested on its own data set anyway"
+            raise BenchError(f"{path}: transfer: {source} to itself: {cause}. Do: delete it from its list")
+    variants = [each for variant in suite.variant for each in _expanded(variant, path)]
+    return suite.model_copy(update={"variant": tuple(variants)})
 
 
 def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
@@ -178,20 +162,23 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     return path, inherited | values | {"override": overrides}
 
 
-def _expanded(variant: Variant, place: str) -> list[Variant]:
-    """Return the variant with canonical names, or one variant for each value of its sweep."""
-    models = variant.models and tuple(map(registry.canonical, variant.models))
-    backbones = variant.backbones and tuple(canonical_backbone(name, place) for name in variant.backbones)
-    named = variant.model_copy(update={"models": models, "backbones": backbones, "sweep": {}})
+def _expanded(variant: Variant, path: Path) -> list[Variant]:
+    """Return one variant for each value of the variant's sweep, or the variant itself without a sweep."""
     if not variant.sweep:
-        return [named]
+        return [variant]
     if len(variant.sweep) > 1:
-        raise BenchError(f"{place}: variant {variant.title}: sweep: one option at a time")
+        cause = f"sweep: one option at a time, got {len(variant.sweep)}"
+        raise BenchError(f"{path}: variant {variant.title}: {cause}. Do: write a [[variant]] for each")
     ((option, values),) = variant.sweep.items()
-    titles = [variant.title.replace(f"{{{option}}}", str(value)) for value in values]
     return [
-        named.model_copy(update={"title": title, "options": variant.options | {option: value}})
-        for title, value in zip(titles, values, strict=True)
+        variant.model_copy(
+            update={
+                "title": variant.title.replace(f"{{{option}}}", str(value)),
+                "options": variant.options | {option: value},
+                "sweep": {},
+            }
+        )
+        for value in values
     ]
 
 
@@ -207,8 +194,8 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
     filters that do not fit the suite.
     """
     models = list(dict.fromkeys(map(registry.canonical, filters.models or suite.models)))
-    chosen = [cards()[name] for name in dict.fromkeys(_datasets(filters.datasets or suite.datasets))]
-    backbone = canonical_backbone(filters.backbone or suite.backbone, "--backbone")
+    chosen = list({card.name: card for card in map(canonical_card, filters.datasets or suite.datasets)}.values())
+    backbone = canonical("backbone", filters.backbone or suite.backbone, BACKBONES, "--backbone")
     _check_horizons(suite, chosen, filters.horizons)
     planned: list[PlannedRun] = []
     for card in chosen:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.base import BenchError, Frozen, Positive, parse_json
+from bench.core.base import BenchError, Frozen, Positive, parse
 from bench.core.jobs import Progress
 from bench.core.record import Epoch, machine
 from bench.core.spec import TrainConfig
@@ -216,7 +216,7 @@ class _Training:
         if not self.watch.checkpoint or not (saved := self.watch.checkpoint.load()):
             return
         try:
-            self._restore(parse_json(_Facts, saved.facts, "facts"), saved.tensors)
+            self._restore(parse(_Facts, saved.facts, "facts"), saved.tensors)
         except (BenchError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise self.watch.checkpoint.damaged(error) from None
 
