@@ -8,30 +8,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli import (
-    DONE,
-    INCOMPLETE,
-    UNUSABLE,
-    Parser,
-    add_filters,
-    add_results,
-    duration,
-    filters_of,
-    guarded,
-    positive,
-    shard,
-)
+from bench import cli
 
 if TYPE_CHECKING:
     from bench.grid.engine import Engine
+    from bench.plan.suite import PlannedRun
 
 
 def main(words: list[str] | None = None) -> int:
-    return guarded(_parser(), words, lambda arguments: int(arguments.verb(arguments)))
+    return cli.guarded(_parser(), words, lambda arguments: int(arguments.verb(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser("python -m bench", description="Logo-LLM and its baselines: plan, fetch, run and look at runs.")
+    parser = cli.Parser("python -m bench", description="Logo-LLM and its baselines: plan, fetch, run and look at runs.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, action: object, text: str, *, suite: str | None = "quick") -> argparse.ArgumentParser:
@@ -39,8 +28,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(verb=action)
         if suite:
             sub.add_argument("--suite", default=suite, help=f"name, or the path of a TOML file (default: {suite})")
-            add_filters(sub)
-        add_results(sub)
+            cli.add_filters(sub)
+        cli.add_results(sub)
         return sub
 
     verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=None)
@@ -52,18 +41,22 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     run.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
     run.add_argument(
-        "--jobs", type=positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
+        "--jobs", type=cli.positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
     )
     run.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
     run.add_argument("--address", help="of the Ray cluster (default: the running one, else one on this machine)")
-    run.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
-    run.add_argument("--time-budget", type=duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h")
-    run.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
+    run.add_argument("--shard", type=cli.shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
+    run.add_argument(
+        "--time-budget", type=cli.duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h"
+    )
+    run.add_argument("--run-timeout", type=cli.duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
     run.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
     perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
-    perf.add_argument("--rounds", type=positive, default=7, help="turns of each loop (default: 7)")
+    perf.add_argument(
+        "--batch", type=cli.positive, help="windows per step, for every model (default: each model's own)"
+    )
+    perf.add_argument("--rounds", type=cli.positive, default=7, help="turns of each loop (default: 7)")
     perf.add_argument(
         "--no-plain", action="store_true", help="leave the plain loop out: wide data need much memory there"
     )
@@ -76,9 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--name", help="what to call it (default: as the file)")
     own.add_argument("--stamp", metavar="COLUMN", help="the column of time stamps")
     own.add_argument("--step", help="time between rows, as 15min, 1h, 1D")
-    own.add_argument("--season", type=positive, metavar="ROWS", help="rows in the main period")
+    own.add_argument("--season", type=cli.positive, metavar="ROWS", help="rows in the main period")
     own.add_argument("--split", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="shares, or rows")
-    own.add_argument("--horizons", nargs="+", type=positive, metavar="H")
+    own.add_argument("--horizons", nargs="+", type=cli.positive, metavar="H")
     own.add_argument("--about", help="one sentence; models that read a prompt read it")
     own.add_argument("--debug", action="store_true", help="show tracebacks")
     verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")
@@ -88,16 +81,18 @@ def _parser() -> argparse.ArgumentParser:
 def _list(arguments: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from bench.overview import backbone_rows, dataset_rows, model_rows, suite_rows
+    from bench.overview import listings
 
-    for title, rows in (
-        ("Models", model_rows()),
-        ("Data sets", dataset_rows()),
-        ("Backbones", backbone_rows()),
-        ("Suites", suite_rows()),
-    ):
+    for title, rows in listings().items():
         print(title, tabulate(rows, headers="keys", disable_numparse=True), "", sep="\n")
-    return DONE
+    return cli.DONE
+
+
+def _planned(arguments: argparse.Namespace) -> list[PlannedRun]:
+    """Return the runs that the command line names."""
+    from bench.plan.suite import entries, load_suite
+
+    return entries(load_suite(arguments.suite), cli.filters_of(arguments))
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -105,9 +100,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     from bench.core.store import Store
     from bench.overview import plan_rows, plan_summary
-    from bench.plan.suite import entries, load_suite
 
-    planned = entries(load_suite(arguments.suite), filters_of(arguments))
+    planned = _planned(arguments)
     if arguments.measure:
         from rich.console import Console
 
@@ -118,7 +112,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     else:
         rows, remaining = plan_rows(planned, Store(arguments.results))
     print(tabulate(rows, headers="keys", disable_numparse=True), "", plan_summary(remaining), sep="\n")
-    return DONE
+    return cli.DONE
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
@@ -127,24 +121,23 @@ def _fetch(arguments: argparse.Namespace) -> int:
     from bench.core.card import cards
     from bench.data.fetch import fetch_backbone, fetch_data
     from bench.data.series import file_of
-    from bench.plan.suite import load_suite, plan
     from models.llm_files import find
 
-    specs = plan(load_suite(arguments.suite), filters_of(arguments))
+    specs = [entry.spec for entry in _planned(arguments)]
     if arguments.into:
         from bench.data.bundle import make_bundle
 
         print("\n".join(make_bundle(specs, arguments.into)))
-        return DONE
+        return cli.DONE
     datasets = dict.fromkeys(name for spec in specs for name in spec.task.datasets)
     backbones = dict.fromkeys(spec.backbone for spec in specs if spec.backbone)
-    code = DONE
+    code = cli.DONE
     for name in (*datasets, *backbones):
         try:
             print(fetch_data(cards()[name], file_of(cards()[name])) if name in datasets else fetch_backbone(find(name)))
         except BenchError as error:
             print(error, file=sys.stderr)
-            code = UNUSABLE
+            code = cli.UNUSABLE
     return code
 
 
@@ -154,9 +147,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from bench.core.base import BenchError
     from bench.core.store import Store
     from bench.grid.driver import Orders, run_grid
-    from bench.plan.suite import entries, load_suite
 
-    planned = entries(load_suite(arguments.suite), filters_of(arguments))
+    planned = _planned(arguments)
     if arguments.offline:
         from bench.data.bundle import use_bundle
 
@@ -167,7 +159,7 @@ def _run(arguments: argparse.Namespace) -> int:
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), Console())
     left = f", {tally.remaining} left" if tally.remaining else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
-    return INCOMPLETE if tally.failed or tally.remaining else DONE
+    return cli.INCOMPLETE if tally.failed or tally.remaining else cli.DONE
 
 
 def _engine(arguments: argparse.Namespace) -> Engine:
@@ -188,14 +180,14 @@ def _perf(arguments: argparse.Namespace) -> int:
     from bench.core.base import BenchError
     from bench.perf.measure import perf, perf_specs, perf_text
 
-    specs = perf_specs(arguments.suite, filters_of(arguments), arguments.batch)
+    specs = perf_specs(arguments.suite, cli.filters_of(arguments), arguments.batch)
     if arguments.json and not arguments.json.absolute().parent.is_dir():  # said before minutes are spent
-        raise BenchError(f"--json {arguments.json}: its folder does not exist; make it first")
+        raise BenchError(f"--json {arguments.json}: its folder does not exist. Do: make it first")
     measured = perf(specs, arguments.device, not arguments.no_plain, arguments.rounds, Console(stderr=True))
     print(perf_text(measured))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
-    return DONE
+    return cli.DONE
 
 
 def _add_dataset(arguments: argparse.Namespace) -> int:
@@ -204,25 +196,23 @@ def _add_dataset(arguments: argparse.Namespace) -> int:
     from bench.data.add_dataset import Given, add_dataset
     from bench.overview import next_commands
 
-    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Given)}
-    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    text, card = add_dataset(arguments.file, Given(**{**given, **lists}))
+    given = Given(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Given)})
+    text, card = add_dataset(arguments.file, given)
     print("\n".join([text, "", *next_commands(card)]))
-    return DONE
+    return cli.DONE
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from bench.core.store import Store
     from bench.overview import run_text
-    from bench.plan.suite import entries, load_suite
 
     store = Store(arguments.results)
     missing = 0
-    for entry in entries(load_suite(arguments.suite), filters_of(arguments)):
+    for entry in _planned(arguments):
         result = store.get(entry.spec)
         missing += result is None or result.status == "failed"
         print(run_text(entry, result, store.root / entry.spec.path))
-    return INCOMPLETE if missing else DONE
+    return cli.INCOMPLETE if missing else cli.DONE
 
 
 if __name__ == "__main__":

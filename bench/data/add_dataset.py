@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +54,8 @@ class Given:
     stamp: str | None = None
     step: str | None = None
     season: int | None = None
-    split: tuple[float, float, float] | None = None
-    horizons: tuple[int, ...] | None = None
+    split: Sequence[float] | None = None
+    horizons: Sequence[int] | None = None
     about: str | None = None
 
 
@@ -134,14 +135,13 @@ def _name(file: Path, wanted: str | None) -> str:
 
 def _copy(moments: pd.Series, channels: list[str], values: np.ndarray) -> bytes:
     """Return a CSV file in UTF-8 with commas, `date` first; floats keep every digit."""
-    table = pd.DataFrame(values, columns=channels)
+    table = pd.DataFrame(values, columns=channels, index=pd.Index(moments, name="date"))
     form = "%Y-%m-%d %H:%M:%S" + (".%f" if moments.dt.microsecond.any() else "")
-    table.insert(0, "date", moments.dt.strftime(form).to_numpy())
-    return table.to_csv(index=False, lineterminator="\n").encode()
+    return table.to_csv(date_format=form, lineterminator="\n").encode()
 
 
 def _context_and_horizons(
-    card: DatasetCard, wanted: tuple[int, ...] | None, notes: dict[str, str]
+    card: DatasetCard, wanted: Sequence[int] | None, notes: dict[str, str]
 ) -> tuple[int, tuple[int, ...]]:
     """Return a look-back and horizons of which every part holds windows."""
     long = longest_horizon(card, LONG[0]) >= 2 * LONG[0] - 1
@@ -181,13 +181,13 @@ def _season(card: DatasetCard, values: np.ndarray, wanted: int | None, notes: di
 
 def _strongest_period(train: np.ndarray, step: pd.Timedelta) -> int:
     """Return the period in rows, 1 for none; candidates are whole in rows (a year: nearly) and fit twice."""
+    from scipy.signal import detrend  # its import takes a second
+
     lengths = [pd.Timedelta(period) / step for period in ("1h", "1D", "7D", "365.25D")]
     lags = [round(rows) for rows in lengths if 2 <= rows <= len(train) / 2 and abs(rows - round(rows)) < 0.02 * rows]
     if not (lags and train.size):
         return 1
-    time = np.linspace(-1, 1, len(train))
-    scaled = train / np.abs(train).max(axis=0)
-    rest = scaled - np.stack([time, np.ones_like(time)], axis=1) @ np.polyfit(time, scaled, 1)
+    rest = detrend(train / np.abs(train).max(axis=0), axis=0)
     power = np.maximum((rest**2).sum(axis=0), 1e-20)
     similar = {lag: float(((rest[lag:] * rest[:-lag]).sum(axis=0) / power).mean()) for lag in lags}
     best = max(lags, key=similar.__getitem__)

@@ -105,12 +105,13 @@ def stamp_column(table: pd.DataFrame, wanted: str | None) -> str:
     """
     if wanted is not None:
         if wanted not in table:
-            raise Refusal(f"has no column {wanted!r} for --stamp; {nearest(wanted, [*map(printable, table)][:20])}")
+            names = nearest(wanted, [*map(printable, table)][:20])
+            raise Refusal(f"has no column {wanted!r} for --stamp; {names}. Do: name one of its columns")
         return wanted
     usual = [name for name in table if re.sub(r"[\W_]", "", name.casefold()) in STAMP_NAMES]
-    written, counted = (
-        [name for name, cell in table.iloc[0].items() if _begins_stamp(cell, epochs)] for epochs in (False, True)
-    )
+    first = table.iloc[0]
+    written = [name for name in table if _begins_stamp(first[name], epochs=False)]
+    counted = [name for name in table if _begins_stamp(first[name], epochs=True)]
     found = [*(name for name in usual if name in counted), *written, *counted, *usual]
     if not found:
         raise Refusal("has no column of stamps. Do: write them as 2020-12-31 23:00:00, below a first row of names")
@@ -130,12 +131,11 @@ def moments_of(table: pd.DataFrame, column: str, notes: dict[str, str]) -> pd.Se
     if not fitting:
         best = max(readings.values(), key=pd.Series.count)
         cause = "is no time stamp, or not written like the others"
-        raise Refusal(
-            f"{_cell(cells, best.isna())} {cause}. Do: write stamps as 2020-12-31 23:00:00, or name another column by "
-            "--stamp"
-        )
+        remedy = "write stamps as 2020-12-31 23:00:00, or name another column by --stamp"
+        raise Refusal(f"{_cell(cells, best.isna())} {cause}. Do: {remedy}")
     if len(fitting) > 1:
-        raise Refusal(f"{_cell(cells)} may be day or month first, as all others. Do: write stamps as 2020-12-31")
+        cause = "may be day or month first, as all others"
+        raise Refusal(f"{_cell(cells, cells.notna())} {cause}. Do: write stamps as 2020-12-31")
     zoned = cells.str.contains(r"[ T].*(?:Z|UTC|GMT|[+-][0-9:]{2,5})$")
     if zoned.nunique() > 1:
         odd = _cell(cells, zoned != zoned.iloc[0])
@@ -236,9 +236,9 @@ def values_of(table: pd.DataFrame, may_have_commas: bool, notes: dict[str, str])
     return values
 
 
-def _cell(cells: pd.Series, wrong: pd.Series | np.ndarray | None = None) -> str:
-    """Name line, column and text of the first cell that is wrong; without `wrong`, of the first cell."""
-    row = 0 if wrong is None else int(np.asarray(wrong).argmax())
+def _cell(cells: pd.Series, wrong: pd.Series | np.ndarray) -> str:
+    """Name line, column and text of the first cell that is wrong."""
+    row = int(np.asarray(wrong).argmax())
     return f"line {cells.index[row]}, column {str(cells.name)[:40]!r}: {cells.iloc[row][:40]!r}"
 
 

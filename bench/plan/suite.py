@@ -8,6 +8,7 @@ that a suite lacks are taken from the suite that its `base` names, except `name`
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -128,7 +129,7 @@ def load_suite(name: str) -> Suite:
     path, values = _read_suite(name)
     suite = parse(Suite, {"name": path.stem, **values}, str(path))
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
-        raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project; give this one another name")
+        raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project. Do: give this one another name")
     for source, targets in suite.transfer.items():
         if source in targets:
             cause = "every model is tested on its own data set anyway"
@@ -146,7 +147,7 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     elif name not in suite_names():
         raise UnknownName("suite", name, suite_names(), str(named_by[-1]) if named_by else "")
     if path in named_by:
-        raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite")
+        raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite. Do: choose another base")
     values = read_toml(path)
     # 2. Add the keys of its base.
     if "override" in values:
@@ -155,7 +156,7 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     if base is None:
         return path, values
     if not isinstance(base, str):
-        raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}")
+        raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}. Do: correct it")
     _, inherited = _read_suite(base, (*named_by, path))
     overrides = inherited.pop("override", []) + values.pop("override", [])
     inherited = {key: value for key, value in inherited.items() if key not in ("name", "about")}
@@ -199,28 +200,23 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
     _check_horizons(suite, chosen, filters.horizons)
     planned: list[PlannedRun] = []
     for card in chosen:
-        for fraction in dict.fromkeys(suite.fractions):
-            for horizon in _horizons(suite, card):
-                if filters.horizons and horizon not in filters.horizons:
-                    continue
-                task = _task(suite, card, horizon, fraction)
-                first, *others = dict.fromkeys(filters.seeds or suite.seeds)
-                runs = [
-                    PlannedRun(_spec(suite, task, model, first, backbone, variant), variant.title if variant else "")
-                    for model in models
-                    for variant in _variants(suite, model, backbone)
-                ]
-                planned += runs
-                for seed in others:
-                    planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
+        horizons = [horizon for horizon in _horizons(suite, card) if horizon in (filters.horizons or (horizon,))]
+        for fraction, horizon in product(dict.fromkeys(suite.fractions), horizons):
+            task = _task(suite, card, horizon, fraction)
+            runs = [
+                PlannedRun(_spec(suite, task, model, backbone, variant), variant.title)
+                for model in models
+                for variant in _variants(suite, model, backbone)
+            ]
+            for seed in dict.fromkeys(filters.seeds or suite.seeds):
+                planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
     return planned
 
 
 def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Task:
     if suite.transfer and card.name not in suite.transfer:
-        raise BenchError(
-            f"suite {suite.name} tests nothing that is trained on {card.name}; it has {', '.join(suite.transfer)}"
-        )
+        cause = f"tests nothing that is trained on {card.name}; it has {', '.join(suite.transfer)}"
+        raise BenchError(f"suite {suite.name} {cause}. Do: choose one of them by --datasets")
     targets = suite.transfer.get(card.name, ())
     return Task(
         dataset=card.name,
@@ -232,43 +228,43 @@ def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Tas
     )
 
 
-def _variants(suite: Suite, model: str, backbone: str) -> list[Variant] | list[None]:
-    """Return the variants of a model in this suite; `[None]` for a model without any."""
+def _variants(suite: Suite, model: str, backbone: str) -> list[Variant]:
+    """Return the variants of a model in this suite; for a model without any one that has no title and no change."""
     own = [variant for variant in suite.variant if variant.models is None or model in variant.models]
     if not own:
-        return [None]
+        return [Variant(title="")]
     shape = BACKBONES[backbone].shape
     chosen = [variant for variant in own if variant.backbones is None or shape in variant.backbones]
     if not chosen:
-        raise BenchError(f"suite {suite.name}: no variant of {model} is for the backbone {shape}; add one")
+        raise BenchError(f"suite {suite.name}: no variant of {model} is for the backbone {shape}. Do: add one")
     if any(variant.random for variant in chosen) and not BACKBONES[backbone].pretrained:
-        raise BenchError(
-            f"suite {suite.name} compares with a random backbone; --backbone {backbone} is one: take {shape}"
-        )
+        cause = f"compares with a random backbone; --backbone {backbone} is one"
+        raise BenchError(f"suite {suite.name} {cause}. Do: take {shape}")
     title, count = Counter(variant.title for variant in chosen).most_common(1)[0]
     if count > 1:
-        raise BenchError(f"suite {suite.name}: two variants of {model} are called {title!r}; a table needs two names")
+        raise BenchError(f"suite {suite.name}: two variants of {model} are called {title!r}. Do: rename one")
     return chosen
 
 
-def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, variant: Variant | None) -> RunSpec:
+def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant) -> RunSpec:
+    """Return the run of one cell of the grid, under the seed 0."""
     # 1. The language model and the task of the variant.
-    if variant and variant.random:
+    if variant.random:
         backbone = f"{BACKBONES[backbone].shape}-random"
-    place = f"suite {suite.name}, {model} on {task.dataset}" + (f", variant {variant.title}" if variant else "")
-    if variant and variant.probe:
+    place = f"suite {suite.name}, {model} on {task.dataset}" + f", variant {variant.title}" * bool(variant.title)
+    if variant.probe:
         if model not in MODELS or not MODELS[model].probed:
             probed = ", ".join(name for name, entry in MODELS.items() if entry.probed)
-            raise BenchError(f"{place}: probe: only {probed} has a state of every patch after every block")
+            cause = f"only {probed} has a state of every patch after every block"
+            raise BenchError(f"{place}: probe: {cause}. Do: name the variant's models")
         task = task.model_copy(update={"probe": True})
     # 2. Its settings: the project's, then the suite's overrides, then the variant's.
     train: dict[str, Any] = {}
-    options: dict[str, Option] = {"backbone": backbone} if registry.uses_backbone(model) else {}
+    options: dict[str, Option] = {"backbone": backbone} if model in MODELS and MODELS[model].uses_backbone else {}
     settings = model_settings()
     layers = [settings.get(model, settings["default"])]
     layers += [tables[name] for tables in suite.override for name in ("all", model) if name in tables]
-    changes = [change for layer in layers for change in layer.changes(task, backbone)]
-    for change in (*changes, *([variant] if variant else [])):
+    for change in (*(change for layer in layers for change in layer.changes(task, backbone)), variant):
         train.update(change.train)
         options.update(change.options)
     return RunSpec(
@@ -276,7 +272,7 @@ def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, varian
         model=model,
         options=registry.resolve_options(model, options, place),
         train=parse(TrainConfig, train, place),
-        seed=seed,
+        seed=0,
         code=registry.code_digest(model),
     )
 
