@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import cli
+from models.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.grid.engine import Engine
@@ -84,7 +85,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from bench.overview import listings
 
     for title, rows in listings().items():
-        print(title, tabulate(rows, headers="keys", disable_numparse=True), "", sep="\n")
+        print(title, tabulate(rows, headers="firstrow", disable_numparse=True), "", sep="\n")
     return cli.DONE
 
 
@@ -117,7 +118,6 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _fetch(arguments: argparse.Namespace) -> int:
     """Fetch what can be fetched; each thing that cannot is a line on stderr, and makes the exit code 2."""
-    from bench.core.base import BenchError
     from bench.core.card import cards
     from bench.data.fetch import fetch_backbone, fetch_data
     from bench.data.series import file_of
@@ -144,7 +144,6 @@ def _fetch(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.core.base import BenchError
     from bench.core.store import Store
     from bench.grid.driver import Orders, run_grid
 
@@ -177,7 +176,6 @@ def _perf(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from bench.core.base import BenchError
     from bench.perf.measure import perf, perf_specs, perf_text
 
     specs = perf_specs(arguments.suite, cli.filters_of(arguments), arguments.batch)

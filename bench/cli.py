@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.system import HOME
+from models.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.plan.suite import Filters
@@ -88,15 +89,12 @@ def guarded(
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         arguments = parser.parse_args(words)
-        from bench.core.base import BenchError
-
-        try:
-            return action(arguments)
-        except BenchError as error:
-            if arguments.debug:
-                traceback.print_exc()
-            print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-            return UNUSABLE
+        return action(arguments)
+    except BenchError as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return UNUSABLE
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; nothing finished is lost, start it again", file=sys.stderr)
         return INTERRUPTED

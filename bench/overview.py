@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import textwrap
-import tomllib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bench.core.base import BenchError
+from bench.core.base import BenchError, read_toml
 from bench.core.card import DatasetCard, cards, longest_horizon
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
@@ -39,36 +38,23 @@ UNKNOWN: dict[Basis, str] = {
 }
 
 
-def listings() -> dict[str, list[Row]]:
-    """Return what there is and what is ready on this machine: title -> rows."""
-    datasets = [
-        {
-            "name": name,
-            "rows x channels": f"{card.rows} x {card.width}",
-            "step": card.step,
-            "look-back": str(card.context),
-            "horizons": " ".join(map(str, card.horizons)),
-            "here": _here(lambda each: file_of(each).is_file(), card),
-            "title": card.title,
-        }
-        for name, card in cards().items()
-    ]
-    backbones = [
-        {
-            "name": name,
-            "blocks x width": f"{backbone.blocks} x {backbone.width}",
-            "here": _here(locate, backbone),
-            "title": backbone.title,
-        }
-        for name, backbone in BACKBONES.items()
-    ]
-    loaded = map(suites.load_suite, suites.suite_names())
-    return {
-        "Models": [{"name": name, "title": model.title, "follows": model.follows} for name, model in MODELS.items()],
-        "Data sets": datasets,
-        "Backbones": backbones,
-        "Suites": [{"name": each.name, "runs": str(len(suites.plan(each))), "title": each.title} for each in loaded],
+def listings() -> dict[str, list[tuple[str, ...]]]:
+    """Return what there is and what is ready on this machine: title -> rows, the first of them names the columns."""
+    listed: dict[str, list[tuple[str, ...]]] = {
+        "Models": [("name", "title", "follows"), *((name, each.title, each.follows) for name, each in MODELS.items())],
+        "Data sets": [("name", "rows x channels", "step", "look-back", "horizons", "here", "title")],
+        "Backbones": [("name", "blocks x width", "here", "title")],
+        "Suites": [("name", "runs", "title")],
     }
+    for name, card in cards().items():
+        size, horizons = f"{card.rows} x {card.width}", " ".join(map(str, card.horizons))
+        here = _here(lambda each: file_of(each).is_file(), card)
+        listed["Data sets"].append((name, size, card.step, str(card.context), horizons, here, card.title))
+    for name, each in BACKBONES.items():
+        listed["Backbones"].append((name, f"{each.blocks} x {each.width}", _here(locate, each), each.title))
+    for suite in map(suites.load_suite, suites.suite_names()):
+        listed["Suites"].append((suite.name, str(len(suites.plan(suite))), suite.title))
+    return listed
 
 
 def _here(look: Callable[[Thing], object], thing: Thing) -> str:
@@ -177,7 +163,7 @@ def _flat(values: dict[str, object]) -> str:
 
 def next_commands(card: DatasetCard) -> list[str]:
     """Run and report; under the horizons of `quick` that the parts can hold, or under the card's own."""
-    wanted = tomllib.loads((SUITES / "quick.toml").read_text(encoding="utf-8"))["horizons"]
+    wanted = read_toml(SUITES / "quick.toml")["horizons"]
     fitting = [str(horizon) for horizon in wanted if horizon <= longest_horizon(card, card.context)]
     words = f"--suite {'quick' if fitting else 'paper'} {{}}--datasets {card.name} --models {QUICK}"
     if fitting and len(fitting) < len(wanted):

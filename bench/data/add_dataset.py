@@ -60,10 +60,7 @@ class Given:
 
 
 def add_dataset(file: Path, given: Given) -> tuple[str, DatasetCard]:
-    """Write the copy and the card, both or neither; return lines on what was decided and why, and the card.
-
-    Raises BenchError, one line, where the file cannot be used.
-    """
+    """Write the copy and the card, or raise BenchError and write neither; return what was decided, and the card."""
     notes: dict[str, str] = {}
     place = printable(str(file))
     try:
@@ -93,7 +90,9 @@ def _described(file: Path, given: Given, notes: dict[str, str]) -> tuple[Dataset
     notes["step"] = f"{step}, between all rows"
     table = channels_of(table.drop(columns=moments.name), notes)
     values = values_of(table, delimiter != ",", notes)
-    content = _copy(moments, list(table), values)
+    copy = pd.DataFrame(values, columns=list(table), index=pd.Index(moments, name="date"))
+    form = "%Y-%m-%d %H:%M:%S" + (".%f" if moments.dt.microsecond.any() else "")
+    content = copy.to_csv(date_format=form, lineterminator="\n").encode()  # floats keep every digit
     # 2. Fill in the card.
     fields = {
         "name": name,
@@ -116,10 +115,8 @@ def _described(file: Path, given: Given, notes: dict[str, str]) -> tuple[Dataset
     context, horizons = _context_and_horizons(card, given.horizons, notes)
     card = card.model_copy(update={"context": context, "horizons": horizons})
     season = _season(card, values, given.season, notes)
-    reasons = "; ".join(f"{key}: {why}" for key, why in notes.items())
-    return card.model_copy(
-        update={"season": season, "notes": f"From the file {printable(file.name)}. {reasons}"}
-    ), content
+    origin = f"From the file {printable(file.name)}. " + "; ".join(f"{key}: {why}" for key, why in notes.items())
+    return card.model_copy(update={"season": season, "notes": origin}), content
 
 
 def _name(file: Path, wanted: str | None) -> str:
@@ -131,13 +128,6 @@ def _name(file: Path, wanted: str | None) -> str:
         rule = "at most 60 letters, digits, '_' or '-', beginning with a letter"
         raise Refusal(f"cannot be called {name[:60]!r}. Do: choose a name by --name: {rule}")
     return name
-
-
-def _copy(moments: pd.Series, channels: list[str], values: np.ndarray) -> bytes:
-    """Return a CSV file in UTF-8 with commas, `date` first; floats keep every digit."""
-    table = pd.DataFrame(values, columns=channels, index=pd.Index(moments, name="date"))
-    form = "%Y-%m-%d %H:%M:%S" + (".%f" if moments.dt.microsecond.any() else "")
-    return table.to_csv(date_format=form, lineterminator="\n").encode()
 
 
 def _context_and_horizons(
@@ -196,7 +186,7 @@ def _strongest_period(train: np.ndarray, step: pd.Timedelta) -> int:
 
 def _existing(card: DatasetCard, given: Given) -> DatasetCard | None:
     """Return the card of the same name and content, if there is one. Raises Refusal for another card of the name."""
-    existing = {name.casefold(): other for name, other in cards().items()}.get(card.name.casefold())
+    existing = next((each for each in cards().values() if each.name.casefold() == card.name.casefold()), None)
     if existing is None:
         return None
     if card.sha256[0] not in existing.sha256:

@@ -132,14 +132,12 @@ def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
     unread = np.flatnonzero(stamps.isna())
     if len(unread):
         first = f"{str(table.index[unread[0]])[:40]!r} in row {unread[0] + 2}"
-        raise _MismatchError(
-            f"has {len(unread)} values in column {card.stamp!r} that are no time stamps, the first {first}"
-        )
+        place = f"{len(unread)} values in column {card.stamp!r}"
+        raise _MismatchError(f"has {place} that are no time stamps, the first {first}")
     steps = stamps.diff()[1:]
-    backward = steps.index[steps < pd.Timedelta(0)]
-    if len(backward):
-        first = f"row {backward[0] + 2} ({stamps[backward[0]]})"
-        raise _MismatchError(f"has stamps that are not in order, the first in {first}")
+    if not stamps.is_monotonic_increasing:
+        row = int((steps < pd.Timedelta(0)).idxmax())
+        raise _MismatchError(f"has stamps that are not in order, the first in row {row + 2} ({stamps[row]})")
     odd = steps.index[steps != pd.Timedelta(card.step)]
     if len(odd) != card.irregular_steps:
         first = f"; the first is at {stamps[odd[0]]}" if len(odd) else ""
