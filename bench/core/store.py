@@ -86,8 +86,7 @@ class Store:
     def claim(self, spec: RunSpec) -> bool:
         """Claim a run for this process; return False while another process has it.
 
-        A claim is a lock on one byte of a file, valid on every machine that shares the directory. The operating system
-        releases it if this process dies.
+        A claim locks one byte of a file, on all machines that share it, until this process releases it or dies.
         """
         assert self._claims is not None, "open the store first"
         try:
@@ -117,10 +116,7 @@ class Store:
         return {folder.name for folder in (self.root / WORK).glob("*/")}
 
     def put(self, result: RunResult) -> Path:
-        """Write a record, whole or not at all, and return its path.
-
-        Raises BenchError if that fails; the record is then kept among the system's temporary files.
-        """
+        """Write a record whole and return its path, or raise BenchError and keep it among the temporary files."""
         path = self.root / result.spec.path
         text = result.model_dump_json(indent=1) + "\n"
         try:

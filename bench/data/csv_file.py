@@ -108,10 +108,9 @@ def stamp_column(table: pd.DataFrame, wanted: str | None) -> str:
             names = nearest(wanted, [*map(printable, table)][:20])
             raise Refusal(f"has no column {wanted!r} for --stamp; {names}. Do: name one of its columns")
         return wanted
-    usual = [name for name in table if re.sub(r"[\W_]", "", name.casefold()) in STAMP_NAMES]
     first = table.iloc[0]
-    written = [name for name in table if _begins_stamp(first[name], epochs=False)]
-    counted = [name for name in table if _begins_stamp(first[name], epochs=True)]
+    usual = [name for name in table if re.sub(r"[\W_]", "", name.casefold()) in STAMP_NAMES]
+    written, counted = ([name for name in table if _begins_stamp(first[name], epochs)] for epochs in (False, True))
     found = [*(name for name in usual if name in counted), *written, *counted, *usual]
     if not found:
         raise Refusal("has no column of stamps. Do: write them as 2020-12-31 23:00:00, below a first row of names")

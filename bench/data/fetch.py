@@ -38,10 +38,7 @@ def fetch_data(card: DatasetCard, path: Path) -> str:
 
 
 def fetch_backbone(backbone: Backbone) -> str:
-    """Fetch the backbone's files into the Hugging Face cache unless they are there, and verify them.
-
-    Returns one line on what was done. Raises BenchError as `fetch_data` does.
-    """
+    """Fetch the backbone's files into the Hugging Face cache as `fetch_data` fetches a card's file."""
     try:
         locate(backbone)
         how = "here"

@@ -82,10 +82,7 @@ def _check_blocks(options: dict[str, Option], place: str) -> None:
 
 
 def code_digest(name: str) -> str | None:
-    """Return the SHA-256 of the file of a user's own model; None for a registered one.
-
-    The file is found without running it, but Python runs the packages that hold it.
-    """
+    """Return the SHA-256 of the file of a user's own model, which is not run (its packages are); else None."""
     if name in MODELS:
         return None
     module = name.partition(":")[0]

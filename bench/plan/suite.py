@@ -197,11 +197,10 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
     models = list(dict.fromkeys(map(registry.canonical, filters.models or suite.models)))
     chosen = list({card.name: card for card in map(canonical_card, filters.datasets or suite.datasets)}.values())
     backbone = canonical("backbone", filters.backbone or suite.backbone, BACKBONES, "--backbone")
-    _check_horizons(suite, chosen, filters.horizons)
+    horizons = _horizons(suite, chosen, filters.horizons)
     planned: list[PlannedRun] = []
     for card in chosen:
-        horizons = [horizon for horizon in _horizons(suite, card) if horizon in (filters.horizons or (horizon,))]
-        for fraction, horizon in product(dict.fromkeys(suite.fractions), horizons):
+        for fraction, horizon in product(dict.fromkeys(suite.fractions), horizons[card.name]):
             task = _task(suite, card, horizon, fraction)
             runs = [
                 PlannedRun(_spec(suite, task, model, backbone, variant), variant.title)
@@ -277,13 +276,13 @@ def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant)
     )
 
 
-def _horizons(suite: Suite, card: DatasetCard) -> tuple[int, ...]:
-    return (min(card.horizons),) if suite.horizons == "shortest" else suite.horizons or card.horizons
-
-
-def _check_horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> None:
-    available = sorted({horizon for card in chosen for horizon in _horizons(suite, card)})
+def _horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> dict[str, list[int]]:
+    """Return data set -> its wanted horizons in this suite. Raises BenchError for a horizon that none has."""
+    own = suite.horizons
+    available = {card.name: (min(card.horizons),) if own == "shortest" else own or card.horizons for card in chosen}
+    listed = sorted({horizon for horizons in available.values() for horizon in horizons})
     for horizon in wanted or ():
-        if horizon not in available:
-            names, listed = ", ".join(card.name for card in chosen), ", ".join(map(str, available))
-            raise BenchError(f"no horizon {horizon} in suite {suite.name} for {names}; it has {listed}")
+        if horizon not in listed:
+            has = f"for {', '.join(available)}; it has {', '.join(map(str, listed))}"
+            raise BenchError(f"no horizon {horizon} in suite {suite.name} {has}")
+    return {name: [each for each in horizons if each in (wanted or listed)] for name, horizons in available.items()}
