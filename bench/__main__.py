@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import cli
+from bench.cli import duration, positive
 from models.errors import BenchError
 
 if TYPE_CHECKING:
@@ -42,22 +43,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     run.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
     run.add_argument(
-        "--jobs", type=cli.positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
+        "--jobs", type=positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
     )
     run.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
     run.add_argument("--address", help="of the Ray cluster (default: the running one, else one on this machine)")
     run.add_argument("--shard", type=cli.shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
-    run.add_argument(
-        "--time-budget", type=cli.duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h"
-    )
-    run.add_argument("--run-timeout", type=cli.duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
+    run.add_argument("--time-budget", type=duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h")
+    run.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
     run.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
     perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    perf.add_argument(
-        "--batch", type=cli.positive, help="windows per step, for every model (default: each model's own)"
-    )
-    perf.add_argument("--rounds", type=cli.positive, default=7, help="turns of each loop (default: 7)")
+    perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
+    perf.add_argument("--rounds", type=positive, default=7, help="turns of each loop (default: 7)")
     perf.add_argument(
         "--no-plain", action="store_true", help="leave the plain loop out: wide data need much memory there"
     )
@@ -70,9 +67,9 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--name", help="what to call it (default: as the file)")
     own.add_argument("--stamp", metavar="COLUMN", help="the column of time stamps")
     own.add_argument("--step", help="time between rows, as 15min, 1h, 1D")
-    own.add_argument("--season", type=cli.positive, metavar="ROWS", help="rows in the main period")
+    own.add_argument("--season", type=positive, metavar="ROWS", help="rows in the main period")
     own.add_argument("--split", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="shares, or rows")
-    own.add_argument("--horizons", nargs="+", type=cli.positive, metavar="H")
+    own.add_argument("--horizons", nargs="+", type=positive, metavar="H")
     own.add_argument("--about", help="one sentence; models that read a prompt read it")
     own.add_argument("--debug", action="store_true", help="show tracebacks")
     verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")

@@ -86,7 +86,7 @@ def guarded(
     parser: argparse.ArgumentParser, words: list[str] | None, action: Callable[[argparse.Namespace], int]
 ) -> int:
     """Parse `words` and run `action`; an error that the user can mend becomes one line on stderr and exit code 2."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` and schedulers are like Ctrl-C
     arguments = argparse.Namespace(debug=False)
     try:
         return action(parser.parse_args(words, arguments))
@@ -109,8 +109,3 @@ def guarded(
         return UNUSABLE
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(*_: object) -> None:
-    """Handle SIGTERM (`kill`, schedulers at the time limit) like Ctrl-C."""
-    raise KeyboardInterrupt

@@ -213,11 +213,10 @@ def values_of(table: pd.DataFrame, may_have_commas: bool, notes: dict[str, str])
     if may_have_commas and any(DECIMAL_COMMA.fullmatch(cell) for name in table for cell in table[name]):
         notes["decimals"] = "commas"
         swap = str.maketrans(",.", ".,")  # a point is then no part of a number
-    values = np.empty(table.shape)
-    for index, name in enumerate(table):
-        cells = [cell.translate(swap) for cell in table[name]] if swap else table[name]
-        values[:, index] = [float(cell) if NUMBER.fullmatch(cell) else np.nan for cell in cells]
-        if (bad := ~np.isfinite(values[:, index])).any():
+    points = table.map(lambda cell: cell.translate(swap))
+    values = points.map(lambda cell: float(cell) if NUMBER.fullmatch(cell) else np.nan).to_numpy(dtype=np.float64)
+    for name, bad in zip(table, ~np.isfinite(values.T), strict=True):
+        if bad.any():
             cause = "is missing or no finite number" if table[name].any() else "is empty throughout"
             remedy = "correct it (no gaps, units or marks between thousands), or delete the column"
             raise Refusal(f"{_cell(table[name], bad)} {cause}. Do: {remedy}")

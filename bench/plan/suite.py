@@ -171,16 +171,11 @@ def _expanded(variant: Variant, path: Path) -> list[Variant]:
         cause = f"sweep: one option at a time, got {len(variant.sweep)}"
         raise BenchError(f"{path}: variant {variant.title}: {cause}. Do: write a [[variant]] for each")
     ((option, values),) = variant.sweep.items()
-    return [
-        variant.model_copy(
-            update={
-                "title": variant.title.replace(f"{{{option}}}", str(value)),
-                "options": variant.options | {option: value},
-                "sweep": {},
-            }
-        )
-        for value in values
-    ]
+    expanded = []
+    for value in values:
+        update = {"title": variant.title.replace(f"{{{option}}}", str(value)), "sweep": {}}
+        expanded.append(variant.model_copy(update=update | {"options": variant.options | {option: value}}))
+    return expanded
 
 
 def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: B008  (frozen)
