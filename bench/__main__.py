@@ -59,9 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         "--no-plain", action="store_true", help="leave the plain loop out: wide data need much memory there"
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
-    own = verbs.add_parser(
-        "add-dataset", help="write a card for your own data", description="Check and add a CSV file."
-    )
+    checked = "check a CSV file of your own data and write a card for it"
+    own = verbs.add_parser("add-dataset", help=checked, description=checked)
     own.set_defaults(verb=_add_dataset)
     own.add_argument("file", type=Path, metavar="FILE.csv")
     own.add_argument("--name", help="what to call it (default: as the file)")
@@ -186,12 +185,10 @@ def _perf(arguments: argparse.Namespace) -> int:
 
 
 def _add_dataset(arguments: argparse.Namespace) -> int:
-    import dataclasses
-
     from bench.data.add_dataset import Given, add_dataset
     from bench.overview import next_commands
 
-    given = Given(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Given)})
+    given = Given(**{name: getattr(arguments, name) for name in Given.__annotations__})
     text, card = add_dataset(arguments.file, given)
     print("\n".join([text, "", *next_commands(card)]))
     return cli.DONE

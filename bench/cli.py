@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 RESULTS = HOME / "results"
 DONE, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+Action = Callable[[argparse.Namespace], int]
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -82,9 +83,7 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
     return parse(Filters, {name: getattr(arguments, name) for name in Filters.model_fields}, "filters")
 
 
-def guarded(
-    parser: argparse.ArgumentParser, words: list[str] | None, action: Callable[[argparse.Namespace], int]
-) -> int:
+def guarded(parser: argparse.ArgumentParser, words: list[str] | None, action: Action) -> int:
     """Parse `words` and run `action`; an error that the user can mend becomes one line on stderr and exit code 2."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` and schedulers are like Ctrl-C
     arguments = argparse.Namespace(debug=False)

@@ -26,6 +26,7 @@ from models import MODELS, QUICK
 from models.llm_files import BACKBONES, locate
 
 Row = dict[str, str]
+Measure = Callable[[RunSpec], Estimate]
 Thing = TypeVar("Thing")
 SOURCES: dict[Basis, str] = {
     "records": "from records of other seeds",
@@ -73,9 +74,7 @@ class Remaining:
     estimates: tuple[Estimate, ...]
 
 
-def plan_rows(
-    entries: list[PlannedRun], store: Store, measure: Callable[[RunSpec], Estimate] | None = None
-) -> tuple[list[Row], Remaining]:
+def plan_rows(entries: list[PlannedRun], store: Store, measure: Measure | None = None) -> tuple[list[Row], Remaining]:
     """Return a row per data set, horizon, model and variant: the state of each seed, and what one run takes.
 
     `measure` times runs of which no record tells; whatever a model raises in it is written in the model's row.
@@ -105,7 +104,7 @@ def plan_rows(
     return rows, Remaining(Counter(states.values()), tuple(remaining.values()))
 
 
-def _measured(measure: Callable[[RunSpec], Estimate], spec: RunSpec) -> Estimate:
+def _measured(measure: Measure, spec: RunSpec) -> Estimate:
     try:
         return measure(spec)
     except Exception as error:  # whatever a user's model raises concerns its own row only

@@ -71,7 +71,6 @@ def digest(value: Any) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise BenchError(f"{path}: not valid TOML: {error}. Do: correct it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read: {error}. Do: check the path, and who may read it") from None
+    except (OSError, ValueError) as error:
+        cause = "not valid TOML" if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
+        raise BenchError(f"{path}: {cause}: {error}. Do: correct it, or check the path") from None

@@ -23,9 +23,9 @@ HOME = Path() if INSTALLED else ROOT
 
 
 def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
-    """Write a file under a temporary name (`scratch`, on the same file system), flush it to the disk, then rename it.
+    """Write a file whole or raise OSError: as `scratch` on the same file system, flushed, then renamed into place.
 
-    The folder must exist. Raises OSError, and leaves no half-written file.
+    The folder must exist.
     """
     scratch = scratch or path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

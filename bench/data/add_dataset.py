@@ -112,8 +112,7 @@ def _described(file: Path, given: Given, notes: dict[str, str]) -> tuple[Dataset
     }
     card = parse(DatasetCard, fields, printable(str(file)))
     # 3. Fit look-back, horizons and season to the data.
-    context, horizons = _context_and_horizons(card, given.horizons, notes)
-    card = card.model_copy(update={"context": context, "horizons": horizons})
+    card = _with_horizons(card, given.horizons, notes)
     season = _season(card, values, given.season, notes)
     origin = f"From the file {printable(file.name)}. " + "; ".join(f"{key}: {why}" for key, why in notes.items())
     return card.model_copy(update={"season": season, "notes": origin}), content
@@ -130,10 +129,8 @@ def _name(file: Path, wanted: str | None) -> str:
     return name
 
 
-def _context_and_horizons(
-    card: DatasetCard, wanted: Sequence[int] | None, notes: dict[str, str]
-) -> tuple[int, tuple[int, ...]]:
-    """Return a look-back and horizons of which every part holds windows."""
+def _with_horizons(card: DatasetCard, wanted: Sequence[int] | None, notes: dict[str, str]) -> DatasetCard:
+    """Return the card with a look-back and horizons of which every part holds windows."""
     long = longest_horizon(card, LONG[0]) >= 2 * LONG[0] - 1
     context, usual = LONG if long else SHORT
     longest = longest_horizon(card, context)
@@ -149,7 +146,7 @@ def _context_and_horizons(
     notes["look-back"] = f"{context} ({why} {LONG[0]} windows of look-back and horizon {LONG[0]})"
     cut = f" (of {' '.join(map(str, usual))}: a part holds no window of the others)"
     notes["horizons"] = " ".join(map(str, horizons)) + (cut if not wanted and horizons != usual else "")
-    return context, horizons
+    return card.model_copy(update={"context": context, "horizons": horizons})
 
 
 def _season(card: DatasetCard, values: np.ndarray, wanted: int | None, notes: dict[str, str]) -> int:

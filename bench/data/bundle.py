@@ -94,10 +94,7 @@ def make_bundle(specs: list[RunSpec], folder: Path) -> list[str]:
 
 
 def use_bundle(folder: Path, specs: list[RunSpec]) -> None:
-    """Make this process and its children read data and backbones from `folder`, without network.
-
-    Verifies every file first, and that the bundle holds what these runs need. Raises BenchError.
-    """
+    """Make this process and its children read from a verified bundle alone. Raises BenchError if it lacks anything."""
     folder = folder.resolve()
     manifest = _manifest(folder)
     _verify(folder, manifest)

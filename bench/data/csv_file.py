@@ -100,8 +100,7 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 def stamp_column(table: pd.DataFrame, wanted: str | None) -> str:
     """Return the name of the column of stamps: `wanted`, else the most likely one.
 
-    Most likely is a column with a usual name whose first cell reads as a stamp; then one whose first cell reads as a
-    stamp, as a count since 1970; then one with a usual name.
+    Likely, in order: a usual name over a stamp, a stamp, a count since 1970, a usual name alone.
     """
     if wanted is not None:
         if wanted not in table:
@@ -213,7 +212,7 @@ def values_of(table: pd.DataFrame, may_have_commas: bool, notes: dict[str, str])
     if may_have_commas and any(DECIMAL_COMMA.fullmatch(cell) for name in table for cell in table[name]):
         notes["decimals"] = "commas"
         swap = str.maketrans(",.", ".,")  # a point is then no part of a number
-    points = table.map(lambda cell: cell.translate(swap))
+    points = table.map(lambda cell: cell.translate(swap)) if swap else table
     values = points.map(lambda cell: float(cell) if NUMBER.fullmatch(cell) else np.nan).to_numpy(dtype=np.float64)
     for name, bad in zip(table, ~np.isfinite(values.T), strict=True):
         if bad.any():

@@ -105,8 +105,7 @@ def _table(card: DatasetCard, content: bytes) -> pd.DataFrame:
         if table.shape[1] != card.channels:
             raise _MismatchError(f"has {table.shape[1]} channels, its card says {card.channels}")
         return table
-    absent = [channel for channel in card.channels if channel not in table]
-    if absent:
+    if absent := [channel for channel in card.channels if channel not in table]:
         raise _MismatchError(f"has no column {absent[0]!r}, one of {len(card.channels)} in its card")
     return table[list(card.channels)]
 

@@ -33,6 +33,7 @@ ModelName = Annotated[str, AfterValidator(canonical)]
 DatasetName = Annotated[str, AfterValidator(lambda name: canonical_card(name).name)]
 BackboneName = Annotated[str, AfterValidator(lambda name: base.canonical("backbone", name, BACKBONES))]
 """A field of these types takes a name in any case and holds it as registered; it raises UnknownName for others."""
+_adapter = lru_cache(TypeAdapter[Any])  # building one takes 10 ms, and a plan resolves options a thousand times
 
 
 def title(name: str) -> str:
@@ -58,12 +59,6 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
         raise BenchError(f"{place}: option {name}.{base.first_cause(error, names)}. Do: correct it") from None
     _check_blocks(resolved, f"{place}: model {name}")
     return resolved
-
-
-@lru_cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    """Build a validator once: it takes 10 ms, and a plan resolves options a thousand times."""
-    return TypeAdapter(kind)
 
 
 def _check_blocks(options: dict[str, Option], place: str) -> None:

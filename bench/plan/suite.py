@@ -150,17 +150,15 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
         raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite. Do: choose another base")
     values = read_toml(path)
     # 2. Add the keys of its base.
-    if "override" in values:
-        values["override"] = [values["override"]]
+    own = [values.pop("override")] if "override" in values else []
     base = values.pop("base", None)
     if base is None:
-        return path, values
+        return path, values | {"override": own}
     if not isinstance(base, str):
         raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}. Do: correct it")
     _, inherited = _read_suite(base, (*named_by, path))
-    overrides = inherited.pop("override", []) + values.pop("override", [])
     inherited = {key: value for key, value in inherited.items() if key not in ("name", "about")}
-    return path, inherited | values | {"override": overrides}
+    return path, inherited | values | {"override": inherited["override"] + own}
 
 
 def _expanded(variant: Variant, path: Path) -> list[Variant]:
