@@ -23,10 +23,7 @@ HOME = Path() if INSTALLED else ROOT
 
 
 def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
-    """Write a file whole or raise OSError: as `scratch` on the same file system, flushed, then renamed into place.
-
-    The folder must exist.
-    """
+    """Write a file in an existing folder whole, or raise OSError: as `scratch` on its file system, flushed, renamed."""
     scratch = scratch or path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with scratch.open("wb") as file:

@@ -17,8 +17,7 @@ from models.llm_files import Backbone, BackboneError, locate, sha256_of, verifie
 def fetch_data(card: DatasetCard, path: Path) -> str:
     """Fetch the card's file to `path` (which ends in the card's source path) unless it is there, and verify it.
 
-    Returns one line on what was done. An interrupted download resumes. Raises BenchError where the hub does not answer
-    or the file is not the card's.
+    Returns one line on what was done; an interrupted download resumes. Raises BenchError for no answer or another file.
     """
     source = card.source
     if fetched := not path.is_file():

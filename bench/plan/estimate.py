@@ -135,8 +135,7 @@ def _cell(spec: RunSpec) -> str:
 def records_of(root: Path, models: Iterable[str]) -> list[RunResult]:
     """Return the newest `RECORDS_PER_TASK` records of each model, data set and horizon, without damaged files."""
     found = []
-    names = {model.replace(":", ".") for model in models}
-    for folder in sorted(path for name in names for path in root.glob(f"*/h*/{name}")):
+    for folder in sorted(path for name in {*models} for path in root.glob(f"*/h*/{name.replace(':', '.')}")):
         newest = sorted(folder.glob("s*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in newest[:RECORDS_PER_TASK]:
             with suppress(BenchError, OSError, UnicodeDecodeError):

@@ -50,9 +50,8 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
         return dict(given)
     kind = MODELS[name].options
     names = sorted(field.name for field in dataclasses.fields(kind))
-    for option in given:
-        if option not in names:
-            raise UnknownName(f"option of {name}", option, names, place)
+    if unknown := [option for option in given if option not in names]:
+        raise UnknownName(f"option of {name}", unknown[0], names, place)
     try:
         resolved: dict[str, Option] = dataclasses.asdict(_adapter(kind).validate_python(given))
     except ValidationError as error:

@@ -184,8 +184,7 @@ def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: 
 def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # noqa: B008  (frozen)
     """Return the planned runs, ordered by data set, share of its windows, horizon, seed, model, variant.
 
-    Models and data sets named in a filter need not be in the suite: they run under its settings. Raises BenchError for
-    filters that do not fit the suite.
+    Models and data sets of a filter that are not the suite's run under its settings. Raises BenchError for a misfit.
     """
     models = list(dict.fromkeys(map(registry.canonical, filters.models or suite.models)))
     chosen = list({card.name: card for card in map(canonical_card, filters.datasets or suite.datasets)}.values())
