@@ -8,30 +8,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli import (
-    DONE,
-    INCOMPLETE,
-    UNUSABLE,
-    Parser,
-    add_filters,
-    add_results,
-    duration,
-    filters_of,
-    guarded,
-    positive,
-    shard,
-)
+from bench import cli
+from bench.cli import duration, positive
+from models.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.grid.engine import Engine
+    from bench.plan.suite import PlannedRun
 
 
 def main(words: list[str] | None = None) -> int:
-    return guarded(_parser(), words, lambda arguments: int(arguments.verb(arguments)))
+    return cli.guarded(_parser(), words, lambda arguments: int(arguments.verb(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser("python -m bench", description="Logo-LLM and its baselines: plan, fetch, run and look at runs.")
+    parser = cli.Parser("python -m bench", description="Logo-LLM and its baselines: plan, fetch, run and look at runs.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     def verb(name: str, action: object, text: str, *, suite: str | None = "quick") -> argparse.ArgumentParser:
@@ -39,8 +30,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(verb=action)
         if suite:
             sub.add_argument("--suite", default=suite, help=f"name, or the path of a TOML file (default: {suite})")
-            add_filters(sub)
-        add_results(sub)
+            cli.add_filters(sub)
+        cli.add_results(sub)
         return sub
 
     verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=None)
@@ -56,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
     run.add_argument("--address", help="of the Ray cluster (default: the running one, else one on this machine)")
-    run.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
+    run.add_argument("--shard", type=cli.shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
     run.add_argument("--time-budget", type=duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h")
     run.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
     run.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
@@ -68,9 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         "--no-plain", action="store_true", help="leave the plain loop out: wide data need much memory there"
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
-    own = verbs.add_parser(
-        "add-dataset", help="write a card for your own data", description="Check and add a CSV file."
-    )
+    checked = "check a CSV file of your own data and write a card for it"
+    own = verbs.add_parser("add-dataset", help=checked, description=checked)
     own.set_defaults(verb=_add_dataset)
     own.add_argument("file", type=Path, metavar="FILE.csv")
     own.add_argument("--name", help="what to call it (default: as the file)")
@@ -88,16 +78,18 @@ def _parser() -> argparse.ArgumentParser:
 def _list(arguments: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from bench.overview import backbone_rows, dataset_rows, model_rows, suite_rows
+    from bench.overview import listings
 
-    for title, rows in (
-        ("Models", model_rows()),
-        ("Data sets", dataset_rows()),
-        ("Backbones", backbone_rows()),
-        ("Suites", suite_rows()),
-    ):
-        print(title, tabulate(rows, headers="keys", disable_numparse=True), "", sep="\n")
-    return DONE
+    for title, rows in listings().items():
+        print(title, tabulate(rows, headers="firstrow", disable_numparse=True), "", sep="\n")
+    return cli.DONE
+
+
+def _planned(arguments: argparse.Namespace) -> list[PlannedRun]:
+    """Return the runs that the command line names."""
+    from bench.plan.suite import entries, load_suite
+
+    return entries(load_suite(arguments.suite), cli.filters_of(arguments))
 
 
 def _plan(arguments: argparse.Namespace) -> int:
@@ -105,9 +97,8 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     from bench.core.store import Store
     from bench.overview import plan_rows, plan_summary
-    from bench.plan.suite import entries, load_suite
 
-    planned = entries(load_suite(arguments.suite), filters_of(arguments))
+    planned = _planned(arguments)
     if arguments.measure:
         from rich.console import Console
 
@@ -118,45 +109,41 @@ def _plan(arguments: argparse.Namespace) -> int:
     else:
         rows, remaining = plan_rows(planned, Store(arguments.results))
     print(tabulate(rows, headers="keys", disable_numparse=True), "", plan_summary(remaining), sep="\n")
-    return DONE
+    return cli.DONE
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
     """Fetch what can be fetched; each thing that cannot is a line on stderr, and makes the exit code 2."""
-    from bench.core.base import BenchError
     from bench.core.card import cards
     from bench.data.fetch import fetch_backbone, fetch_data
     from bench.data.series import file_of
-    from bench.plan.suite import load_suite, plan
     from models.llm_files import find
 
-    specs = plan(load_suite(arguments.suite), filters_of(arguments))
+    specs = [entry.spec for entry in _planned(arguments)]
     if arguments.into:
         from bench.data.bundle import make_bundle
 
         print("\n".join(make_bundle(specs, arguments.into)))
-        return DONE
+        return cli.DONE
     datasets = dict.fromkeys(name for spec in specs for name in spec.task.datasets)
     backbones = dict.fromkeys(spec.backbone for spec in specs if spec.backbone)
-    code = DONE
+    code = cli.DONE
     for name in (*datasets, *backbones):
         try:
             print(fetch_data(cards()[name], file_of(cards()[name])) if name in datasets else fetch_backbone(find(name)))
         except BenchError as error:
             print(error, file=sys.stderr)
-            code = UNUSABLE
+            code = cli.UNUSABLE
     return code
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from bench.core.base import BenchError
     from bench.core.store import Store
     from bench.grid.driver import Orders, run_grid
-    from bench.plan.suite import entries, load_suite
 
-    planned = entries(load_suite(arguments.suite), filters_of(arguments))
+    planned = _planned(arguments)
     if arguments.offline:
         from bench.data.bundle import use_bundle
 
@@ -167,7 +154,7 @@ def _run(arguments: argparse.Namespace) -> int:
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), Console())
     left = f", {tally.remaining} left" if tally.remaining else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
-    return INCOMPLETE if tally.failed or tally.remaining else DONE
+    return cli.INCOMPLETE if tally.failed or tally.remaining else cli.DONE
 
 
 def _engine(arguments: argparse.Namespace) -> Engine:
@@ -185,44 +172,39 @@ def _perf(arguments: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from bench.core.base import BenchError
     from bench.perf.measure import perf, perf_specs, perf_text
 
-    specs = perf_specs(arguments.suite, filters_of(arguments), arguments.batch)
+    specs = perf_specs(arguments.suite, cli.filters_of(arguments), arguments.batch)
     if arguments.json and not arguments.json.absolute().parent.is_dir():  # said before minutes are spent
-        raise BenchError(f"--json {arguments.json}: its folder does not exist; make it first")
+        raise BenchError(f"--json {arguments.json}: its folder does not exist. Do: make it first")
     measured = perf(specs, arguments.device, not arguments.no_plain, arguments.rounds, Console(stderr=True))
     print(perf_text(measured))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
-    return DONE
+    return cli.DONE
 
 
 def _add_dataset(arguments: argparse.Namespace) -> int:
-    import dataclasses
-
     from bench.data.add_dataset import Given, add_dataset
     from bench.overview import next_commands
 
-    given = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Given)}
-    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-    text, card = add_dataset(arguments.file, Given(**{**given, **lists}))
+    given = Given(**{name: getattr(arguments, name) for name in Given.__annotations__})
+    text, card = add_dataset(arguments.file, given)
     print("\n".join([text, "", *next_commands(card)]))
-    return DONE
+    return cli.DONE
 
 
 def _show(arguments: argparse.Namespace) -> int:
     from bench.core.store import Store
     from bench.overview import run_text
-    from bench.plan.suite import entries, load_suite
 
     store = Store(arguments.results)
     missing = 0
-    for entry in entries(load_suite(arguments.suite), filters_of(arguments)):
+    for entry in _planned(arguments):
         result = store.get(entry.spec)
         missing += result is None or result.status == "failed"
         print(run_text(entry, result, store.root / entry.spec.path))
-    return INCOMPLETE if missing else DONE
+    return cli.INCOMPLETE if missing else cli.DONE
 
 
 if __name__ == "__main__":

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.system import HOME
+from models.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.plan.suite import Filters
 
 RESULTS = HOME / "results"
 DONE, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+Action = Callable[[argparse.Namespace], int]
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -26,7 +28,7 @@ class Parser(argparse.ArgumentParser):
     """An argparse parser whose errors are one line."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(UNUSABLE, f"{self.prog}: {message}; see --help\n")
+        self.exit(UNUSABLE, f"{self.prog}: {message}. Do: see --help\n")
 
 
 def positive(text: str) -> int:
@@ -81,42 +83,28 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
     return parse(Filters, {name: getattr(arguments, name) for name in Filters.model_fields}, "filters")
 
 
-def guarded(
-    parser: argparse.ArgumentParser, words: list[str] | None, action: Callable[[argparse.Namespace], int]
-) -> int:
+def guarded(parser: argparse.ArgumentParser, words: list[str] | None, action: Action) -> int:
     """Parse `words` and run `action`; an error that the user can mend becomes one line on stderr and exit code 2."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` and schedulers are like Ctrl-C
+    arguments = argparse.Namespace(debug=False)
     try:
-        arguments = parser.parse_args(words)
-        from bench.core.base import BenchError
-
-        try:
-            return action(arguments)
-        except BenchError as error:
-            if arguments.debug:
-                traceback.print_exc()
-            print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-            return UNUSABLE
+        return action(parser.parse_args(words, arguments))
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted; nothing finished is lost, start it again", file=sys.stderr)
         return INTERRUPTED
-    except ModuleNotFoundError as error:
-        if arguments.debug:
-            traceback.print_exc()
-        remedy = "'bash run_all.sh' installs everything into .venv; then 'source .venv/bin/activate'"
-        print(f"{parser.prog}: {sys.executable} has no package {error.name!r}; {remedy}", file=sys.stderr)
-        return UNUSABLE
     except BrokenPipeError:  # the reader (head, less) has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INCOMPLETE
-    except OSError as error:  # without a message of its own: a full disk under the output, too many open files
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BenchError, ModuleNotFoundError, OSError) as error:
+        if arguments.debug:
+            traceback.print_exc()
+        cause = " ".join(str(error).split())
+        if isinstance(error, ModuleNotFoundError):
+            remedy = "'bash run_all.sh', which installs everything into .venv; then 'source .venv/bin/activate'"
+            cause = f"{sys.executable} has no package {error.name!r}. Do: {remedy}"
+        print(f"{parser.prog}: {cause}", file=sys.stderr)
+        if isinstance(error, OSError):  # a full disk under the output, say: what is left of it is not written
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNUSABLE
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(*_: object) -> None:
-    """Handle SIGTERM (`kill`, schedulers at the time limit) like Ctrl-C."""
-    raise KeyboardInterrupt

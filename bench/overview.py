@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import textwrap
-import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from bench.core.base import BenchError
+from bench.core.base import BenchError, read_toml
 from bench.core.card import DatasetCard, cards, longest_horizon
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
@@ -23,55 +23,47 @@ from bench.plan.estimate import Basis, Estimate, Estimates, records_of
 from bench.plan.settings import SUITES
 from bench.plan.suite import PlannedRun
 from models import MODELS, QUICK
-from models.llm_files import BACKBONES, BackboneError, locate
+from models.llm_files import BACKBONES, locate
 
 Row = dict[str, str]
+Measure = Callable[[RunSpec], Estimate]
+Thing = TypeVar("Thing")
+SOURCES: dict[Basis, str] = {
+    "records": "from records of other seeds",
+    "scaled": "scaled from other runs of the model",
+    "timed": "from a few timed steps, all epochs counted",
+}
+UNKNOWN: dict[Basis, str] = {
+    "not known yet": "time not known yet. Do: add --measure, which times a few steps of each",
+    "not timed": "could not be timed; their rows say why",
+}
 
 
-def model_rows() -> list[Row]:
-    return [{"name": name, "title": entry.title, "follows": entry.follows} for name, entry in MODELS.items()]
-
-
-def dataset_rows() -> list[Row]:
-    rows = []
+def listings() -> dict[str, list[tuple[str, ...]]]:
+    """Return what there is and what is ready on this machine: title -> rows, the first of them names the columns."""
+    listed: dict[str, list[tuple[str, ...]]] = {
+        "Models": [("name", "title", "follows"), *((name, each.title, each.follows) for name, each in MODELS.items())],
+        "Data sets": [("name", "rows x channels", "step", "look-back", "horizons", "here", "title")],
+        "Backbones": [("name", "blocks x width", "here", "title")],
+        "Suites": [("name", "runs", "title")],
+    }
     for name, card in cards().items():
-        try:
-            here = "yes" if file_of(card).is_file() else "no"
-        except BenchError:
-            here = "no"
-        rows.append(
-            {
-                "name": name,
-                "rows x channels": f"{card.rows} x {card.width}",
-                "step": card.step,
-                "look-back": str(card.context),
-                "horizons": " ".join(map(str, card.horizons)),
-                "here": here,
-                "title": card.title,
-            }
-        )
-    return rows
+        size, horizons = f"{card.rows} x {card.width}", " ".join(map(str, card.horizons))
+        here = _here(lambda each: file_of(each).is_file(), card)
+        listed["Data sets"].append((name, size, card.step, str(card.context), horizons, here, card.title))
+    for name, each in BACKBONES.items():
+        listed["Backbones"].append((name, f"{each.blocks} x {each.width}", _here(locate, each), each.title))
+    for suite in map(suites.load_suite, suites.suite_names()):
+        listed["Suites"].append((suite.name, str(len(suites.plan(suite))), suite.title))
+    return listed
 
 
-def backbone_rows() -> list[Row]:
-    rows = []
-    for name, backbone in BACKBONES.items():
-        try:
-            locate(backbone)
-            here = "yes"
-        except BackboneError:
-            here = "no"
-        size = f"{backbone.blocks} x {backbone.width}"
-        rows.append({"name": name, "blocks x width": size, "here": here, "title": backbone.title})
-    return rows
-
-
-def suite_rows() -> list[Row]:
-    rows = []
-    for name in suites.suite_names():
-        suite = suites.load_suite(name)
-        rows.append({"name": name, "runs": str(len(suites.plan(suite))), "title": suite.title})
-    return rows
+def _here(look: Callable[[Thing], object], thing: Thing) -> str:
+    """Return `yes` where `look` finds the thing; it returns False or raises BenchError where it does not."""
+    try:
+        return "no" if look(thing) is False else "yes"
+    except BenchError:
+        return "no"
 
 
 @dataclass(frozen=True)
@@ -82,9 +74,7 @@ class Remaining:
     estimates: tuple[Estimate, ...]
 
 
-def plan_rows(
-    entries: list[PlannedRun], store: Store, measure: Callable[[RunSpec], Estimate] | None = None
-) -> tuple[list[Row], Remaining]:
+def plan_rows(entries: list[PlannedRun], store: Store, measure: Measure | None = None) -> tuple[list[Row], Remaining]:
     """Return a row per data set, horizon, model and variant: the state of each seed, and what one run takes.
 
     `measure` times runs of which no record tells; whatever a model raises in it is written in the model's row.
@@ -114,7 +104,7 @@ def plan_rows(
     return rows, Remaining(Counter(states.values()), tuple(remaining.values()))
 
 
-def _measured(measure: Callable[[RunSpec], Estimate], spec: RunSpec) -> Estimate:
+def _measured(measure: Measure, spec: RunSpec) -> Estimate:
     try:
         return measure(spec)
     except Exception as error:  # whatever a user's model raises concerns its own row only
@@ -126,25 +116,14 @@ def plan_summary(remaining: Remaining) -> str:
     states, estimates = remaining.states, remaining.estimates
     lines = [f"{states.total()} runs: {states['done']} done, {states['failed']} failed, {states['missing']} missing"]
     bases = Counter(each.basis for each in estimates)
-    words: dict[Basis, str] = {
-        "records": "from records of other seeds",
-        "scaled": "scaled from other runs of the model",
-        "timed": "from a few timed steps, all epochs counted",
-    }
     seconds = [each.seconds for each in estimates if each.seconds is not None]
     if seconds:
-        sources = ", ".join(f"{bases[basis]} {text}" for basis, text in words.items() if bases[basis])
-        peak = max((each.peak_mb for each in estimates if each.peak_mb is not None), default=None)
-        memory = f", up to {peak:.0f} MiB at once" if peak is not None else ""
-        lines.append(
-            f"left: about {duration_text(sum(seconds))} one after the other on {this_device()}{memory} ({sources})"
-        )
-    if bases["not known yet"]:
-        lines.append(
-            f"{bases['not known yet']} runs: time not known yet. Do: add --measure, which times a few steps of each"
-        )
-    if bases["not timed"]:
-        lines.append(f"{bases['not timed']} runs: could not be timed; their rows say why")
+        sources = ", ".join(f"{bases[basis]} {text}" for basis, text in SOURCES.items() if bases[basis])
+        peaks = [each.peak_mb for each in estimates if each.peak_mb is not None]
+        memory = f", up to {max(peaks):.0f} MiB at once" if peaks else ""
+        time = duration_text(sum(seconds))
+        lines.append(f"left: about {time} one after the other on {this_device()}{memory} ({sources})")
+    lines += [f"{bases[basis]} runs: {text}" for basis, text in UNKNOWN.items() if bases[basis]]
     return "\n".join(lines)
 
 
@@ -157,38 +136,33 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
     elif result.status == "failed":
         lines.append(f"  failed: {result.error}")
     else:
-        for each in result.evaluations:
-            lines.append(f"  test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows")
-        for layer in result.layers:
-            lines.append(
-                f"  block {layer.block} {layer.stage}: local R2 {layer.local_r2:.3f}  trend R2 {layer.trend_r2:.3f}  "
-                f"shares {layer.local_share:.3f} {layer.trend_share:.3f}  slow power {layer.slow_power:.3f}"
-            )
-        for epoch in result.curve:
-            best = "  <- best" if epoch.epoch == result.best_epoch else ""
-            lines.append(
-                f"  epoch {epoch.epoch}: train {epoch.train_loss:.5f}  val {epoch.val_loss:.5f}  "
-                f"lr {epoch.lr:.2e}  {epoch.seconds:.1f} s{best}"
-            )
-    lines.append(f"  task     {_flat(spec.task.model_dump(mode='json'))}")
-    lines.append(f"  options  {_flat(spec.options)}")
-    lines.append(f"  train    {_flat(spec.train.model_dump(mode='json'))}")
-    if result is not None:
-        if result.cost:
-            lines.append(f"  cost     {_flat(result.cost.model_dump(mode='json'))}")
-        lines.append(f"  where    {_flat(result.where.model_dump(mode='json'))}")
+        lines += [
+            f"  test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows"
+            for each in result.evaluations
+        ]
+        lines += [
+            f"  block {each.block} {each.stage}: local R2 {each.local_r2:.3f}  trend R2 {each.trend_r2:.3f}  "
+            f"shares {each.local_share:.3f} {each.trend_share:.3f}  slow power {each.slow_power:.3f}"
+            for each in result.layers
+        ]
+        lines += [
+            f"  epoch {each.epoch}: train {each.train_loss:.5f}  val {each.val_loss:.5f}  lr {each.lr:.2e}  "
+            f"{each.seconds:.1f} s" + ("  <- best" if each.epoch == result.best_epoch else "")
+            for each in result.curve
+        ]
+    parts = spec.model_dump(mode="json", include={"task", "options", "train"})
+    parts |= result.model_dump(mode="json", include={"cost", "where"}) if result else {}
+    lines += [f"  {name:<9}{_flat(values)}" for name, values in parts.items() if values is not None]
     return "\n".join(lines) + "\n"
 
 
-def _flat(values: Mapping[str, object]) -> str:
-    return "  ".join(
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in values.items()
-    )
+def _flat(values: dict[str, object]) -> str:
+    return "  ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())
 
 
 def next_commands(card: DatasetCard) -> list[str]:
     """Run and report; under the horizons of `quick` that the parts can hold, or under the card's own."""
-    wanted = tomllib.loads((SUITES / "quick.toml").read_text(encoding="utf-8"))["horizons"]
+    wanted = read_toml(SUITES / "quick.toml")["horizons"]
     fitting = [str(horizon) for horizon in wanted if horizon <= longest_horizon(card, card.context)]
     words = f"--suite {'quick' if fitting else 'paper'} {{}}--datasets {card.name} --models {QUICK}"
     if fitting and len(fitting) < len(wanted):

@@ -11,7 +11,7 @@ from functools import lru_cache
 import pytest
 
 from bench.analysis.verdicts import load_claims
-from bench.core.base import ROOT, BenchError, parse_json
+from bench.core.base import ROOT, BenchError, parse
 from bench.core.record import RunResult
 from bench.core.store import Store
 from bench.plan.suite import Filters, load_suite, plan, suite_names
@@ -53,7 +53,7 @@ def test_there_are_records() -> None:
 
 def test_every_record_is_a_planned_run_that_ended_well_on_clean_code() -> None:
     for path in RECORDS:
-        result = parse_json(RunResult, path.read_text(encoding="utf-8"), str(path))
+        result = parse(RunResult, path.read_text(encoding="utf-8"), str(path))
         assert str(path.relative_to(RESULTS)) in planned(), f"{path}: no suite plans it"
         assert Store(RESULTS).get(result.spec) == result
         assert result.status == "done", path

@@ -83,7 +83,7 @@ def test_no_record_of_an_installed_copy_names_a_git_repository_around_it(site: P
     name = ["-c", "user.name=x", "-c", "user.email=x@x"]
     for words in (["init", "-q"], [*name, "commit", "-q", "--allow-empty", "-m", "other code"]):
         subprocess.run(["git", *words], cwd=site.parent, check=True)
-    code = "from bench.train import device; print(device._git(), len(device.build_digest()))"
+    code = "from bench.train import device; print(device.commit(), len(device.build_digest()))"
     assert printed(site, tmp_path, "-c", code).split() == ["(None,", "None)", "64"]
 
 

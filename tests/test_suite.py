@@ -346,7 +346,7 @@ def test_variants_that_are_the_same_run_are_both_in_the_table_and_planned_once(t
 @pytest.mark.parametrize(
     ("text", "backbone", "said"),
     [
-        ("[[variant]]\ntitle = 'x'\nrandom = true", "gpt2-random", "gpt2-random is one: take gpt2"),
+        ("[[variant]]\ntitle = 'x'\nrandom = true", "gpt2-random", "gpt2-random is one. Do: take gpt2"),
         ("[[variant]]\ntitle = 'x'\nbackbones = ['gpt2']", "smollm2-135m", "is for the backbone smollm2-135m"),
         ("[[variant]]\ntitle = 'x'\nprobe = true", "gpt2", "probe: only logo_llm has a state"),
         ("[[variant]]\ntitle = 'x'\nsweep = { width = [] }", "gpt2", "at least 1 item"),
@@ -376,7 +376,7 @@ def test_a_base_in_a_file_is_found_beside_the_suite_that_names_it_and_does_not_l
 def test_a_suite_of_ones_own_is_not_named_as_one_of_the_project(tmp_path: Path) -> None:
     path = tmp_path / "paper.toml"
     path.write_text('base = "quick"\nabout = "Mine."\n')
-    with pytest.raises(BenchError, match="name: 'paper' is a suite of the project; give this one another name"):
+    with pytest.raises(BenchError, match=r"name: 'paper' is a suite of the project\. Do: give this one another name"):
         load_suite(str(path))
     path.write_text('base = "quick"\nabout = "Mine."\nname = "mine"\n')
     assert load_suite(str(path)).name == "mine"

@@ -31,32 +31,28 @@ class Frozen(BaseModel):
 Parsed = TypeVar("Parsed", bound=Frozen)
 
 
-def parse(kind: type[Parsed], values: object, place: str) -> Parsed:
-    """Validate `values` as `kind`. Raises BenchError: one line with `place`, the field and the first error."""
+def parse(kind: type[Parsed], values: object, place: str, remedy: str = "correct it") -> Parsed:
+    """Validate `values` (JSON if they are text) as `kind`. Raises BenchError with `place` and the first error."""
     try:
-        return kind.model_validate(values)
+        return kind.model_validate_json(values) if isinstance(values, str) else kind.model_validate(values)
     except ValidationError as error:
-        raise _first_line(kind, error, place) from None
+        do = f". Do: {remedy}" if remedy else ""
+        raise BenchError(f"{place}: {first_cause(error, kind.model_fields)}{do}") from None
+    except BenchError as error:  # a name that is in no table
+        raise BenchError(f"{place}: {error}") from None
 
 
-def parse_json(kind: type[Parsed], text: str, place: str) -> Parsed:
-    """Validate JSON text as `kind`, as `parse` does."""
-    try:
-        return kind.model_validate_json(text)
-    except ValidationError as error:
-        raise _first_line(kind, error, place) from None
-
-
-def _first_line(kind: type[Frozen], error: ValidationError, place: str) -> BenchError:
+def first_cause(error: ValidationError, keys: Iterable[str]) -> str:
+    """Return the first error as `field: cause`; `keys` are those that the whole may have."""
     # 1. Take the first error, but an unknown key before all others: it may be a missing key, misspelt.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
     field = ".".join(str(part) for part in first["loc"]) or "the whole of it"
     if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-        return UnknownName("key", field, list(kind.model_fields), place)
+        return f"no key {field!r}; {nearest(field, list(keys))}"
     # 2. Say what the field holds instead.
     got = "" if first["type"] == "missing" else f", got {str(first['input'])[:60]!r}"
     message = first["msg"].removeprefix("Value error, ")
-    return BenchError(f"{place}: {field}: {message[:1].lower()}{message[1:]}{got}")
+    return f"{field}: {message[:1].lower()}{message[1:]}{got}"
 
 
 def canonical(kind: str, name: str, known: Iterable[str], place: str = "") -> str:
@@ -75,7 +71,6 @@ def digest(value: Any) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise BenchError(f"{path}: not valid TOML: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(f"{path}: cannot be read: {error}") from None
+    except (OSError, ValueError) as error:
+        cause = "not valid TOML" if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
+        raise BenchError(f"{path}: {cause}: {error}. Do: correct it, or check the path") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -92,15 +93,10 @@ class DatasetCard(Frozen):
         """Return split -> (first row, one past the last row): `{"train": (0, a), "val": (a, b), "test": (b, c)}`."""
         train, val, test = self.split
         if abs(train + val + test - 1) < 1e-9:
-            n_train, n_test = int(self.rows * train), int(self.rows * test)
-            n_val = self.rows - n_train - n_test
-        else:
-            n_train, n_val, n_test = int(train), int(val), int(test)
-        return {
-            "train": (0, n_train),
-            "val": (n_train, n_train + n_val),
-            "test": (n_train + n_val, n_train + n_val + n_test),
-        }
+            train, test = int(self.rows * train), int(self.rows * test)
+            val = self.rows - train - test
+        edges = accumulate((int(train), int(val), int(test)), initial=0)
+        return dict(zip(("train", "val", "test"), pairwise(edges), strict=True))
 
     def windows(self, part: str, context: int, horizon: int, fraction: float = 1.0) -> int:
         """Count the windows of a split, at least 0; windows of val and test may look back into the split before.
@@ -119,9 +115,8 @@ class DatasetCard(Frozen):
     @property
     def digest(self) -> str:
         """Twelve hex digits over the fields that can change a number; part of every task on this data set."""
-        return digest(
-            self.model_dump(mode="json", exclude={"title", "license", "notes", "source", "context", "horizons"})
-        )[:12]
+        harmless = {"title", "license", "notes", "source", "context", "horizons"}
+        return digest(self.model_dump(mode="json", exclude=harmless))[:12]
 
 
 CARDS = HOME / "datasets"

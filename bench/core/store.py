@@ -10,15 +10,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from bench.core.base import BenchError, parse_json
+from bench.core.base import BenchError, parse
 from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.system import write_whole
 from models.llm_files import BACKBONES
 
-Status = str
-"""done, failed or missing."""
 WORK = ".work"
 """Folder in the results directory for unfinished runs: one folder per run, and the file of claims."""
 
@@ -26,9 +24,9 @@ WORK = ".work"
 class UnusableRecord(BenchError):
     """A record that exists but is damaged, or belongs to another run, protocol, data or weights."""
 
-    def __init__(self, path: Path, reason: str, remedy: str = "move it away and run again") -> None:
-        super().__init__(f"{path}: {reason}. Do: {remedy}")
-        self.path, self.reason, self.remedy = path, reason, remedy
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}. Do: move it away and run again")
+        self.path, self.reason = path, reason
 
 
 class Store:
@@ -37,13 +35,13 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._claims: int | None = None
-        self._opened: tuple[int, int] | None = None
+        self._opened: os.stat_result | None = None
 
     def get(self, spec: RunSpec) -> RunResult | None:
         """Return the record of this spec; None if it is missing. Raises UnusableRecord for another record."""
         path = self.root / spec.path
         try:
-            result = parse_json(RunResult, path.read_text(encoding="utf-8"), str(path))
+            result = parse(RunResult, path.read_text(encoding="utf-8"), str(path), remedy="")
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -54,17 +52,17 @@ class Store:
             raise UnusableRecord(path, foreign)
         return result
 
-    def status(self, spec: RunSpec) -> Status:
+    def status(self, spec: RunSpec) -> str:
+        """Return done, failed or missing."""
         result = self.get(spec)
         return result.status if result else "missing"
 
     def stamp(self, spec: RunSpec) -> tuple[int, int] | None:
         """Return a value that changes whenever the record is written; None while it is missing."""
-        try:
+        with contextlib.suppress(OSError):
             found = (self.root / spec.path).stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_ino
+            return found.st_mtime_ns, found.st_ino
+        return None
 
     def open(self) -> None:
         """Prepare the directory for writing. Raises BenchError if that fails, before anything is trained."""
@@ -74,11 +72,10 @@ class Store:
             with tempfile.TemporaryFile(dir=work) as probe:
                 probe.write(b"probe")
             self._claims = os.open(work / "claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            self._opened = _identity(self.root)
+            self._opened = self.root.stat()
         except OSError as error:
-            raise BenchError(
-                f"results directory {self.root}: cannot be written: {error}. Do: choose another --results"
-            ) from None
+            cause = f"cannot be written: {error}"
+            raise BenchError(f"results directory {self.root}: {cause}. Do: choose another --results") from None
 
     def close(self) -> None:
         """Release all claims."""
@@ -89,8 +86,7 @@ class Store:
     def claim(self, spec: RunSpec) -> bool:
         """Claim a run for this process; return False while another process has it.
 
-        A claim is a lock on one byte of a file, valid on every machine that shares the directory. The operating system
-        releases it if this process dies.
+        A claim locks one byte of a file, on all machines that share it, until this process releases it or dies.
         """
         assert self._claims is not None, "open the store first"
         try:
@@ -98,9 +94,8 @@ class Store:
         except OSError as error:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 return False
-            raise BenchError(
-                f"results directory {self.root}: its file system has no locks ({error}). Do: choose another --results"
-            ) from None
+            cause = f"its file system has no locks ({error})"
+            raise BenchError(f"results directory {self.root}: {cause}. Do: choose another --results") from None
         return True
 
     def release(self, spec: RunSpec) -> None:
@@ -118,20 +113,14 @@ class Store:
 
     def leftovers(self) -> set[str]:
         """Return the keys of the unfinished runs: running somewhere, or interrupted."""
-        try:
-            return {entry.name for entry in (self.root / WORK).iterdir() if entry.is_dir()}
-        except OSError:
-            return set()
+        return {folder.name for folder in (self.root / WORK).glob("*/")}
 
     def put(self, result: RunResult) -> Path:
-        """Write a record, whole or not at all, and return its path.
-
-        Raises BenchError if that fails; the record is then kept among the system's temporary files.
-        """
+        """Write a record whole and return its path, or raise BenchError and keep it among the temporary files."""
         path = self.root / result.spec.path
         text = result.model_dump_json(indent=1) + "\n"
         try:
-            if self._opened and self._opened != _identity(self.root):
+            if self._opened and not os.path.samestat(self._opened, self.root.stat()):
                 raise OSError("it is not the directory any more that the command began with")
             work = self.work(result.spec)
             work.mkdir(parents=True, exist_ok=True)
@@ -142,10 +131,8 @@ class Store:
                 with contextlib.suppress(OSError):  # not empty: it holds a checkpoint
                     work.rmdir()
         except OSError as error:
-            kept = _rescue(text, path.name)
-            raise BenchError(
-                f"{path}: cannot be written: {error}. Do: free the disk or choose another --results{kept}"
-            ) from None
+            remedy = f"free the disk or choose another --results{_rescue(text, path.name)}"
+            raise BenchError(f"{path}: cannot be written: {error}. Do: {remedy}") from None
         return path
 
 
@@ -175,18 +162,11 @@ def _byte(spec: RunSpec) -> int:
     return int(spec.key[:15], 16)
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
-
-
 def _rescue(text: str, name: str) -> str:
     """Keep a record among the temporary files, and return the end of an error message that names the file."""
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", prefix="unsaved-", suffix=f"-{name}", delete=False
-        ) as file:
+    with contextlib.suppress(OSError):
+        descriptor, kept = tempfile.mkstemp(prefix="unsaved-", suffix=f"-{name}")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-    except OSError:
-        return ""
-    return f"; the record is kept as {file.name}"
+        return f"; the record is kept as {kept}"
+    return ""

@@ -23,10 +23,7 @@ HOME = Path() if INSTALLED else ROOT
 
 
 def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
-    """Write a file under a temporary name (`scratch`, on the same file system), flush it to the disk, then rename it.
-
-    The folder must exist. Raises OSError, and leaves no half-written file.
-    """
+    """Write a file in an existing folder whole, or raise OSError: as `scratch` on its file system, flushed, renamed."""
     scratch = scratch or path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with scratch.open("wb") as file:
@@ -48,19 +45,13 @@ def this_device(name: str = "auto") -> str:
 
     `name` is a value of --device. A build of torch without CUDA sees no GPU.
     """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if name == "cpu" or visible in ("", "-1"):
-        return cpu_name()
+    visible, index = os.environ.get("CUDA_VISIBLE_DEVICES"), name.partition(":")[2]
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *(["-i", visible] if visible else [])]
-    try:
-        if importlib.metadata.version("torch").endswith("+cpu"):
-            return cpu_name()
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
-    except (OSError, subprocess.SubprocessError, importlib.metadata.PackageNotFoundError):
-        return cpu_name()
-    names, index = answer.stdout.strip().splitlines(), name.partition(":")[2]
-    wanted = int(index) if index.isdigit() else 0
-    return names[wanted].strip() if wanted < len(names) else cpu_name()
+    with contextlib.suppress(OSError, subprocess.SubprocessError, importlib.metadata.PackageNotFoundError, IndexError):
+        if name != "cpu" and visible not in ("", "-1") and not importlib.metadata.version("torch").endswith("+cpu"):
+            answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
+            return answer.stdout.strip().splitlines()[int(index) if index.isdigit() else 0].strip()
+    return cpu_name()
 
 
 @cache

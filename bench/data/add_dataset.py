@@ -16,6 +16,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,16 +54,13 @@ class Given:
     stamp: str | None = None
     step: str | None = None
     season: int | None = None
-    split: tuple[float, float, float] | None = None
-    horizons: tuple[int, ...] | None = None
+    split: Sequence[float] | None = None
+    horizons: Sequence[int] | None = None
     about: str | None = None
 
 
 def add_dataset(file: Path, given: Given) -> tuple[str, DatasetCard]:
-    """Write the copy and the card, both or neither; return lines on what was decided and why, and the card.
-
-    Raises BenchError, one line, where the file cannot be used.
-    """
+    """Write the copy and the card, or raise BenchError and write neither; return what was decided, and the card."""
     notes: dict[str, str] = {}
     place = printable(str(file))
     try:
@@ -92,7 +90,9 @@ def _described(file: Path, given: Given, notes: dict[str, str]) -> tuple[Dataset
     notes["step"] = f"{step}, between all rows"
     table = channels_of(table.drop(columns=moments.name), notes)
     values = values_of(table, delimiter != ",", notes)
-    content = _copy(moments, list(table), values)
+    copy = pd.DataFrame(values, columns=list(table), index=pd.Index(moments, name="date"))
+    form = "%Y-%m-%d %H:%M:%S" + (".%f" if moments.dt.microsecond.any() else "")
+    content = copy.to_csv(date_format=form, lineterminator="\n").encode()  # floats keep every digit
     # 2. Fill in the card.
     fields = {
         "name": name,
@@ -112,13 +112,10 @@ def _described(file: Path, given: Given, notes: dict[str, str]) -> tuple[Dataset
     }
     card = parse(DatasetCard, fields, printable(str(file)))
     # 3. Fit look-back, horizons and season to the data.
-    context, horizons = _context_and_horizons(card, given.horizons, notes)
-    card = card.model_copy(update={"context": context, "horizons": horizons})
+    card = _with_horizons(card, given.horizons, notes)
     season = _season(card, values, given.season, notes)
-    reasons = "; ".join(f"{key}: {why}" for key, why in notes.items())
-    return card.model_copy(
-        update={"season": season, "notes": f"From the file {printable(file.name)}. {reasons}"}
-    ), content
+    origin = f"From the file {printable(file.name)}. " + "; ".join(f"{key}: {why}" for key, why in notes.items())
+    return card.model_copy(update={"season": season, "notes": origin}), content
 
 
 def _name(file: Path, wanted: str | None) -> str:
@@ -132,18 +129,8 @@ def _name(file: Path, wanted: str | None) -> str:
     return name
 
 
-def _copy(moments: pd.Series, channels: list[str], values: np.ndarray) -> bytes:
-    """Return a CSV file in UTF-8 with commas, `date` first; floats keep every digit."""
-    table = pd.DataFrame(values, columns=channels)
-    form = "%Y-%m-%d %H:%M:%S" + (".%f" if moments.dt.microsecond.any() else "")
-    table.insert(0, "date", moments.dt.strftime(form).to_numpy())
-    return table.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _context_and_horizons(
-    card: DatasetCard, wanted: tuple[int, ...] | None, notes: dict[str, str]
-) -> tuple[int, tuple[int, ...]]:
-    """Return a look-back and horizons of which every part holds windows."""
+def _with_horizons(card: DatasetCard, wanted: Sequence[int] | None, notes: dict[str, str]) -> DatasetCard:
+    """Return the card with a look-back and horizons of which every part holds windows."""
     long = longest_horizon(card, LONG[0]) >= 2 * LONG[0] - 1
     context, usual = LONG if long else SHORT
     longest = longest_horizon(card, context)
@@ -159,7 +146,7 @@ def _context_and_horizons(
     notes["look-back"] = f"{context} ({why} {LONG[0]} windows of look-back and horizon {LONG[0]})"
     cut = f" (of {' '.join(map(str, usual))}: a part holds no window of the others)"
     notes["horizons"] = " ".join(map(str, horizons)) + (cut if not wanted and horizons != usual else "")
-    return context, horizons
+    return card.model_copy(update={"context": context, "horizons": horizons})
 
 
 def _season(card: DatasetCard, values: np.ndarray, wanted: int | None, notes: dict[str, str]) -> int:
@@ -181,13 +168,13 @@ def _season(card: DatasetCard, values: np.ndarray, wanted: int | None, notes: di
 
 def _strongest_period(train: np.ndarray, step: pd.Timedelta) -> int:
     """Return the period in rows, 1 for none; candidates are whole in rows (a year: nearly) and fit twice."""
+    from scipy.signal import detrend  # its import takes a second
+
     lengths = [pd.Timedelta(period) / step for period in ("1h", "1D", "7D", "365.25D")]
     lags = [round(rows) for rows in lengths if 2 <= rows <= len(train) / 2 and abs(rows - round(rows)) < 0.02 * rows]
     if not (lags and train.size):
         return 1
-    time = np.linspace(-1, 1, len(train))
-    scaled = train / np.abs(train).max(axis=0)
-    rest = scaled - np.stack([time, np.ones_like(time)], axis=1) @ np.polyfit(time, scaled, 1)
+    rest = detrend(train / np.abs(train).max(axis=0), axis=0)
     power = np.maximum((rest**2).sum(axis=0), 1e-20)
     similar = {lag: float(((rest[lag:] * rest[:-lag]).sum(axis=0) / power).mean()) for lag in lags}
     best = max(lags, key=similar.__getitem__)
@@ -196,7 +183,7 @@ def _strongest_period(train: np.ndarray, step: pd.Timedelta) -> int:
 
 def _existing(card: DatasetCard, given: Given) -> DatasetCard | None:
     """Return the card of the same name and content, if there is one. Raises Refusal for another card of the name."""
-    existing = {name.casefold(): other for name, other in cards().items()}.get(card.name.casefold())
+    existing = next((each for each in cards().values() if each.name.casefold() == card.name.casefold()), None)
     if existing is None:
         return None
     if card.sha256[0] not in existing.sha256:

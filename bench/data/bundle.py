@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from bench.core.base import BenchError, Frozen, parse_json
+from bench.core.base import BenchError, Frozen, parse
 from bench.core.card import DatasetCard, cards
 from bench.core.spec import RunSpec
 from bench.core.system import write_whole
@@ -82,23 +83,18 @@ def make_bundle(specs: list[RunSpec], folder: Path) -> list[str]:
         fetch_data(card, file_of(card))
     for cut in needed:
         fetch_backbone(find(cut.name))
-    written: list[File] = []
     try:
-        _remove_older(folder)
-        return _fill(folder, data, needed, written)
-    except BaseException as error:
-        for file in written:
-            (folder / file.path).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise BenchError(f"bundle {folder}: {error}. Do: free the disk, or choose another folder") from None
-        raise
+        with ExitStack() as undo:
+            _remove_older(folder)
+            lines = _fill(folder, data, needed, undo)
+            undo.pop_all()
+    except OSError as error:
+        raise BenchError(f"bundle {folder}: {error}. Do: free the disk, or choose another folder") from None
+    return lines
 
 
 def use_bundle(folder: Path, specs: list[RunSpec]) -> None:
-    """Make this process and its children read data and backbones from `folder`, without network.
-
-    Verifies every file first, and that the bundle holds what these runs need. Raises BenchError.
-    """
+    """Make this process and its children read from a verified bundle alone. Raises BenchError if it lacks anything."""
     folder = folder.resolve()
     manifest = _manifest(folder)
     _verify(folder, manifest)
@@ -148,13 +144,14 @@ def _lacking(held: Cut | None, needed: Cut) -> str | None:
     """Say what the runs need and the bundle lacks, as words that follow its name; None if it holds all."""
     if held is None:
         return "does not hold it"
-    if held.sha256 != needed.sha256:
-        return "holds other weights than this code reads"
-    if held.blocks < needed.blocks:
-        return f"holds {held.blocks} blocks, these runs need {needed.blocks}"
-    if needed.words > held.words or needed.tokenizer > held.tokenizer:
-        return "holds no word embeddings" if needed.words > held.words else "holds no tokenizer"
-    return "holds matrices rounded to bf16, these runs need float32" if held.rounded > needed.rounded else None
+    faults = {
+        "holds other weights than this code reads": held.sha256 != needed.sha256,
+        f"holds {held.blocks} blocks, these runs need {needed.blocks}": held.blocks < needed.blocks,
+        "holds no word embeddings": held.words < needed.words,
+        "holds no tokenizer": held.tokenizer < needed.tokenizer,
+        "holds matrices rounded to bf16, these runs need float32": held.rounded > needed.rounded,
+    }
+    return next((fault for fault, found in faults.items() if found), None)
 
 
 def _remove_older(folder: Path) -> None:
@@ -172,12 +169,15 @@ def _remove_older(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _fill(folder: Path, data: list[DatasetCard], needed: list[Cut], written: list[File]) -> list[str]:
-    """Write all files, the manifest last, and append each to `written`; return lines on what was done."""
+def _fill(folder: Path, data: list[DatasetCard], needed: list[Cut], undo: ExitStack) -> list[str]:
+    """Write all files, the manifest last; `undo` removes them again. Return lines on what was done."""
     from models.llm_blocks import tokenizer_files
+
+    written: list[File] = []
 
     def put(path: str, content: bytes) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        undo.callback((folder / path).unlink, missing_ok=True)
         write_whole(folder / path, content)
         written.append(File(path=path, size=len(content), sha256=hashlib.sha256(content).hexdigest()))
 
@@ -226,23 +226,17 @@ def _data_path(card: DatasetCard) -> str:
 def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
-        return parse_json(Manifest, path.read_text(encoding="utf-8"), str(path))
+        return parse(Manifest, path.read_text(encoding="utf-8"), str(path), AGAIN)
     except FileNotFoundError:
         raise BenchError(f"bundle {folder}: not a complete bundle: no manifest. Do: {AGAIN}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"{path}: cannot be read: {error}. Do: {AGAIN}") from None
-    except BenchError as error:
-        raise BenchError(f"{error}. Do: {AGAIN}") from None
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     """Raise BenchError for a file that differs from the manifest, or a backbone file that it does not list."""
     for file in manifest.files:
-        try:
-            wrong = _mismatch(folder, file)
-        except (OSError, RuntimeError) as error:  # a loop of links raises either, by version of Python
-            wrong = f"cannot be read ({error})"
-        if wrong:
+        if wrong := _mismatch(folder, file):
             raise BenchError(f"bundle {folder}: {file.path} {wrong}. Do: {AGAIN}")
     listed = {folder / file.path for file in manifest.files}
     for path in sorted((folder / "backbones").rglob("*")):  # reading a data file verifies it against its card
@@ -255,18 +249,19 @@ def _mismatch(folder: Path, file: File) -> str | None:
     from safetensors import SafetensorError, safe_open
 
     path = folder / file.path
-    if not path.resolve().is_relative_to(folder):
-        return "leads outside of it"
-    if not path.is_file():
-        return "is not there"
-    if (size := path.stat().st_size) != file.size:
-        return f"has {size} bytes, its manifest says {file.size}"
-    if (got := sha256_of(path, path.stat().st_mtime_ns)) != file.sha256:
-        return f"has SHA-256 {got[:8]}, its manifest says {file.sha256[:8]}"
-    if path.name == "model.safetensors":
-        try:
-            with safe_open(path, framework="np"):
-                pass
-        except SafetensorError as error:
-            return f"is no safetensors file ({error})"
+    try:
+        if not path.resolve().is_relative_to(folder):
+            return "leads outside of it"
+        if not path.is_file():
+            return "is not there"
+        if (size := path.stat().st_size) != file.size:
+            return f"has {size} bytes, its manifest says {file.size}"
+        if (got := sha256_of(path, path.stat().st_mtime_ns)) != file.sha256:
+            return f"has SHA-256 {got[:8]}, its manifest says {file.sha256[:8]}"
+        if path.name == "model.safetensors":
+            safe_open(path, framework="np")
+    except SafetensorError as error:
+        return f"is no safetensors file ({error})"
+    except (OSError, RuntimeError) as error:  # a loop of links raises either, by version of Python
+        return f"cannot be read ({error})"
     return None

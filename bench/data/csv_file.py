@@ -100,17 +100,16 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 def stamp_column(table: pd.DataFrame, wanted: str | None) -> str:
     """Return the name of the column of stamps: `wanted`, else the most likely one.
 
-    Most likely is a column with a usual name whose first cell reads as a stamp; then one whose first cell reads as a
-    stamp, as a count since 1970; then one with a usual name.
+    Likely, in order: a usual name over a stamp, a stamp, a count since 1970, a usual name alone.
     """
     if wanted is not None:
         if wanted not in table:
-            raise Refusal(f"has no column {wanted!r} for --stamp; {nearest(wanted, [*map(printable, table)][:20])}")
+            names = nearest(wanted, [*map(printable, table)][:20])
+            raise Refusal(f"has no column {wanted!r} for --stamp; {names}. Do: name one of its columns")
         return wanted
+    first = table.iloc[0]
     usual = [name for name in table if re.sub(r"[\W_]", "", name.casefold()) in STAMP_NAMES]
-    written, counted = (
-        [name for name, cell in table.iloc[0].items() if _begins_stamp(cell, epochs)] for epochs in (False, True)
-    )
+    written, counted = ([name for name in table if _begins_stamp(first[name], epochs)] for epochs in (False, True))
     found = [*(name for name in usual if name in counted), *written, *counted, *usual]
     if not found:
         raise Refusal("has no column of stamps. Do: write them as 2020-12-31 23:00:00, below a first row of names")
@@ -130,12 +129,11 @@ def moments_of(table: pd.DataFrame, column: str, notes: dict[str, str]) -> pd.Se
     if not fitting:
         best = max(readings.values(), key=pd.Series.count)
         cause = "is no time stamp, or not written like the others"
-        raise Refusal(
-            f"{_cell(cells, best.isna())} {cause}. Do: write stamps as 2020-12-31 23:00:00, or name another column by "
-            "--stamp"
-        )
+        remedy = "write stamps as 2020-12-31 23:00:00, or name another column by --stamp"
+        raise Refusal(f"{_cell(cells, best.isna())} {cause}. Do: {remedy}")
     if len(fitting) > 1:
-        raise Refusal(f"{_cell(cells)} may be day or month first, as all others. Do: write stamps as 2020-12-31")
+        cause = "may be day or month first, as all others"
+        raise Refusal(f"{_cell(cells, cells.notna())} {cause}. Do: write stamps as 2020-12-31")
     zoned = cells.str.contains(r"[ T].*(?:Z|UTC|GMT|[+-][0-9:]{2,5})$")
     if zoned.nunique() > 1:
         odd = _cell(cells, zoned != zoned.iloc[0])
@@ -214,11 +212,10 @@ def values_of(table: pd.DataFrame, may_have_commas: bool, notes: dict[str, str])
     if may_have_commas and any(DECIMAL_COMMA.fullmatch(cell) for name in table for cell in table[name]):
         notes["decimals"] = "commas"
         swap = str.maketrans(",.", ".,")  # a point is then no part of a number
-    values = np.empty(table.shape)
-    for index, name in enumerate(table):
-        cells = [cell.translate(swap) for cell in table[name]] if swap else table[name]
-        values[:, index] = [float(cell) if NUMBER.fullmatch(cell) else np.nan for cell in cells]
-        if (bad := ~np.isfinite(values[:, index])).any():
+    points = table.map(lambda cell: cell.translate(swap)) if swap else table
+    values = points.map(lambda cell: float(cell) if NUMBER.fullmatch(cell) else np.nan).to_numpy(dtype=np.float64)
+    for name, bad in zip(table, ~np.isfinite(values.T), strict=True):
+        if bad.any():
             cause = "is missing or no finite number" if table[name].any() else "is empty throughout"
             remedy = "correct it (no gaps, units or marks between thousands), or delete the column"
             raise Refusal(f"{_cell(table[name], bad)} {cause}. Do: {remedy}")
@@ -236,9 +233,9 @@ def values_of(table: pd.DataFrame, may_have_commas: bool, notes: dict[str, str])
     return values
 
 
-def _cell(cells: pd.Series, wrong: pd.Series | np.ndarray | None = None) -> str:
-    """Name line, column and text of the first cell that is wrong; without `wrong`, of the first cell."""
-    row = 0 if wrong is None else int(np.asarray(wrong).argmax())
+def _cell(cells: pd.Series, wrong: pd.Series | np.ndarray) -> str:
+    """Name line, column and text of the first cell that is wrong."""
+    row = int(np.asarray(wrong).argmax())
     return f"line {cells.index[row]}, column {str(cells.name)[:40]!r}: {cells.iloc[row][:40]!r}"
 
 

@@ -17,30 +17,27 @@ from models.llm_files import Backbone, BackboneError, locate, sha256_of, verifie
 def fetch_data(card: DatasetCard, path: Path) -> str:
     """Fetch the card's file to `path` (which ends in the card's source path) unless it is there, and verify it.
 
-    Returns one line on what was done. An interrupted download resumes. Raises BenchError where the hub does not answer
-    or the file is not the card's.
+    Returns one line on what was done; an interrupted download resumes. Raises BenchError for no answer or another file.
     """
-    if path.is_file():
-        if wrong := _mismatch(path, card):
-            raise BenchError(f"{wrong}. Do: delete it and fetch again")
-        return f"{card.name}: here, verified ({path})"
     source = card.source
-    if source.repo is None:
-        raise BenchError(f"{card.name}: no file {path}, and its card names no repository. Do: put the file there")
-    into = path.parents[len(PurePosixPath(source.path).parts) - 1]
-    options = {"repo_type": "dataset", "revision": source.revision, "local_dir": into}
-    _download(card.name, source.repo, [source.path], str(path), **options)
-    if wrong := _mismatch(path, card):
-        path.unlink()
-        raise BenchError(f"{wrong}; the repository holds another version, deleted here. Do: put the card's file there")
-    return f"{card.name}: fetched and verified ({path})"
+    if fetched := not path.is_file():
+        if source.repo is None:
+            raise BenchError(f"{card.name}: no file {path}, and its card names no repository. Do: put the file there")
+        into = path.parents[len(PurePosixPath(source.path).parts) - 1]
+        options = {"repo_type": "dataset", "revision": source.revision, "local_dir": into}
+        _download(card.name, source.repo, [source.path], str(path), **options)
+    got = sha256_of(path, path.stat().st_mtime_ns)
+    if got not in card.sha256:
+        remedy = ". Do: delete it and fetch again"
+        if fetched:
+            path.unlink()
+            remedy = "; the repository holds another version, deleted here. Do: put the card's file there"
+        raise BenchError(f"{card.name}: {path} has SHA-256 {got[:8]}, its card says {card.sha256[0][:8]}{remedy}")
+    return f"{card.name}: {'fetched and' if fetched else 'here,'} verified ({path})"
 
 
 def fetch_backbone(backbone: Backbone) -> str:
-    """Fetch the backbone's files into the Hugging Face cache unless they are there, and verify them.
-
-    Returns one line on what was done. Raises BenchError as `fetch_data` does.
-    """
+    """Fetch the backbone's files into the Hugging Face cache as `fetch_data` fetches a card's file."""
     try:
         locate(backbone)
         how = "here"
@@ -53,21 +50,11 @@ def fetch_backbone(backbone: Backbone) -> str:
     return f"{backbone.name}: {how}, verified" if paths else f"{backbone.name}: random weights, nothing to fetch"
 
 
-def _mismatch(path: Path, card: DatasetCard) -> str | None:
-    """Return the error text for a file whose hash the card does not list, else None."""
-    got = sha256_of(path, path.stat().st_mtime_ns)
-    if got in card.sha256:
-        return None
-    return f"{card.name}: {path} has SHA-256 {got[:8]}, its card says {card.sha256[0][:8]}"
-
-
 def _download(name: str, repo: str, files: Iterable[str], destination: str, **options: Any) -> None:
     """Download `files` of `repo`; `destination` tells the user where to put them by hand."""
     if reason := _hub_silence():
-        raise BenchError(
-            f"{name}: could not reach {repo} at {constants.ENDPOINT} ({reason}). Do: check the network, or bring the "
-            f"file to {destination} by hand"
-        )
+        cause = f"could not reach {repo} at {constants.ENDPOINT} ({reason})"
+        raise BenchError(f"{name}: {cause}. Do: check the network, or bring the file to {destination} by hand")
     try:
         for file in files:
             hf_hub_download(repo, file, **options)

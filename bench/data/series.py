@@ -105,8 +105,7 @@ def _table(card: DatasetCard, content: bytes) -> pd.DataFrame:
         if table.shape[1] != card.channels:
             raise _MismatchError(f"has {table.shape[1]} channels, its card says {card.channels}")
         return table
-    absent = [channel for channel in card.channels if channel not in table]
-    if absent:
+    if absent := [channel for channel in card.channels if channel not in table]:
         raise _MismatchError(f"has no column {absent[0]!r}, one of {len(card.channels)} in its card")
     return table[list(card.channels)]
 
@@ -132,14 +131,12 @@ def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
     unread = np.flatnonzero(stamps.isna())
     if len(unread):
         first = f"{str(table.index[unread[0]])[:40]!r} in row {unread[0] + 2}"
-        raise _MismatchError(
-            f"has {len(unread)} values in column {card.stamp!r} that are no time stamps, the first {first}"
-        )
+        place = f"{len(unread)} values in column {card.stamp!r}"
+        raise _MismatchError(f"has {place} that are no time stamps, the first {first}")
     steps = stamps.diff()[1:]
-    backward = steps.index[steps < pd.Timedelta(0)]
-    if len(backward):
-        first = f"row {backward[0] + 2} ({stamps[backward[0]]})"
-        raise _MismatchError(f"has stamps that are not in order, the first in {first}")
+    if not stamps.is_monotonic_increasing:
+        row = int((steps < pd.Timedelta(0)).idxmax())
+        raise _MismatchError(f"has stamps that are not in order, the first in row {row + 2} ({stamps[row]})")
     odd = steps.index[steps != pd.Timedelta(card.step)]
     if len(odd) != card.irregular_steps:
         first = f"; the first is at {stamps[odd[0]]}" if len(odd) else ""

@@ -61,14 +61,16 @@ class Cluster(Engine):
         _connect(address)
         try:
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self.share = share_out(alive, device, jobs)
-            self.slots = self.share.slots
+            self.share = share = share_out(alive, device, jobs)
+            self.slots = share.slots
             # With num_gpus set here, Ray ends a process that had a GPU after one task: the next may get another GPU.
-            self.task = ray.remote(
-                num_cpus=self.share.cpus, num_gpus=self.share.gpus, max_retries=RETRIES, retry_exceptions=False
-            )(_answer_on_node)
+            placed = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES, retry_exceptions=False)
+            self.task = placed(_answer_on_node)
             _, where = self._ask("greet")
-            self._describe(where, sharing=self.share.sharing, **_commit())
+            from bench.train.device import commit
+
+            git, dirty = commit()  # of the copied code: nodes have no git checkout
+            self._describe(where, sharing=share.sharing, git=git, dirty=dirty)
         except BaseException:
             self.close()
             raise
@@ -170,15 +172,6 @@ def _environment() -> dict[str, str]:
     return variables
 
 
-def _commit() -> dict[str, Any]:
-    """Return the commit of the copied code (fields `git` and `dirty`): nodes have no git checkout."""
-    import torch
-
-    from bench.train.device import provenance
-
-    return provenance(torch.device("cpu"), {}, None).model_dump(include={"git", "dirty"})
-
-
 def _require_in_project(model: str, code: str) -> None:
     stem = ROOT.joinpath(*model.partition(":")[0].split("."))
     for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
@@ -189,26 +182,21 @@ def _require_in_project(model: str, code: str) -> None:
 
 def _get(ref: Any) -> Any:
     """Return the answer of a task, an error that concerns all runs, or Lost."""
+    times = f"each of the {RETRIES + 1} times that it was started"
     try:
         return ray.get(ref)
     except exceptions.RuntimeEnvSetupError as error:
-        return BenchError(f"--engine ray: a node could not copy the project's folder: {_first_line(error)}")
+        why = f"a node could not copy the project's folder: {_first_line(error)}"
+        return BenchError(f"--engine ray: {why}. Do: look into its Ray logs")
+    except exceptions.OutOfMemoryError:
+        return Lost(f"its node ran out of memory, {times}")
+    except (exceptions.NodeDiedError, exceptions.ObjectLostError):
+        return Lost(f"its node was lost, {times}")
+    except exceptions.WorkerCrashedError:
+        return Lost(f"its process died, {times}")
     except exceptions.RayError as error:
-        return Lost(_why(error))
-
-
-def _why(error: exceptions.RayError) -> str:
-    times = f", each of the {RETRIES + 1} times that it was started" if RETRIES else ""
-    match error:
-        case exceptions.OutOfMemoryError():
-            return f"its node ran out of memory{times}"
-        case exceptions.NodeDiedError() | exceptions.ObjectLostError():
-            return f"its node was lost{times}"
-        case exceptions.WorkerCrashedError():
-            return f"its process died{times}"
-        case exceptions.RayTaskError(cause=cause):
-            return f"{type(cause).__name__}: {_first_line(cause)}"
-    return f"{type(error).__name__}: {_first_line(error)}"
+        cause = getattr(error, "cause", error)
+        return Lost(f"{type(cause).__name__}: {_first_line(cause)}")
 
 
 def _first_line(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+from contextlib import AbstractContextManager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,15 +24,9 @@ class Display:
             console=console, disable=not console.is_terminal,
         )  # fmt: skip
         self.all_runs = self.bars.add_task("all runs", total=runs, note="")
+        self.live: AbstractContextManager[object] = nullcontext() if self.bars.disable else self.bars
+        """The context in which bars are drawn. (On a file, the bars' own would print an empty line.)"""
         self.running: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Display:
-        self.bars.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if not self.bars.disable:  # on a file, `stop` would print an empty line
-            self.bars.stop()
 
     def print(self, line: str) -> None:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -55,11 +49,9 @@ class Display:
 
     def drop(self, entry: PlannedRun, why: str, counts: bool = False) -> None:
         """Drop a run from the display. `counts=True` if it has a record now."""
-        if counts:
-            self.finished += 1
-            self.print(f"[{self.finished:>{len(str(self.runs))}}/{self.runs}] {entry.label:<34} {why}")
-        else:
-            self.print(f"{entry.label}  {why}")
+        self.finished += counts
+        number = f"[{self.finished:>{len(str(self.runs))}}/{self.runs}]"
+        self.print(f"{number} {entry.label:<34} {why}" if counts else f"{entry.label}  {why}")
         if entry.spec.key in self.running:
             self.bars.remove_task(self.running.pop(entry.spec.key))
         self.bars.update(self.all_runs, completed=self.finished)

@@ -98,7 +98,8 @@ def run_grid(
                 engine.check([entry.spec for entry in todo.values()])
             at_once = f", {engine.slots} at once" if engine.slots > 1 else ""
             console.print(f"{len(todo)} runs on {engine.where.device}{at_once}", markup=False, highlight=False)
-            with Display(console, len(todo)) as display:
+            display = Display(console, len(todo))
+            with display.live:
                 _Grid(store, engine, orders, deadline, display, todo, stamps, tally).run()
     return tally
 

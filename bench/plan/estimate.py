@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, NamedTuple
 
-from bench.core.base import BenchError, parse_json
+from bench.core.base import BenchError, parse
 from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
@@ -135,10 +135,9 @@ def _cell(spec: RunSpec) -> str:
 def records_of(root: Path, models: Iterable[str]) -> list[RunResult]:
     """Return the newest `RECORDS_PER_TASK` records of each model, data set and horizon, without damaged files."""
     found = []
-    names = {model.replace(":", ".") for model in models}
-    for folder in sorted(path for name in names for path in root.glob(f"*/h*/{name}")):
+    for folder in sorted(path for name in {*models} for path in root.glob(f"*/h*/{name.replace(':', '.')}")):
         newest = sorted(folder.glob("s*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in newest[:RECORDS_PER_TASK]:
             with suppress(BenchError, OSError, UnicodeDecodeError):
-                found.append(parse_json(RunResult, path.read_text(encoding="utf-8"), str(path)))
+                found.append(parse(RunResult, path.read_text(encoding="utf-8"), str(path)))
     return found

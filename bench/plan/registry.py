@@ -9,12 +9,13 @@ import importlib.util
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from bench.core import base
 from bench.core.base import MODEL_NAME, BenchError, Option, UnknownName
+from bench.core.card import canonical_card
 from models import MODELS
 from models.llm_files import BACKBONES
 
@@ -24,22 +25,20 @@ def canonical(name: str) -> str:
     if ":" not in name:
         return base.canonical("model", name, MODELS)
     if not MODEL_NAME.fullmatch(name):
-        raise BenchError(f"model {name!r}: a model of your own is written module:Class")
+        raise BenchError(f"model {name!r}: no name of a class. Do: write a model of your own as module:Class")
     return name
 
 
-def canonical_backbone(name: str, place: str) -> str:
-    """Return the language model that `name` spells in any case. Raises UnknownName if there is none."""
-    return base.canonical("backbone", name, BACKBONES, place)
+ModelName = Annotated[str, AfterValidator(canonical)]
+DatasetName = Annotated[str, AfterValidator(lambda name: canonical_card(name).name)]
+BackboneName = Annotated[str, AfterValidator(lambda name: base.canonical("backbone", name, BACKBONES))]
+"""A field of these types takes a name in any case and holds it as registered; it raises UnknownName for others."""
+_adapter = lru_cache(TypeAdapter[Any])  # building one takes 10 ms, and a plan resolves options a thousand times
 
 
 def title(name: str) -> str:
     """Return the title of a model in tables."""
     return MODELS[name].title if name in MODELS else name
-
-
-def uses_backbone(name: str) -> bool:
-    return name in MODELS and MODELS[name].uses_backbone
 
 
 def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str, Option]:
@@ -51,22 +50,14 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
         return dict(given)
     kind = MODELS[name].options
     names = sorted(field.name for field in dataclasses.fields(kind))
-    for option in given:
-        if option not in names:
-            raise UnknownName(f"option of {name}", option, names, place)
+    if unknown := [option for option in given if option not in names]:
+        raise UnknownName(f"option of {name}", unknown[0], names, place)
     try:
         resolved: dict[str, Option] = dataclasses.asdict(_adapter(kind).validate_python(given))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise BenchError(f"{place}: option {name}.{first['loc'][0]}: {first['msg']}, got {first['input']!r}") from None
+        raise BenchError(f"{place}: option {name}.{base.first_cause(error, names)}. Do: correct it") from None
     _check_blocks(resolved, f"{place}: model {name}")
     return resolved
-
-
-@lru_cache
-def _adapter(kind: type) -> TypeAdapter[Any]:
-    """Build a validator once: it takes 10 ms, and a plan resolves options a thousand times."""
-    return TypeAdapter(kind)
 
 
 def _check_blocks(options: dict[str, Option], place: str) -> None:
@@ -76,18 +67,16 @@ def _check_blocks(options: dict[str, Option], place: str) -> None:
     name, blocks = str(options["backbone"]), int(options["blocks"] or 0)
     if name not in BACKBONES:
         raise UnknownName("backbone", name, list(BACKBONES), place)
-    if not 1 <= blocks <= BACKBONES[name].blocks:
-        raise BenchError(f"{place}: option blocks is {blocks}; {name} has 1 to {BACKBONES[name].blocks}")
+    most = BACKBONES[name].blocks
+    if not 1 <= blocks <= most:
+        raise BenchError(f"{place}: option blocks is {blocks}; {name} has 1 to {most}. Do: correct it")
     for tap in ("local_tap", "global_tap"):
-        if tap in options and not 0 <= int(options[tap] or 0) <= blocks:
-            raise BenchError(f"{place}: option {tap} is {options[tap]}; with {blocks} blocks it is 0 to {blocks}")
+        if not 0 <= (at := int(options.get(tap) or 0)) <= blocks:
+            raise BenchError(f"{place}: option {tap} is {at}; with {blocks} blocks it is 0 to {blocks}. Do: correct it")
 
 
 def code_digest(name: str) -> str | None:
-    """Return the SHA-256 of the file of a user's own model; None for a registered one.
-
-    The file is found without running it, but Python runs the packages that hold it.
-    """
+    """Return the SHA-256 of the file of a user's own model, which is not run (its packages are); else None."""
     if name in MODELS:
         return None
     module = name.partition(":")[0]
@@ -98,12 +87,16 @@ def code_digest(name: str) -> str | None:
     except ImportError:
         found = None
     except (Exception, SystemExit) as error:
-        raise BenchError(
-            f"model {name}: importing what {module} lies in failed: {type(error).__name__}: {error}"
-        ) from error
+        raise _import_failure(name, f"what {module} lies in", error) from error
     if found is None or not found.has_location or not found.origin:
-        raise BenchError(f"model {name}: no module {module!r} that is a file in {Path.cwd()} or on PYTHONPATH")
+        cause = f"no module {module!r} that is a file in {Path.cwd()} or on PYTHONPATH"
+        raise BenchError(f"model {name}: {cause}. Do: check its name, and start where it lies")
     return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+
+
+def _import_failure(name: str, what: str, error: BaseException) -> BenchError:
+    cause = f"importing {what} failed: {type(error).__name__}: {error}"
+    return BenchError(f"model {name}: {cause}. Do: mend it, or install what it needs")
 
 
 def load(name: str) -> type:
@@ -112,12 +105,12 @@ def load(name: str) -> type:
     try:
         imported = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        raise BenchError(f"model {name}: importing {module} failed: {type(error).__name__}: {error}") from error
+        raise _import_failure(name, module, error) from error
     loaded = getattr(imported, attribute, None)
     if not isinstance(loaded, type):
-        raise BenchError(f"model {name}: module {module} has no class {attribute}")
+        raise BenchError(f"model {name}: module {module} has no class {attribute}. Do: name one that it has")
     if not issubclass(loaded, importlib.import_module("torch.nn").Module):
-        raise BenchError(f"model {name}: {attribute} is no torch.nn.Module; derive it from that")
+        raise BenchError(f"model {name}: {attribute} is no torch.nn.Module. Do: derive it from that")
     return loaded
 
 
@@ -127,4 +120,4 @@ def make_options(name: str, model_class: type, options: dict[str, Option]) -> An
     try:
         return kind(**options)
     except TypeError as error:
-        raise BenchError(f"model {name}: {error}; it takes what its Options declares") from None
+        raise BenchError(f"model {name}: {error}. Do: set what its Options declares") from None

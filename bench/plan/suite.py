@@ -8,19 +8,19 @@ that a suite lacks are taken from the suite that its `base` names, except `name`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from bench.core.base import NAME, BenchError, Frozen, Option, Positive, Seed, UnknownName, parse, read_toml
+from bench.core.base import NAME, BenchError, Frozen, Option, Positive, Seed, UnknownName, canonical, parse, read_toml
 from bench.core.card import DatasetCard, canonical_card, cards
 from bench.core.names import TableName
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.plan import registry
-from bench.plan.registry import canonical_backbone
-from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings, canonical_settings
+from bench.plan.registry import BackboneName, DatasetName, ModelName
+from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings
 from bench.plan.settings import settings as model_settings
 from models import MODELS
 from models.llm_files import BACKBONES
@@ -31,9 +31,9 @@ class Variant(Change):
 
     title: str
     """May contain the option of `sweep` in braces."""
-    models: tuple[str, ...] | None = None
+    models: tuple[ModelName, ...] | None = None
     """None: every model of the suite."""
-    backbones: tuple[str, ...] | None = None
+    backbones: tuple[BackboneName, ...] | None = None
     """Shapes of language models that it is for; None: all."""
     random: bool = False
     """Replace the language model by its random twin."""
@@ -50,22 +50,22 @@ class Suite(Frozen):
     title: str
     about: str
     """Text for captions: budget, look-back, anything unusual."""
-    models: Annotated[tuple[str, ...], Field(min_length=1)]
-    datasets: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
+    datasets: Annotated[tuple[DatasetName, ...], Field(min_length=1)]
     horizons: tuple[Positive, ...] | Literal["shortest"] | None = None
     """None: every horizon of each card; `shortest`: its shortest one."""
     context: Positive | None = None
     """None: the look-back of each card."""
-    contexts: dict[str, Positive] = {}
+    contexts: dict[DatasetName, Positive] = {}
     """Data set -> its look-back, over `context`."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
     """Shares of the training windows, the earliest first."""
-    transfer: dict[str, Annotated[tuple[str, ...], Field(min_length=1)]] = {}
+    transfer: dict[DatasetName, Annotated[tuple[DatasetName, ...], Field(min_length=1)]] = {}
     """Data set trained on -> other data sets that its models are tested on."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    backbone: str
+    backbone: BackboneName
     """Language model of the models that read one."""
-    override: tuple[dict[str, ModelSettings], ...] = ()
+    override: tuple[dict[Literal["all"] | ModelName, ModelSettings], ...] = ()
     """Tables of model -> changes over settings.toml, those of the bases first; `all` for every model, applied before
     the model's own. (A suite file holds one table.)"""
     variant: tuple[Variant, ...] = ()
@@ -129,28 +129,13 @@ def load_suite(name: str) -> Suite:
     path, values = _read_suite(name)
     suite = parse(Suite, {"name": path.stem, **values}, str(path))
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
-        raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project; give this one another name")
-    place = str(path)
-    models, datasets = map(registry.canonical, suite.models), _datasets(suite.datasets)
-    transfer = {canonical_card(source).name: _datasets(targets) for source, targets in suite.transfer.items()}
-    for source, targets in transfer.items():
+        raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project. Do: give this one another name")
+    for source, targets in suite.transfer.items():
         if source in targets:
-            raise BenchError(f"{place}: transfer: {source} to itself; every model is tested on its own data set anyway")
-    return suite.model_copy(
-        update={
-            "models": tuple(models),
-            "datasets": datasets,
-            "backbone": canonical_backbone(suite.backbone, place),
-            "override": tuple(canonical_settings(tables, "all", place) for tables in suite.override),
-            "contexts": {canonical_card(dataset).name: context for dataset, context in suite.contexts.items()},
-            "transfer": transfer,
-            "variant": tuple(each for variant in suite.variant for each in _expanded(variant, place)),
-        }
-    )
-
-
-def _datasets(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(canonical_card(name).name for name in names)
+            cause = "every model is tested on its own data set anyway"
+            raise BenchError(f"{path}: transfer: {source} to itself: {cause}. Do: delete it from its list")
+    variants = [each for variant in suite.variant for each in _expanded(variant, path)]
+    return suite.model_copy(update={"variant": tuple(variants)})
 
 
 def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
@@ -162,37 +147,33 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     elif name not in suite_names():
         raise UnknownName("suite", name, suite_names(), str(named_by[-1]) if named_by else "")
     if path in named_by:
-        raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite")
+        raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite. Do: choose another base")
     values = read_toml(path)
     # 2. Add the keys of its base.
-    if "override" in values:
-        values["override"] = [values["override"]]
+    own = [values.pop("override")] if "override" in values else []
     base = values.pop("base", None)
     if base is None:
-        return path, values
+        return path, values | {"override": own}
     if not isinstance(base, str):
-        raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}")
+        raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}. Do: correct it")
     _, inherited = _read_suite(base, (*named_by, path))
-    overrides = inherited.pop("override", []) + values.pop("override", [])
     inherited = {key: value for key, value in inherited.items() if key not in ("name", "about")}
-    return path, inherited | values | {"override": overrides}
+    return path, inherited | values | {"override": inherited["override"] + own}
 
 
-def _expanded(variant: Variant, place: str) -> list[Variant]:
-    """Return the variant with canonical names, or one variant for each value of its sweep."""
-    models = variant.models and tuple(map(registry.canonical, variant.models))
-    backbones = variant.backbones and tuple(canonical_backbone(name, place) for name in variant.backbones)
-    named = variant.model_copy(update={"models": models, "backbones": backbones, "sweep": {}})
+def _expanded(variant: Variant, path: Path) -> list[Variant]:
+    """Return one variant for each value of the variant's sweep, or the variant itself without a sweep."""
     if not variant.sweep:
-        return [named]
+        return [variant]
     if len(variant.sweep) > 1:
-        raise BenchError(f"{place}: variant {variant.title}: sweep: one option at a time")
+        cause = f"sweep: one option at a time, got {len(variant.sweep)}"
+        raise BenchError(f"{path}: variant {variant.title}: {cause}. Do: write a [[variant]] for each")
     ((option, values),) = variant.sweep.items()
-    titles = [variant.title.replace(f"{{{option}}}", str(value)) for value in values]
-    return [
-        named.model_copy(update={"title": title, "options": variant.options | {option: value}})
-        for title, value in zip(titles, values, strict=True)
-    ]
+    expanded = []
+    for value in values:
+        update = {"title": variant.title.replace(f"{{{option}}}", str(value)), "sweep": {}}
+        expanded.append(variant.model_copy(update=update | {"options": variant.options | {option: value}}))
+    return expanded
 
 
 def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: B008  (frozen)
@@ -203,37 +184,30 @@ def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: 
 def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # noqa: B008  (frozen)
     """Return the planned runs, ordered by data set, share of its windows, horizon, seed, model, variant.
 
-    Models and data sets named in a filter need not be in the suite: they run under its settings. Raises BenchError for
-    filters that do not fit the suite.
+    Models and data sets of a filter that are not the suite's run under its settings. Raises BenchError for a misfit.
     """
     models = list(dict.fromkeys(map(registry.canonical, filters.models or suite.models)))
-    chosen = [cards()[name] for name in dict.fromkeys(_datasets(filters.datasets or suite.datasets))]
-    backbone = canonical_backbone(filters.backbone or suite.backbone, "--backbone")
-    _check_horizons(suite, chosen, filters.horizons)
+    chosen = list({card.name: card for card in map(canonical_card, filters.datasets or suite.datasets)}.values())
+    backbone = canonical("backbone", filters.backbone or suite.backbone, BACKBONES, "--backbone")
+    horizons = _horizons(suite, chosen, filters.horizons)
     planned: list[PlannedRun] = []
     for card in chosen:
-        for fraction in dict.fromkeys(suite.fractions):
-            for horizon in _horizons(suite, card):
-                if filters.horizons and horizon not in filters.horizons:
-                    continue
-                task = _task(suite, card, horizon, fraction)
-                first, *others = dict.fromkeys(filters.seeds or suite.seeds)
-                runs = [
-                    PlannedRun(_spec(suite, task, model, first, backbone, variant), variant.title if variant else "")
-                    for model in models
-                    for variant in _variants(suite, model, backbone)
-                ]
-                planned += runs
-                for seed in others:
-                    planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
+        for fraction, horizon in product(dict.fromkeys(suite.fractions), horizons[card.name]):
+            task = _task(suite, card, horizon, fraction)
+            runs = [
+                PlannedRun(_spec(suite, task, model, backbone, variant), variant.title)
+                for model in models
+                for variant in _variants(suite, model, backbone)
+            ]
+            for seed in dict.fromkeys(filters.seeds or suite.seeds):
+                planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
     return planned
 
 
 def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Task:
     if suite.transfer and card.name not in suite.transfer:
-        raise BenchError(
-            f"suite {suite.name} tests nothing that is trained on {card.name}; it has {', '.join(suite.transfer)}"
-        )
+        cause = f"tests nothing that is trained on {card.name}; it has {', '.join(suite.transfer)}"
+        raise BenchError(f"suite {suite.name} {cause}. Do: choose one of them by --datasets")
     targets = suite.transfer.get(card.name, ())
     return Task(
         dataset=card.name,
@@ -245,43 +219,43 @@ def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Tas
     )
 
 
-def _variants(suite: Suite, model: str, backbone: str) -> list[Variant] | list[None]:
-    """Return the variants of a model in this suite; `[None]` for a model without any."""
+def _variants(suite: Suite, model: str, backbone: str) -> list[Variant]:
+    """Return the variants of a model in this suite; for a model without any one that has no title and no change."""
     own = [variant for variant in suite.variant if variant.models is None or model in variant.models]
     if not own:
-        return [None]
+        return [Variant(title="")]
     shape = BACKBONES[backbone].shape
     chosen = [variant for variant in own if variant.backbones is None or shape in variant.backbones]
     if not chosen:
-        raise BenchError(f"suite {suite.name}: no variant of {model} is for the backbone {shape}; add one")
+        raise BenchError(f"suite {suite.name}: no variant of {model} is for the backbone {shape}. Do: add one")
     if any(variant.random for variant in chosen) and not BACKBONES[backbone].pretrained:
-        raise BenchError(
-            f"suite {suite.name} compares with a random backbone; --backbone {backbone} is one: take {shape}"
-        )
+        cause = f"compares with a random backbone; --backbone {backbone} is one"
+        raise BenchError(f"suite {suite.name} {cause}. Do: take {shape}")
     title, count = Counter(variant.title for variant in chosen).most_common(1)[0]
     if count > 1:
-        raise BenchError(f"suite {suite.name}: two variants of {model} are called {title!r}; a table needs two names")
+        raise BenchError(f"suite {suite.name}: two variants of {model} are called {title!r}. Do: rename one")
     return chosen
 
 
-def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, variant: Variant | None) -> RunSpec:
+def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant) -> RunSpec:
+    """Return the run of one cell of the grid, under the seed 0."""
     # 1. The language model and the task of the variant.
-    if variant and variant.random:
+    if variant.random:
         backbone = f"{BACKBONES[backbone].shape}-random"
-    place = f"suite {suite.name}, {model} on {task.dataset}" + (f", variant {variant.title}" if variant else "")
-    if variant and variant.probe:
+    place = f"suite {suite.name}, {model} on {task.dataset}" + f", variant {variant.title}" * bool(variant.title)
+    if variant.probe:
         if model not in MODELS or not MODELS[model].probed:
             probed = ", ".join(name for name, entry in MODELS.items() if entry.probed)
-            raise BenchError(f"{place}: probe: only {probed} has a state of every patch after every block")
+            cause = f"only {probed} has a state of every patch after every block"
+            raise BenchError(f"{place}: probe: {cause}. Do: name the variant's models")
         task = task.model_copy(update={"probe": True})
     # 2. Its settings: the project's, then the suite's overrides, then the variant's.
     train: dict[str, Any] = {}
-    options: dict[str, Option] = {"backbone": backbone} if registry.uses_backbone(model) else {}
+    options: dict[str, Option] = {"backbone": backbone} if model in MODELS and MODELS[model].uses_backbone else {}
     settings = model_settings()
     layers = [settings.get(model, settings["default"])]
     layers += [tables[name] for tables in suite.override for name in ("all", model) if name in tables]
-    changes = [change for layer in layers for change in layer.changes(task, backbone)]
-    for change in (*changes, *([variant] if variant else [])):
+    for change in (*(change for layer in layers for change in layer.changes(task, backbone)), variant):
         train.update(change.train)
         options.update(change.options)
     return RunSpec(
@@ -289,18 +263,18 @@ def _spec(suite: Suite, task: Task, model: str, seed: int, backbone: str, varian
         model=model,
         options=registry.resolve_options(model, options, place),
         train=parse(TrainConfig, train, place),
-        seed=seed,
+        seed=0,
         code=registry.code_digest(model),
     )
 
 
-def _horizons(suite: Suite, card: DatasetCard) -> tuple[int, ...]:
-    return (min(card.horizons),) if suite.horizons == "shortest" else suite.horizons or card.horizons
-
-
-def _check_horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> None:
-    available = sorted({horizon for card in chosen for horizon in _horizons(suite, card)})
+def _horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> dict[str, list[int]]:
+    """Return data set -> its wanted horizons in this suite. Raises BenchError for a horizon that none has."""
+    own = suite.horizons
+    available = {card.name: (min(card.horizons),) if own == "shortest" else own or card.horizons for card in chosen}
+    listed = sorted({horizon for horizons in available.values() for horizon in horizons})
     for horizon in wanted or ():
-        if horizon not in available:
-            names, listed = ", ".join(card.name for card in chosen), ", ".join(map(str, available))
-            raise BenchError(f"no horizon {horizon} in suite {suite.name} for {names}; it has {listed}")
+        if horizon not in listed:
+            has = f"for {', '.join(available)}; it has {', '.join(map(str, listed))}"
+            raise BenchError(f"no horizon {horizon} in suite {suite.name} {has}")
+    return {name: [each for each in horizons if each in (wanted or listed)] for name, horizons in available.items()}

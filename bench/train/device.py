@@ -87,10 +87,10 @@ def peak_mb(device: torch.device) -> float:
 
 def provenance(device: torch.device, data_sha256: dict[str, str], backbone_sha256: str | None) -> Where:
     """Return the provenance of a run that ends now."""
-    commit, dirty = _git()
+    git, dirty = commit()
     return Where(
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        git=commit,
+        git=git,
         dirty=dirty,
         versions={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in ("torch", "transformers", "numpy")},
@@ -115,7 +115,7 @@ def build_digest() -> str:
 
 
 @lru_cache
-def _git() -> tuple[str | None, bool | None]:
+def commit() -> tuple[str | None, bool | None]:
     """Return the commit of the code and whether the code differs from it; two None for code not in a git checkout."""
     if INSTALLED:  # a git repository around site-packages holds other code
         return None, None
@@ -138,26 +138,18 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def device_random_state(device: torch.device) -> Tensor:
-    """Return the state of the generator that models on this device draw from."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def set_device_random_state(device: torch.device, state: Tensor) -> None:
+def generator(device: torch.device) -> torch.Generator:
+    """Return the generator that models on this device draw from."""
     if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
+        return torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]
+    return torch.default_generator
 
 
 def random_state(device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the states of all generators: name -> JSON value for Python and numpy, name -> tensor for torch."""
     name, key, *rest = np.random.get_state()
     plain = {"python": random.getstate(), "numpy": [name, np.asarray(key).tolist(), *rest]}
-    tensors = {"random": torch.get_rng_state()}
-    if device.type == "cuda":
-        tensors["random.cuda"] = device_random_state(device)
-    return plain, tensors
+    return plain, {"random": torch.get_rng_state(), "random.device": generator(device).get_state()}
 
 
 def set_random_state(plain: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> None:
@@ -166,5 +158,4 @@ def set_random_state(plain: Mapping[str, Any], tensors: Mapping[str, Tensor], de
     random.setstate((version, tuple(key), gauss))
     np.random.set_state(tuple(plain["numpy"]))
     torch.set_rng_state(tensors["random"])
-    if device.type == "cuda":
-        set_device_random_state(device, tensors["random.cuda"])
+    generator(device).set_state(tensors["random.device"])

@@ -50,7 +50,7 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
     peak_known = reset_peak(device)
     task, precision = spec.task, spec.train.precision
     # 1. Cut the windows, build the model.
-    parts = _windows(spec, series[task.dataset], device, task.train_fraction)
+    parts = windows_of(spec, series[task.dataset], device)
     seed_everything(spec.seed)
     model = build(spec, series[task.dataset]).to(device)
     # 2. Train, with probes before and after if the task asks for them.
@@ -63,7 +63,7 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
     test_started = time.perf_counter()
     evaluations = []
     for name, tested in series.items():
-        test = parts["test"] if name == task.dataset else _windows(spec, tested, device)["test"]
+        test = parts["test"] if name == task.dataset else windows_of(spec, tested, device)["test"]
         errors = evaluate(model, test, precision)
         if not math.isfinite(errors.mse):
             raise TrainingDiverged(f"the test error on {name} is {errors.mse}")
@@ -103,10 +103,10 @@ def identity(spec: RunSpec, device: torch.device) -> str:
     return f"{spec.key} {build_digest()} {device.type}"
 
 
-def _windows(spec: RunSpec, series: Series, device: torch.device, train_fraction: float = 1.0) -> dict[str, Windows]:
+def windows_of(spec: RunSpec, series: Series, device: torch.device) -> dict[str, Windows]:
     """Return split -> windows of a series, on the device, standardised by the series' own train split."""
-    task, tensor = spec.task, standardized(series, device)
-    return split_windows(series.card, tensor, task.context, task.horizon, train_fraction, calendar(series, device))
+    task, tensor, stamps = spec.task, standardized(series, device), calendar(series, device)
+    return split_windows(series.card, tensor, task.context, task.horizon, task.train_fraction, stamps)
 
 
 def build(spec: RunSpec, series: Series) -> nn.Module:

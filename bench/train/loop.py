@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.core.base import BenchError, Frozen, Positive, parse_json
+from bench.core.base import BenchError, Frozen, Positive, parse
 from bench.core.jobs import Progress
 from bench.core.record import Epoch, machine
 from bench.core.spec import TrainConfig
@@ -35,8 +35,8 @@ class Watch:
     checkpoint: Checkpoint | None = None
 
 
-class Fit(Frozen):
-    """The outcome of training; the model has the weights of `best_epoch`."""
+class Fit(Frozen, frozen=False):
+    """What a training has done so far. At its end it is the outcome: the model has the weights of `best_epoch`."""
 
     curve: tuple[Epoch, ...] = ()
     best_epoch: int | None = None
@@ -51,25 +51,11 @@ class Fit(Frozen):
     """Machines of earlier parts, if training went on from a checkpoint."""
     before: float = 0.0
     """Seconds of the earlier parts, validation included."""
+    drawn: dict[str, Any] = {}
+    """In a checkpoint: states of the generators of Python and numpy."""
 
 
-class _Facts(Fit):
-    """The part of a training's state that is not tensors."""
-
-    epoch_seconds: float
-    """Seconds since the running epoch began."""
-    drawn: dict[str, Any]
-    """States of the generators of Python and numpy."""
-
-
-def fit(
-    model: nn.Module,
-    train: Windows,
-    val: Windows,
-    config: TrainConfig,
-    seed: int,
-    watch: Watch = Watch(),
-) -> Fit:
+def fit(model: nn.Module, train: Windows, val: Windows, config: TrainConfig, seed: int, watch: Watch = Watch()) -> Fit:
     """Train in place, stop early on validation, restore the best epoch's weights.
 
     Every epoch visits every training window once, in an order drawn from `seed`; its last batch may be small. Losses
@@ -80,7 +66,11 @@ def fit(
         return Fit()
     store_frozen(model, config.precision)
     training = _Training(model, train, config, seed, watch)
-    training.restore()
+    if watch.checkpoint and (saved := watch.checkpoint.load()):
+        try:
+            training.restore(parse(Fit, saved.facts, "facts"), saved.tensors)
+        except (BenchError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise watch.checkpoint.damaged(error) from None
     while not training.over:
         training.epoch()
         training.validate(val)
@@ -95,18 +85,14 @@ def train_epoch(
     loss: Tensor,
     report: Callable[[int], None],
 ) -> None:
-    """Take one step per batch, the first with number `step`, and add the loss of every window to `loss`.
-
-    Reads nothing from the device.
-    """
-    for index in batches:
-        loss += take_step(index, plan.lr(step)) * len(index)
-        step += 1
-        report(step)
+    """Take a step per batch, from number `step` on; add each window's loss to `loss`. Reads nothing from the device."""
+    for number, index in enumerate(batches, step):
+        loss += take_step(index, plan.lr(number)) * len(index)
+        report(number + 1)
 
 
 class _Training:
-    """A model in training, with all state that training changes (the content of a checkpoint)."""
+    """A model in training, with all state that training changes (the content of a checkpoint); `so_far` is a part."""
 
     def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, seed: int, watch: Watch) -> None:
         self.model, self.train, self.config, self.watch = model, train, config, watch
@@ -114,124 +100,100 @@ class _Training:
         self.take_step = Stepper(model, train, config)
         self.plan = StepPlan(config, len(train))
         self.order = torch.Generator().manual_seed(seed)
-        self.step, self.seconds, self.before = 0, 0.0, 0.0
-        self.curve: list[Epoch] = []
+        self.so_far = Fit()
         self.best: list[Tensor] = []
-        self.best_epoch = 0
-        self.machines: tuple[str, ...] = ()
         self._begin_epoch()
 
     @property
     def over(self) -> bool:
-        return self.step >= self.plan.total or len(self.curve) - self.best_epoch >= self.config.patience
+        stale = len(self.so_far.curve) - (self.so_far.best_epoch or 0)
+        return self.so_far.steps >= self.plan.total or stale >= self.config.patience
 
     @property
     def first_step(self) -> int:
         """The first step of the running epoch."""
-        return len(self.curve) * self.plan.per_epoch
+        return len(self.so_far.curve) * self.plan.per_epoch
 
     def epoch(self) -> None:
         """Take the (remaining) steps of one epoch."""
-
-        def after_step(step: int) -> None:
-            self.step = step
-            self._after_change()
-
         self.model.train()
         # 1. Draw the order of all windows, and skip the batches that an earlier part has trained.
         batches = torch.randperm(len(self.train), generator=self.order).to(self.device).split(self.config.batch)
-        batches = batches[self.step - self.first_step : self.plan.total - self.first_step]
+        batches = batches[self.so_far.steps - self.first_step : self.plan.total - self.first_step]
         # 2. Train.
-        train_epoch(self.take_step, self.plan, self.step, batches, self.loss, after_step)
+        train_epoch(self.take_step, self.plan, self.so_far.steps, batches, self.loss, self._after)
         # 3. Read the loss from the device.
         if not math.isfinite(self.loss.item()):
-            raise TrainingDiverged(f"the training loss is {self.loss.item()} in epoch {len(self.curve) + 1}")
-        self.seconds += time.perf_counter() - self.epoch_began
+            raise TrainingDiverged(f"the training loss is {self.loss.item()} in epoch {len(self.so_far.curve) + 1}")
+        self.so_far.seconds += time.perf_counter() - self.epoch_began
 
     def validate(self, val: Windows) -> None:
         """Score the finished epoch, and keep its weights if it is the best so far."""
         # 1. Score.
-        number = len(self.curve) + 1
-        score = evaluate(self.model, val, self.config.precision).of(self.config.loss)
+        now = self.so_far
+        number = len(now.curve) + 1
+        errors = evaluate(self.model, val, self.config.precision)
+        score = errors.mse if self.config.loss == "mse" else errors.mae
         if not math.isfinite(score):
             raise TrainingDiverged(f"the validation score is {score} after epoch {number}")
         # 2. Keep the weights of the best epoch.
-        if not self.best or score < self.curve[self.best_epoch - 1].val_loss:
-            self.best_epoch = number
+        if not now.best_epoch or score < now.curve[now.best_epoch - 1].val_loss:
+            now.best_epoch = number
             self.best = [state.detach().clone() for state in _state(self.model)]
         # 3. Note the epoch, and begin the next.
-        windows = self.plan.windows(self.step) - self.plan.windows(self.first_step)
+        windows = self.plan.windows(now.steps) - self.plan.windows(self.first_step)
         seconds = time.perf_counter() - self.epoch_began
-        loss, lr = self.loss.item() / windows, self.plan.lr(self.step - 1)
-        self.curve.append(Epoch(epoch=number, train_loss=loss, val_loss=score, lr=lr, seconds=seconds))
+        loss, lr = self.loss.item() / windows, self.plan.lr(now.steps - 1)
+        now.curve += (Epoch(epoch=number, train_loss=loss, val_loss=score, lr=lr, seconds=seconds),)
         self._begin_epoch()
-        self._after_change()
+        self._after(now.steps)
 
     @torch.no_grad()
     def end(self) -> Fit:
         """Restore the best epoch's weights, and return the outcome."""
         for state, best in zip(_state(self.model), self.best, strict=True):
             state.copy_(best)
-        return self._fit()
-
-    def _fit(self) -> Fit:
-        return Fit(
-            curve=tuple(self.curve),
-            best_epoch=self.best_epoch,
-            steps=self.step,
-            windows=self.plan.windows(self.step),
-            seconds=self.seconds,
-            micro_batch=self.take_step.micro_batch,
-            machines=self.machines,
-            before=self.before,
-        )
+        self.so_far.windows = self.plan.windows(self.so_far.steps)
+        self.so_far.micro_batch = self.take_step.micro_batch
+        return self.so_far
 
     def _begin_epoch(self) -> None:
         self.order_at_start = self.order.get_state()
         self.loss = torch.zeros((), dtype=torch.float64, device=self.device)
         self.epoch_began = time.perf_counter()
 
-    def _after_change(self) -> None:
-        self.watch.report(Progress(self.step, self.plan.total, self.curve[-1] if self.curve else None))
+    def _after(self, steps: int) -> None:
+        """Note that so many steps are done, report it, and save it if a save is due."""
+        self.so_far.steps, curve = steps, self.so_far.curve
+        self.watch.report(Progress(steps, self.plan.total, curve[-1] if curve else None))
         if self.watch.checkpoint:
             self.watch.checkpoint.keep(self._saved)
 
     def _saved(self) -> State:
         drawn, tensors = random_state(self.device)
         here = machine(device_name(self.device), torch.get_num_threads())
-        changed = {
-            "machines": tuple(dict.fromkeys((*self.machines, here))),
-            "epoch_seconds": time.perf_counter() - self.epoch_began,
-            "drawn": drawn,
-        }
+        now = self.so_far
+        passed = time.perf_counter() - self.epoch_began + sum(epoch.seconds for epoch in now.curve)
+        machines, micro_batch = tuple(dict.fromkeys((*now.machines, here))), self.take_step.micro_batch
+        parts = {"machines": machines, "micro_batch": micro_batch, "before": passed, "drawn": drawn}
         tensors |= {"order": self.order_at_start, "loss": self.loss}
         tensors |= {f"state.{number}": tensor for number, tensor in enumerate(_state(self.model))}
         tensors |= {f"best.{number}": tensor for number, tensor in enumerate(self.best)}
         for number, moments in self.take_step.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items()}
-        return State(_Facts(**dict(self._fit()) | changed).model_dump_json(), tensors)
-
-    def restore(self) -> None:
-        """Go on from the checkpoint, if there is one. Raises CheckpointError for one that does not fit this run."""
-        if not self.watch.checkpoint or not (saved := self.watch.checkpoint.load()):
-            return
-        try:
-            self._restore(parse_json(_Facts, saved.facts, "facts"), saved.tensors)
-        except (BenchError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise self.watch.checkpoint.damaged(error) from None
+        return State(now.model_copy(update=parts).model_dump_json(), tensors)
 
     @torch.no_grad()
-    def _restore(self, facts: _Facts, tensors: Mapping[str, Tensor]) -> None:
+    def restore(self, facts: Fit, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what was saved. An error of any type means that it does not fit this run."""
         # 1. Facts.
-        self.step, self.seconds, self.curve = facts.steps, facts.seconds, list(facts.curve)
-        self.best_epoch, self.machines = facts.best_epoch or 0, facts.machines
-        self.before = facts.epoch_seconds + sum(epoch.seconds for epoch in facts.curve)
+        self.so_far = facts
         self.take_step.micro_batch = facts.micro_batch or 1
         # 2. Weights, and the best epoch's weights.
         state = _state(self.model)
         for number, tensor in enumerate(state):
             tensor.copy_(tensors[f"state.{number}"])
-        if self.best_epoch:
+        if facts.best_epoch:
             self.best = [tensors[f"best.{number}"].to(each.device) for number, each in enumerate(state)]
         # 3. The optimiser's moments.
         moments: dict[int, dict[str, Tensor]] = {}
@@ -245,7 +207,7 @@ class _Training:
         self.order.set_state(tensors["order"])
         self._begin_epoch()
         self.loss.copy_(tensors["loss"])
-        self.epoch_began -= facts.epoch_seconds
+        self.epoch_began -= facts.before - sum(epoch.seconds for epoch in facts.curve)
         # 5. Last, since the steps above may draw: the random generators.
         set_random_state(facts.drawn, tensors, self.device)
 

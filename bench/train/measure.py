@@ -15,10 +15,9 @@ from bench.data.series import load_series
 from bench.plan.estimate import Estimate, work
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak, seed_everything
 from bench.train.evaluate import SERIES_PER_BATCH, evaluate
-from bench.train.execute import build
+from bench.train.execute import build, windows_of
 from bench.train.loop import store_frozen
 from bench.train.step import WARM_UP, Stepper
-from bench.train.windows import calendar, split_windows, standardized
 from bench.train.worker import as_new, check
 
 SECONDS = 0.5
@@ -38,9 +37,8 @@ def measure(spec: RunSpec) -> Estimate:
     peak_known = reset_peak(device)
     began = time.perf_counter()
     seed_everything(spec.seed)
-    series, task, config = load_series(cards()[spec.task.dataset]), spec.task, spec.train
-    cut = task.context, task.horizon, task.train_fraction
-    parts = split_windows(series.card, standardized(series, device), *cut, calendar(series, device))
+    series, config = load_series(cards()[spec.task.dataset]), spec.train
+    parts = windows_of(spec, series, device)
     model = build(spec, series).to(device)
     trains = any(parameter.requires_grad for parameter in model.parameters())
     windows, seconds = work(spec, share=float(trains)), time.perf_counter() - began

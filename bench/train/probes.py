@@ -24,12 +24,12 @@ at the input, and trend can only come from attention. The control is the backbon
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from bench.core.record import Layer
 from bench.train.evaluate import autocast
@@ -44,54 +44,37 @@ STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 Rows = Float[Tensor, "s n k"]
 
 
-class Probed(NamedTuple):
-    """Series of one split: local change and trend of every token, and the states of every block."""
-
-    local: Rows
-    trend: Rows
-    states: list[Rows]
-    whole: Bool[Tensor, "n"]
-    """Whether the half context of a token lies in the window."""
-
-
 def probe(
-    model: nn.Module, train: Windows, val: Windows, precision: str, stage: Literal["untrained", "trained"]
+    model: Any, train: Windows, val: Windows, precision: str, stage: Literal["untrained", "trained"]
 ) -> tuple[Layer, ...]:
     """Return one measurement per block, the blocks' input first. Raises ValueError for a model without `read`."""
     if not hasattr(model, "read"):
         raise ValueError(f"{type(model).__name__} has no states per block to probe")
     # 1. Read states and targets. Validation windows that look back into training rows are skipped if others remain.
-    ours = _probed(model, train, 0, precision)
-    held_out = _probed(model, val, val.context if len(val) > val.context else 0, precision)
-    layers = []
+    local, trend, states = _read(model, train, 0, precision)
+    held_local, held_trend, held_states = _read(model, val, val.context if len(val) > val.context else 0, precision)
     # 2. Scale the targets of the tokens whose half context lies in the window.
-    local, held_local = _scaled(ours.local[:, ours.whole], held_out.local[:, ours.whole])
-    trend, held_trend = _scaled(ours.trend[:, ours.whole], held_out.trend[:, ours.whole])
+    whole = patch_ends(train.context, model.patch, model.stride) >= train.context // 2 - 1
+    local, held_local = _scaled(local[:, whole], held_local[:, whole])
+    trend, held_trend = _scaled(trend[:, whole], held_trend[:, whole])
     both, held_both = torch.cat([local, trend], dim=-1), torch.cat([held_local, held_trend], dim=-1)
     # 3. Probe each block in both directions.
-    for block, (raw, held_raw) in enumerate(zip(ours.states, held_out.states, strict=True)):
-        state, held = _scaled(raw[:, ours.whole], held_raw[:, ours.whole])
+    layers = []
+    for block, (raw, held_raw) in enumerate(zip(states, held_states, strict=True)):
+        state, held = _scaled(raw[:, whole], held_raw[:, whole])
         local_r2, trend_r2 = held_out_r2(state, (local, trend), held, (held_local, held_trend))
         (of_both,) = held_out_r2(both, (state,), held_both, (held,))
         (of_local,) = held_out_r2(local, (state,), held_local, (held,))
         (of_trend,) = held_out_r2(trend, (state,), held_trend, (held,))
-        layers.append(
-            Layer(
-                block=block,
-                stage=stage,
-                local_r2=local_r2,
-                trend_r2=trend_r2,
-                local_share=of_both - of_trend,
-                trend_share=of_both - of_local,
-                slow_power=slow_power(_scaled(raw, held_raw)[1]),
-            )
-        )
+        shares = {"local_share": of_both - of_trend, "trend_share": of_both - of_local}
+        slow = slow_power(_scaled(raw, held_raw)[1])
+        layers.append(Layer(block=block, stage=stage, local_r2=local_r2, trend_r2=trend_r2, slow_power=slow, **shares))
     return tuple(layers)
 
 
 @torch.inference_mode()
-def _probed(model: Any, windows: Windows, first: int, precision: str) -> Probed:
-    """Read evenly spaced windows, from window `first` on."""
+def _read(model: Any, windows: Windows, first: int, precision: str) -> tuple[Rows, Rows, list[Rows]]:
+    """Return local change and trend of each token, and all blocks' states, in evenly spaced windows from `first` on."""
     device, channels = windows.series.device, windows.series.shape[1]
     count = min(len(windows) - first, max(1, SERIES // channels))
     index = torch.linspace(first, len(windows) - 1, count, device=device).round().long()
@@ -104,8 +87,7 @@ def _probed(model: Any, windows: Windows, first: int, precision: str) -> Probed:
         trend.append(trailing_mean(x, model.patch, model.stride))
         with autocast(device, precision):
             states.append([state.float() for state in model.read(x)[1]])
-    whole = patch_ends(windows.context, model.patch, model.stride) >= windows.context // 2 - 1
-    return Probed(torch.cat(local), torch.cat(trend), [torch.cat(block) for block in zip(*states, strict=True)], whole)
+    return torch.cat(local), torch.cat(trend), [torch.cat(block) for block in zip(*states, strict=True)]
 
 
 def patch_ends(context: int, patch: int, stride: int) -> Int[Tensor, "n"]:

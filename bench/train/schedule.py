@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from bench.core.spec import TrainConfig
@@ -32,26 +33,21 @@ class StepPlan:
     def lr(self, step: int) -> float:
         """Return the learning rate of a step (from 0). All schedules but onecycle change between epochs only."""
         config, epoch = self.config, step // self.per_epoch
-        match config.schedule:
-            case "halve":
-                factor = 0.5 ** max(0, epoch - 1)
-            case "decay":
-                factor = 0.9 ** max(0, epoch - 3)
-            case "cosine":
-                factor = (1 + math.cos(math.pi * epoch / config.period)) / 2
-            case "onecycle":
-                factor = _onecycle(step, self.total, config.rise)
-            case _:
-                factor = 1.0
-        return config.lr * factor
+        factors: dict[str, Callable[[], float]] = {
+            "constant": lambda: 1.0,
+            "halve": lambda: 0.5 ** max(0, epoch - 1),
+            "decay": lambda: 0.9 ** max(0, epoch - 3),
+            "cosine": lambda: (1 + math.cos(math.pi * epoch / config.period)) / 2,
+            "onecycle": lambda: _onecycle(step, self.total, config.rise),
+        }
+        return config.lr * factors[config.schedule]()
 
 
 def _onecycle(step: int, total: int, rise: float) -> float:
     """Return the factor of torch's OneCycleLR: from 1/25 to 1, then to 1/250,000, on cosines. Momentum stays."""
     peak = rise * total - 1
-    start, end = 1 / 25, 1 / 25e4
     if step <= peak:
-        share, low, high = step / peak if peak > 0 else 1.0, start, 1.0
+        share, low, high = step / peak if peak > 0 else 1.0, 1 / 25, 1.0
     else:
-        share, low, high = (step - peak) / (total - 1 - peak), 1.0, end
+        share, low, high = (step - peak) / (total - 1 - peak), 1.0, 1 / 25e4
     return high + (low - high) * (1 + math.cos(math.pi * min(share, 1.0))) / 2

@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from bench.core.spec import TrainConfig
-from bench.train.device import device_random_state, out_of_memory, set_device_random_state
+from bench.train.device import generator, out_of_memory
 from bench.train.evaluate import autocast, predict
 from bench.train.schedule import StepPlan
 from bench.train.windows import Windows
@@ -45,12 +45,8 @@ class Stepper:
         self.device = train.series.device
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         on_gpu = self.device.type == "cuda"
-        self.optimizer = torch.optim.Adam(
-            self.trainable,
-            lr=torch.tensor(config.lr, device=self.device) if on_gpu else config.lr,  # a graph reads it from the device
-            fused=True,
-            capturable=on_gpu,
-        )
+        lr = torch.tensor(config.lr, device=self.device) if on_gpu else config.lr  # a graph reads it from the device
+        self.optimizer = torch.optim.Adam(self.trainable, lr=lr, fused=True, capturable=on_gpu)
         # 1. Choose the size of micro-batches.
         whole = min(config.batch, len(train))
         self.divisible = not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
@@ -58,18 +54,17 @@ class Stepper:
         self.micro_batch = min(whole, fits) if self.divisible else whole
         # 2. Choose whether steps become a graph. models.layers.in_pieces sets random states: no graph can hold it.
         fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
-        compiled = StepPlan(config, len(train)).total >= WORTH_COMPILING and any(
-            getattr(part, "fusible", False) for part in model.modules()
-        )
+        fusible = any(getattr(part, "fusible", False) for part in model.modules())
+        compiled = fusible and StepPlan(config, len(train)).total >= WORTH_COMPILING
         self.graph = Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
         """Take one step on the windows `index` with learning rate `lr`; return their mean loss, still on the device."""
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr)
-            else:
-                group["lr"] = lr
+        (group,) = self.optimizer.param_groups
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
         return self.graph(index) if self.graph else self._step(index)
 
     def _step(self, index: Tensor) -> Tensor:
@@ -83,7 +78,7 @@ class Stepper:
         """Compute the gradients of the batch's mean loss, in micro-batches that fit into memory; return the loss."""
         if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             return self._in_micro_batches(index)
-        random_state = device_random_state(self.device)
+        random_state = generator(self.device).get_state()
         while True:
             # 1. Try the present size.
             try:
@@ -93,7 +88,7 @@ class Stepper:
                     raise
             # 2. Out of memory: halve it, and restore the random state.
             self.micro_batch = (self.micro_batch + 1) // 2
-            set_device_random_state(self.device, random_state)
+            generator(self.device).set_state(random_state)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 

@@ -82,9 +82,7 @@ def split_windows(
         start = first if name == "train" else first - context
         count = card.windows(name, context, horizon, train_fraction)
         if count < 1 or start < 0:
-            raise DataError(
-                f"{card.name}: its {name} split of {last - first} rows holds no window of context {context} and "
-                f"horizon {horizon}. Do: choose a shorter horizon or another split"
-            )
+            problem = f"its {name} split of {last - first} rows holds no window of context {context} and horizon"
+            raise DataError(f"{card.name}: {problem} {horizon}. Do: choose a shorter horizon or another split")
         parts[name] = Windows(tensor, start, count, context, horizon, calendar)
     return parts

@@ -32,14 +32,13 @@ def answer(what: str, about: Any, device: str, report: Callable[[Progress], None
 
     An error that concerns all runs is an answer too, so that it can travel between processes.
     """
+    questions = {
+        "greet": lambda: greet(device),
+        "check": lambda: check(about),
+        "train": lambda: train(about, device, report),
+    }
     try:
-        match what:
-            case "greet":
-                return greet(device)
-            case "check":
-                return check(about)
-            case _:
-                return train(about, device, report)
+        return questions[what]()
     except BenchError as error:
         return BenchError(str(error))
 
@@ -54,10 +53,7 @@ def greet(name: str) -> tuple[list[str], Where]:
 
 
 def check(specs: Sequence[RunSpec]) -> None:
-    """Verify every data file and its windows, import every model, verify (and convert) every backbone.
-
-    Raises BenchError.
-    """
+    """Verify data files and windows, import models, verify (and convert) backbones. Raises BenchError."""
     # 1. Data: each file has its SHA-256, and each split holds at least one window.
     for task in {spec.task.model_dump_json(): spec.task for spec in specs}.values():
         for card in (cards()[name] for name in task.datasets):
