@@ -35,8 +35,8 @@ class Cost(Frozen):
     steps: int
     samples_per_s: float | None
     """Training windows per second, without validation; None if nothing trains."""
-    infer_ms: float
-    """Milliseconds per test window, in the evaluation's batches."""
+    infer_ms: float | None
+    """Milliseconds per test window, in the evaluation's batches; None if nothing was tested."""
     peak_mb: float | None
     """Peak memory in MiB: allocated on the GPU, or resident in the process; None if unknown."""
     params: int
@@ -91,6 +91,8 @@ class Layer(Frozen):
 
     block: int
     """The block's number; 0 is the input of the first block."""
+    normed: bool
+    """Whether the state is read behind the final norm, which only the last block has; else before it."""
     stage: Literal["untrained", "trained"]
     """Before or after this run's training; the backbone's weights may be pretrained either way."""
     local_r2: float

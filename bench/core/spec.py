@@ -27,8 +27,9 @@ class Task(Frozen):
     """Share of the training windows in use, the earliest first (few-shot)."""
     test_on: tuple[str, ...] = ()
     """Other data sets on which the trained model is tested too (zero-shot)."""
-    probe: bool = False
-    """Whether each block of the backbone is probed, before and after training (bench/train/probes.py)."""
+    probe: Literal[False, "states", "training"] = False
+    """What each block of the backbone is probed for (bench/train/probes.py): `states`, in place of training and test;
+    `training`, before and after training."""
     cards: dict[str, str]
     """Data set -> digest of its card, for `dataset` and `test_on`: an edited card makes a new task."""
 

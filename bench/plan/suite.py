@@ -37,8 +37,8 @@ class Variant(Change):
     """Shapes of language models that it is for; None: all."""
     random: bool = False
     """Replace the language model by its random twin."""
-    probe: bool = False
-    """Also probe the state after each block (bench/train/probes.py)."""
+    probe: Literal[False, "states", "training"] = False
+    """Probe the state after each block, as `Task.probe` says."""
     sweep: dict[str, Annotated[tuple[Option, ...], Field(min_length=1)]] = {}
     """Option -> values, one variant for each."""
 
@@ -248,7 +248,7 @@ def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant)
             probed = ", ".join(name for name, entry in MODELS.items() if entry.probed)
             cause = f"only {probed} has a state of every patch after every block"
             raise BenchError(f"{place}: probe: {cause}. Do: name the variant's models")
-        task = task.model_copy(update={"probe": True})
+        task = task.model_copy(update={"probe": variant.probe})
     # 2. Its settings: the project's, then the suite's overrides, then the variant's.
     train: dict[str, Any] = {}
     options: dict[str, Option] = {"backbone": backbone} if model in MODELS and MODELS[model].uses_backbone else {}

@@ -53,16 +53,17 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
     parts = windows_of(spec, series[task.dataset], device)
     seed_everything(spec.seed)
     model = build(spec, series[task.dataset]).to(device)
-    # 2. Train, with probes before and after if the task asks for them.
+    # 2. Train, with probes before and after if the task asks for them; or probe only.
     layers = probe(model, parts["train"], parts["val"], precision, "untrained") if task.probe else ()
-    trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, watch)
-    if task.probe:
+    only_states = task.probe == "states"
+    trained = Fit() if only_states else fit(model, parts["train"], parts["val"], spec.train, spec.seed, watch)
+    if task.probe == "training":
         layers += probe(model, parts["train"], parts["val"], precision, "trained")
     flops = _flops(model, parts["val"], precision)
     # 3. Test on every data set of the task.
     test_started = time.perf_counter()
     evaluations = []
-    for name, tested in series.items():
+    for name, tested in {} if only_states else series.items():
         test = parts["test"] if name == task.dataset else windows_of(spec, tested, device)["test"]
         errors = evaluate(model, test, precision)
         if not math.isfinite(errors.mse):

@@ -16,20 +16,23 @@ the claim for every block, on contexts alone (never on targets):
   (Fourier frequencies 0 and 1), scaled so that white noise has 0 and a purely slow state 1.
 
 States are first centred per patch position and scaled per feature: the mean of a position is no property of a window,
-and a few large features of language models would hide the others. The last state is after the final norm, as the
-model's head reads it. A profile from local to trend does not prove knowledge in the weights: local change is complete
-at the input, and trend can only come from attention. The control is the backbone with random weights.
+and a few large features of language models would hide the others. Every state is read before the final norm, so that
+blocks are alike; the normed state of the last block, which a model's head reads, is measured besides.
+
+A profile from local to trend does not prove knowledge in the weights: local change is complete at the input, and trend
+can only come from attention. The control is the backbone with random weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.core.record import Layer
 from bench.train.evaluate import autocast
@@ -38,6 +41,8 @@ from models.layers import normalize_window, split_patches
 
 SERIES = 2048
 """Limit of probed series (windows times channels) of a split, evenly spaced over it."""
+TOKENS = 24_576
+"""Limit of probed tokens of a split: fewer series of a long look-back are read."""
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the ridge, as shares of the features' mean variance."""
 
@@ -50,9 +55,11 @@ def probe(
     """Return one measurement per block, the blocks' input first. Raises ValueError for a model without `read`."""
     if not hasattr(model, "read"):
         raise ValueError(f"{type(model).__name__} has no states per block to probe")
+    norm = getattr(getattr(model, "blocks", None), "norm", None)
     # 1. Read states and targets. Validation windows that look back into training rows are skipped if others remain.
-    local, trend, states = _read(model, train, 0, precision)
-    held_local, held_trend, held_states = _read(model, val, val.context if len(val) > val.context else 0, precision)
+    local, trend, states = _read(model, norm, train, 0, precision)
+    first = val.context if len(val) > val.context else 0
+    held_local, held_trend, held_states = _read(model, norm, val, first, precision)
     # 2. Scale the targets of the tokens whose half context lies in the window.
     whole = patch_ends(train.context, model.patch, model.stride) >= train.context // 2 - 1
     local, held_local = _scaled(local[:, whole], held_local[:, whole])
@@ -60,7 +67,8 @@ def probe(
     both, held_both = torch.cat([local, trend], dim=-1), torch.cat([held_local, held_trend], dim=-1)
     # 3. Probe each block in both directions.
     layers = []
-    for block, (raw, held_raw) in enumerate(zip(states, held_states, strict=True)):
+    for place, (raw, held_raw) in enumerate(zip(states, held_states, strict=True)):
+        normed = norm is not None and place == len(states) - 1
         state, held = _scaled(raw[:, whole], held_raw[:, whole])
         local_r2, trend_r2 = held_out_r2(state, (local, trend), held, (held_local, held_trend))
         (of_both,) = held_out_r2(both, (state,), held_both, (held,))
@@ -68,15 +76,22 @@ def probe(
         (of_trend,) = held_out_r2(trend, (state,), held_trend, (held,))
         shares = {"local_share": of_both - of_trend, "trend_share": of_both - of_local}
         slow = slow_power(_scaled(raw, held_raw)[1])
-        layers.append(Layer(block=block, stage=stage, local_r2=local_r2, trend_r2=trend_r2, slow_power=slow, **shares))
+        read = {"local_r2": local_r2, "trend_r2": trend_r2, "slow_power": slow, **shares}
+        layers.append(Layer(block=place - normed, normed=normed, stage=stage, **read))
     return tuple(layers)
 
 
 @torch.inference_mode()
-def _read(model: Any, windows: Windows, first: int, precision: str) -> tuple[Rows, Rows, list[Rows]]:
-    """Return local change and trend of each token, and all blocks' states, in evenly spaced windows from `first` on."""
+def _read(
+    model: Any, norm: nn.Module | None, windows: Windows, first: int, precision: str
+) -> tuple[Rows, Rows, list[Rows]]:
+    """Return local change and trend of each token, and all states, in evenly spaced windows from `first` on.
+
+    The states are the blocks' input, the output of each block before the final norm, and, with a norm, its output.
+    """
     device, channels = windows.series.device, windows.series.shape[1]
-    count = min(len(windows) - first, max(1, SERIES // channels))
+    series = min(SERIES, TOKENS // len(patch_ends(windows.context, model.patch, model.stride)))
+    count = min(len(windows) - first, max(1, series // channels))
     index = torch.linspace(first, len(windows) - 1, count, device=device).round().long()
     model.eval()
     local, trend, states = [], [], []
@@ -85,9 +100,24 @@ def _read(model: Any, windows: Windows, first: int, precision: str) -> tuple[Row
         patches = split_patches(x, model.patch, model.stride)
         local.append(patches.diff(dim=-1))
         trend.append(trailing_mean(x, model.patch, model.stride))
-        with autocast(device, precision):
-            states.append([state.float() for state in model.read(x)[1]])
+        last: list[Tensor] = []
+        with _inputs_of(norm, last), autocast(device, precision):
+            *inner, outermost = model.read(x)[1]
+        states.append([state.float() for state in (*inner, *last, outermost)])
     return torch.cat(local), torch.cat(trend), [torch.cat(block) for block in zip(*states, strict=True)]
+
+
+@contextmanager
+def _inputs_of(module: nn.Module | None, inputs: list[Tensor]) -> Iterator[None]:
+    """Append what the module reads to `inputs`."""
+    if module is None:
+        yield
+        return
+    hook = module.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def patch_ends(context: int, patch: int, stride: int) -> Int[Tensor, "n"]:
