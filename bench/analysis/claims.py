@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -68,40 +68,21 @@ class Interval:
         return "" if math.isnan(self.low) else f"[{self.low:{form}}, {self.high:{form}}] over {self.over}"
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """The runs behind a verdict, each with its side: the model, or the variant beside a model's first one."""
-
-    runs: list[tuple[str, RunResult]]
-    """Side and record, for the complete data sets."""
-    all_horizons: bool
-    """Whether the filters keep every horizon of these data sets."""
-
-    def errors(self, metric: str) -> pd.DataFrame:
-        """Average over horizons: rows by dataset, fraction, tested, seed; columns by side. Only transfers, if any."""
-        rows = [
-            (task.dataset, task.train_fraction, each.dataset, result.spec.seed, side, getattr(each, metric))
-            for side, result in self.runs
-            for task in [result.spec.task]
-            for each in result.evaluations
-            if (each.dataset != task.dataset) == bool(task.test_on)
-        ]
-        return _by_side(rows, ["dataset", "fraction", "tested", "seed"])
-
-    def costs(self, measure: Callable[[RunResult, Cost], float]) -> pd.DataFrame:
-        """Return means over seeds: rows by dataset, horizon; columns by side."""
-        rows = [
-            (result.spec.task.dataset, result.spec.task.horizon, side, measure(result, result.cost))
-            for side, result in self.runs
-            if result.cost
-        ]
-        return _by_side(rows, ["dataset", "horizon"])
+def _errors(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Average over horizons: rows by dataset, fraction, tested, seed; columns by side. Only transfers, if any."""
+    transfers = runs[runs.tested != runs.dataset]
+    return _by_side(runs if transfers.empty else transfers, metric, ["dataset", "fraction", "tested", "seed"])
 
 
-def _by_side(rows: list[tuple], keys: list[str]) -> pd.DataFrame:
-    """Average rows of (*keys, side, value): index by `keys`, columns by side."""
-    keys = [*keys, "side"]
-    return pd.DataFrame(rows, columns=[*keys, "value"]).groupby(keys)["value"].mean().unstack()
+def _costs(runs: pd.DataFrame, measure: Callable[[RunResult, Cost], float]) -> pd.DataFrame:
+    """Return means over seeds: rows by dataset, horizon; columns by side."""
+    values = [measure(result, result.cost) if result.cost else math.nan for result in runs.result]
+    return _by_side(runs.assign(value=values), "value", ["dataset", "horizon"])
+
+
+def _by_side(runs: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
+    """Average a column: index by `keys`, columns by side."""
+    return pd.DataFrame(runs.groupby([*keys, "side"])[column].mean().unstack())
 
 
 class Claim(Frozen, ABC):
@@ -116,6 +97,8 @@ class Claim(Frozen, ABC):
     datasets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """None: all data sets of the suite."""
     fraction: Fraction | None = None
+    all_horizons: ClassVar[bool] = False
+    """Whether the paper's number is the mean over all horizons and cannot be judged by fewer."""
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -133,8 +116,11 @@ class Claim(Frozen, ABC):
         return ""
 
     @abstractmethod
-    def judge(self, evidence: Evidence) -> Finding:
-        """Judge the claim by these runs."""
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        """Judge the claim by these rows of `Results.frame`, of complete data sets.
+
+        Column `side` has the model, or the variant that is compared with the model's first one.
+        """
 
 
 class Versus(Claim):
@@ -162,8 +148,8 @@ class BestCount(Versus):
     def paper(self) -> str:
         return f"{self.printed} of {self.of}"
 
-    def judge(self, evidence: Evidence) -> Finding:
-        means = evidence.errors(self.metric).groupby(level="dataset").mean()
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        means = _errors(runs, self.metric).groupby(level="dataset").mean()
         first = means[self.model].eq(means.min(axis=1)).astype(float)
         n, won = len(first), round(first.sum())
         share = _interval(first)
@@ -187,8 +173,8 @@ class LowerThan(Versus):
     def paper(self) -> str:
         return "" if self.printed is None else f"{self.printed:+.1f} %"
 
-    def judge(self, evidence: Evidence) -> Finding:
-        nearest, found = self.against(evidence.errors(self.metric))
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        nearest, found = self.against(_errors(runs, self.metric))
         least = found[nearest]
         reached = self.printed is None or least.value <= self.printed or least.low <= self.printed
         holds = reached and all(each.clear(-1) for each in found.values())
@@ -199,8 +185,8 @@ class LowerThan(Versus):
 class Ahead(Versus):
     """The model's error is lower than every rival's on each data set for all seeds. In part: on some, or for some."""
 
-    def judge(self, evidence: Evidence) -> Finding:
-        table = evidence.errors(self.metric)
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        table = _errors(runs, self.metric)
         names = list(dict.fromkeys(table.index.get_level_values("dataset")))
         compared = {name: self.against(table.loc[[name]]) for name in names}
         least = {name: found[nearest] for name, (nearest, found) in compared.items()}
@@ -221,15 +207,14 @@ class Value(Claim):
     printed: Annotated[float, Field(gt=0)]
     runner_up: Annotated[float, Field(gt=0)]
     tolerance: Annotated[float, Field(ge=0)]
+    all_horizons: ClassVar[bool] = True
 
     @property
     def paper(self) -> str:
         return f"{self.printed:.3f} (next {self.runner_up:.3f})"
 
-    def judge(self, evidence: Evidence) -> Finding:
-        if not evidence.all_horizons:
-            return Finding(Verdict.UNTESTED, remark="the paper's number is the mean over all horizons")
-        seeds = evidence.errors(self.metric)[self.model]
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        seeds = _errors(runs, self.metric)[self.model]
         low, high = (seeds.min(), seeds.max()) if len(seeds) > 1 else (math.nan, math.nan)
         found, limit = Interval(seeds.mean(), low, high, f"{len(seeds)} seeds"), self.printed * (1 + self.tolerance)
         near = found.low <= limit or found.value < self.runner_up
@@ -250,8 +235,8 @@ class VariantWorse(AboutVariant):
 
     metric: Literal["mse", "mae"] = "mse"
 
-    def judge(self, evidence: Evidence) -> Finding:
-        found = _difference(evidence.errors(self.metric), self.variant, self.model)
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        found = _difference(_errors(runs, self.metric), self.variant, self.model)
         verdict = _grade(found.clear(1), found.value > 0)
         return Finding(verdict, f"{found.value:+.1f} %", found.words("+.1f"))
 
@@ -261,8 +246,8 @@ class TrainableShare(Claim):
 
     below: Annotated[float, Field(gt=0, lt=1)]
 
-    def judge(self, evidence: Evidence) -> Finding:
-        shares = evidence.costs(lambda result, cost: 100 * cost.trainable / cost.params)[self.model]
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        shares = _costs(runs, lambda result, cost: 100 * cost.trainable / cost.params)[self.model]
         return _everywhere(shares, 100 * self.below, "{:.1f} %")
 
 
@@ -278,13 +263,13 @@ class Faster(Claim):
     def others(self) -> tuple[str, ...]:
         return (self.rival,)
 
-    def judge(self, evidence: Evidence) -> Finding:
-        if any(result.where.shared for _, result in evidence.runs):
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        if any(result.where.shared for result in runs.result):
             return Finding(Verdict.UNTESTED, remark="the runs shared a GPU with others; repeat them one at a time")
-        machines = {name for _, result in evidence.runs for name in result.where.machines}
+        machines = {name for result in runs.result for name in result.where.machines}
         if len(machines) > 1:
             return Finding(Verdict.UNTESTED, remark=f"the runs are of several machines: {'; '.join(sorted(machines))}")
-        seconds = evidence.costs(lambda result, cost: result.epoch_s)
+        seconds = _costs(runs, lambda result, cost: result.epoch_s)
         ratios = seconds[self.model] / seconds[self.rival]
         return _everywhere(ratios, 1, "{:.2f} of " + registry.title(self.rival) + "'s time")
 
@@ -296,15 +281,14 @@ class LayerTrend(AboutVariant):
     measure: Literal["local_r2", "trend_r2"]
     direction: Literal["falls", "rises"]
 
-    def judge(self, evidence: Evidence) -> Finding:
-        rows = []
-        for side, result in evidence.runs:
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        changes = []
+        for result in runs.result:
             read = {x.block: getattr(x, self.measure) for x in result.layers if x.stage == "trained" and x.block > 0}
             if len(read) < 2:
                 return Finding(Verdict.UNTESTED, remark="it needs probes of two blocks or more")
-            change = np.polyfit(list(read), list(read.values()), 1)[0] * (max(read) - min(read))
-            rows.append((result.spec.task.dataset, result.spec.seed, side, change))
-        table = _by_side(rows, ["dataset", "seed"])
+            changes.append(np.polyfit(list(read), list(read.values()), 1)[0] * (max(read) - min(read)))
+        table = _by_side(runs.assign(change=changes), "change", ["dataset", "seed"])
         ours, twin = table[self.model], table[self.variant]
         found = _interval(ours.groupby(level="dataset").mean(), ours.min(), ours.max(), len(ours))
         gaps = (ours.min() - twin.max(), ours.max() - twin.min(), len(ours))

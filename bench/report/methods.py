@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.results import Results
+from bench.analysis.results import Results, run_title
 from bench.analysis.stats import LEVEL
-from bench.analysis.tables import run_title
 from bench.core.card import DatasetCard, cards
 from bench.core.record import Cost
 from bench.core.spec import RunSpec, Task, TrainConfig

@@ -20,7 +20,7 @@ import jinja2
 from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
-from bench.analysis.tables import run_title
+from bench.analysis.results import run_title
 from bench.analysis.verdicts import Judged
 from bench.core.record import RunResult, Where
 from bench.core.spec import RunSpec

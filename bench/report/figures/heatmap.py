@@ -44,7 +44,7 @@ def heatmap(planned: Results) -> Drawn | None:
 
 def _with_rows(planned: Results) -> tuple[pd.DataFrame, str]:
     """Return the runs, each with the `row` of the map that it belongs to, and what a row is."""
-    frame = titled(planned.frame())
+    frame = titled(planned.frame)
     pairs = frame[frame.tested != frame.dataset]
     if len(pairs):
         what = "data set trained on → data set tested on, averaged over horizons"

@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from bench.analysis.results import Results
-from bench.analysis.tables import run_title, shared
+from bench.analysis.results import Results, run_title, shared
 from bench.report.figures.style import EMPTY, FAINT, SMALL, WIDTH, Look
 
 MODELS_NAMED, REASONS_NAMED, REASON_LENGTH = 4, 2, 90
@@ -39,7 +38,7 @@ def titled(frame: pd.DataFrame) -> pd.DataFrame:
 
 def own_frame(planned: Results) -> pd.DataFrame:
     """Return `Results.own` with titles, each planned `entry` and its `result` (None: no record)."""
-    return titled(planned.own()).assign(
+    return titled(planned.own).assign(
         entry=[entry for entry, _ in planned.runs], result=[result for _, result in planned.runs]
     )
 

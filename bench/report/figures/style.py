@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import matplotlib.style
 
-from bench.analysis.results import Results
-from bench.analysis.tables import run_title
+from bench.analysis.results import Results, run_title
 from models import MODELS
 
 WIDTH = 7.0

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.analysis.results import Results
-from bench.analysis.tables import run_title
+from bench.analysis.results import Results, run_title
 from bench.report.figures.panels import Drawn, blank, caption_of, key, over_seeds, own_frame, settled, words
 from bench.report.figures.style import FAINT, INK, SMALL, looks
 
