@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,8 +32,7 @@ COORDINATES = re.compile(rb'(?<= [dxy]=")[^"]*')
 LONG = re.compile(rb"\d+\.\d{2,}")
 
 
-@dataclass(frozen=True, eq=False)
-class Plot:
+class Plot(NamedTuple):
     """A figure in memory."""
 
     name: str
@@ -44,8 +43,7 @@ class Plot:
     figure: Figure
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A figure as files."""
 
     name: str
@@ -55,8 +53,7 @@ class Picture:
     """Suffix (svg, pdf, png) -> content."""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """A kind of figure, which suites with any of these tables have."""
 
     title: str
@@ -96,9 +93,8 @@ def _picture(plot: Plot) -> Picture:
     with styled(), matplotlib.rc_context({"svg.hashsalt": plot.name}):
         FigureCanvasAgg(plot.figure).print_png(files["png"], metadata={"Software": None})
         FigureCanvasSVG(plot.figure).print_svg(files["svg"], metadata={"Date": None, "Creator": None})
-        FigureCanvasPdf(plot.figure).print_pdf(
-            files["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None}
-        )
+        undated = {"CreationDate": None, "Creator": None, "Producer": None}
+        FigureCanvasPdf(plot.figure).print_pdf(files["pdf"], metadata=undated)
     plot.figure.clear()
     contents = {suffix: file.getvalue() for suffix, file in files.items()}
     contents["svg"] = COORDINATES.sub(_shorter, contents["svg"])

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, blank, caption_of, emptied, key, over_seeds, own_frame, settled, words
+from bench.report.figures.panels import Drawn, blank, drawn, emptied, key, over_seeds, own_frame
 from bench.report.figures.style import FAINT, Look, looks
 
 READ = {"local_r2": "Local change", "trend_r2": "Slow trend"}
@@ -46,10 +46,10 @@ def layers(planned: Results) -> Drawn | None:
         "set, a thick one for their mean unless one is missing"
     )
     lead = "; ".join([probes] * (len(probed) > 0) + [taps] * (len(swept) > 0))
-    caption = caption_of(planned, lead[0].upper() + lead[1:])
+    lead = lead[0].upper() + lead[1:]
     if whole.empty and all(changes.isna().all(axis=None) for changes in swept.values()):
-        return Drawn(words("No data set is complete: there is nothing to draw."), caption)
-    return Drawn(_figure(_by_block(whole), list(READ) if len(probed) else [], swept, looks(planned)), caption)
+        return drawn(planned, "No data set is complete: there is nothing to draw.", lead)
+    return drawn(planned, _figure(_by_block(whole), list(READ) if len(probed) else [], swept, looks(planned)), lead)
 
 
 def _by_tap(frame: pd.DataFrame, tap: str) -> pd.DataFrame:
@@ -100,7 +100,7 @@ def _figure(blocks: pd.DataFrame, probes: list[str], swept: dict[str, pd.DataFra
     ]
     if handles:
         key(figure, handles)
-    return settled(figure)
+    return figure
 
 
 def _draw_blocks(axes: Axes, measured: pd.Series, looks: dict[str, Look]) -> None:

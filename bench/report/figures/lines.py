@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, by_data, caption_of, missing, over_seeds, own_frame, ratio_scale, words
+from bench.report.figures.panels import Drawn, by_data, drawn, missing, over_seeds, own_frame, ratio_scale
 from bench.report.figures.style import FAINT, SMALL, WIDTH, Look, looks
 
 APART = 0.2
@@ -37,20 +37,13 @@ def _lines(by: str, label: str, frame: pd.DataFrame, planned: Results) -> Drawn:
     bars = ", with bars from the least to the largest seed" if frame.seed.nunique() > 1 else ""
     lead = f"Test MSE on standardised channels by {by}{bars}; logarithmic, each panel on a scale of its own"
     if means.isna().all():
-        return Drawn(words("No cell is complete: there is nothing to draw."), caption_of(planned, lead))
+        return drawn(planned, "No cell is complete: there is nothing to draw.", lead)
     gaps = "A line breaks where runs are missing; the panel names them." if means.isna().any() else ""
     filled = means.dropna().index.unique("data")
-    figure = by_data(
-        frame,
-        filled,
-        lambda axes, own: _draw(axes, own, looks(planned)),
-        height=1.9 if len(filled) > 1 else 2.6,
-        xlabel=label,
-        ylabel="MSE (standardised channels)",
-        why="no cell is complete",
-        looks=looks(planned),
-    )
-    return Drawn(figure, caption_of(planned, lead, gaps))
+    height = 1.9 if len(filled) > 1 else 2.6
+    labels = (label, "MSE (standardised channels)")
+    figure = by_data(frame, filled, _draw, looks(planned), height=height, labels=labels, why="no cell is complete")
+    return drawn(planned, figure, lead, gaps)
 
 
 def _draw(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:

@@ -15,31 +15,30 @@ from bench.analysis.ranks import errors_by_dataset, tests_sentence
 from bench.analysis.results import METRICS, Results
 from bench.analysis.stats import LEVEL, Comparison, compare, datasets_needed
 from bench.analysis.tables import ERRORS
-from bench.report.figures.panels import Drawn, blank, caption_of, settled, words
+from bench.report.figures.panels import Drawn, blank, drawn
 from bench.report.figures.style import FAINT, INK, SMALL, Look, looks
 
 
 def ranks(planned: Results) -> Drawn | None:
     """Draw mean ranks by MSE and by MAE; None for a single model."""
-    drawn = looks(planned)
-    if len(drawn) < 2:
+    models = looks(planned)
+    if len(models) < 2:
         return None
     errors = {metric: errors_by_dataset(planned, metric) for metric in METRICS}
     compared = {metric: compare(errors[metric]) for metric in METRICS}
-    complete, pairs = compared["mse"].datasets, math.comb(len(drawn), 2)
+    complete, pairs = compared["mse"].datasets, math.comb(len(models), 2)
     lead = "Mean rank of each model over data sets, 1 the best; errors averaged over horizons first"
     tests = tests_sentence(compared)
     if not complete:
-        text = "No data set is complete for every model: there are no mean ranks."
-        return Drawn(words(text), caption_of(planned, lead, tests))
+        return drawn(planned, "No data set is complete for every model: there are no mean ranks.", lead, tests)
     if complete < datasets_needed(pairs):
-        caption = caption_of(planned, f"{lead}; small: ranks on single data sets", tests)
-        return Drawn(_dots(errors, compared, drawn), caption)
+        lead += "; small: ranks on single data sets"
+        return drawn(planned, _dots(errors, compared, models), lead, tests)
     bars = (
         f"A bar joins models of which no two differ (Wilcoxon's test at {LEVEL:g} after Holm over {pairs} pairs); its "
         "dots mark which ones."
     )
-    return Drawn(_diagrams(compared, drawn), caption_of(planned, lead, bars, tests))
+    return drawn(planned, _diagrams(compared, models), lead, bars, tests)
 
 
 def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, looks: Mapping[str, Look]) -> None:
@@ -89,7 +88,7 @@ def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], look
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.set_yticks(range(len(order)), order)
         axes.tick_params(axis="y", length=0)
-    return settled(figure)
+    return figure
 
 
 def _diagrams(compared: dict[str, Comparison], looks: Mapping[str, Look]) -> Figure:
@@ -100,4 +99,4 @@ def _diagrams(compared: dict[str, Comparison], looks: Mapping[str, Look]) -> Fig
         assert pairwise is not None, "there are enough data sets"
         draw_diagram(axes, compared[metric].ranks, pairwise, looks)
         axes.set_title(title)
-    return settled(figure)
+    return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib.style
 
@@ -76,16 +76,14 @@ FURTHER = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499", "#6
 MARKERS = ("p", ">", "*", "h", "d", "8", "H", "o", "s", "^", "v")
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     colour: str
     marker: str
 
 
 def styled() -> AbstractContextManager[None]:
     """Return a context with matplotlib's defaults and STYLE over them, whatever the reader's own settings are."""
-    context: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
-    return context
+    return matplotlib.style.context(["default", STYLE])
 
 
 def looks(planned: Results) -> dict[str, Look]:

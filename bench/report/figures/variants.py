@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from bench.analysis.results import Results
 from bench.analysis.tables import run_title
-from bench.report.figures.panels import Drawn, blank, caption_of, key, over_seeds, own_frame, settled, words
+from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds, own_frame
 from bench.report.figures.style import FAINT, INK, SMALL, looks
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "d", "p")
@@ -31,11 +31,10 @@ def variants(planned: Results) -> Drawn | None:
         "Change of the test MSE (horizons averaged first) against the first variant of each model "
         f"({', '.join(firsts.variant.unique())}); a marker for each data set, a bar at their mean unless one is missing"
     )
-    caption = caption_of(planned, lead)
     if changes.isna().all(axis=None):
-        return Drawn(words("No variant is complete on any data set beside the first one."), caption)
+        return drawn(planned, "No variant is complete on any data set beside the first one.", lead)
     colours = {row.model: looks(planned)[row.title].colour for row in firsts.itertuples()}
-    return Drawn(_figure(changes, colours), caption)
+    return drawn(planned, _figure(changes, colours), lead)
 
 
 def _changes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +72,7 @@ def _figure(changes: pd.DataFrame, colours: dict[str, str]) -> Figure:
     axes.grid(False, axis="y")
     markers = zip(changes.columns, itertools.cycle(MARKERS), strict=False)
     key(figure, [Line2D([], [], color=FAINT, marker=mark, linestyle="none", label=data) for data, mark in markers])
-    return settled(figure)
+    return figure
 
 
 def _draw(axes: Axes, change: pd.Series, place: int, colour: str) -> None:
