@@ -69,27 +69,26 @@ def _protocol(suite: Suite, entries: Sequence[PlannedRun]) -> Section:
 
 def _data(entries: Sequence[PlannedRun]) -> Section:
     tasks = gathered((name, entry.spec.task) for entry in entries for name in entry.spec.task.datasets)
-    headers = ("Data set", "What", "Rows x channels", "Step", "Train / val / test rows", "Look-back", "Horizons")
-    more = ("Test windows", "Season", "Licence", "SHA-256")
-    return Section("Data", (), headers + more, tuple(_data_row(cards()[name], tasks[name]) for name in tasks))
+    rows = [_data_row(cards()[name], tasks[name]) for name in tasks]
+    return Section("Data", (), tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
 
 
-def _data_row(card: DatasetCard, tasks: list[Task]) -> tuple[str, ...]:
+def _data_row(card: DatasetCard, tasks: list[Task]) -> dict[str, str]:
     sizes = [last - first for first, last in card.bounds().values()]
     horizons = sorted({task.horizon for task in tasks})
-    return (
-        card.name,
-        card.title,
-        f"{card.rows} x {card.width}",
-        card.step,
-        " / ".join(map(str, sizes)),
-        _listed(sorted({task.context for task in tasks})),
-        _listed(horizons),
-        _listed(sizes[2] - horizon + 1 for horizon in horizons),
-        str(card.season),
-        card.license,
-        ", ".join(digest[:12] for digest in card.sha256),
-    )
+    return {
+        "Data set": card.name,
+        "What": card.title,
+        "Rows x channels": f"{card.rows} x {card.width}",
+        "Step": card.step,
+        "Train / val / test rows": " / ".join(map(str, sizes)),
+        "Look-back": _listed(sorted({task.context for task in tasks})),
+        "Horizons": _listed(horizons),
+        "Test windows": _listed(sizes[2] - horizon + 1 for horizon in horizons),
+        "Season": str(card.season),
+        "Licence": card.license,
+        "SHA-256": ", ".join(digest[:12] for digest in card.sha256),
+    }
 
 
 def _models(planned: Results) -> Section:

@@ -12,7 +12,7 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -23,14 +23,12 @@ from bench.analysis.tables import run_title
 from bench.analysis.verdicts import Judged
 from bench.core.record import RunResult, Where
 from bench.plan.suite import PlannedRun, Suite, load_suite, suite_names
+from bench.report.contents import Review
+from bench.report.figures.catalogue import Picture
 from bench.report.grouping import gathered
 from bench.report.render import ASSETS, templates
 from bench.report.sheet import entry_of
 from models.llm_files import BACKBONES
-
-if TYPE_CHECKING:
-    from bench.report.contents import Review
-    from bench.report.figures.catalogue import Picture
 
 STATES = {"done": "done", "failed": "failed", "missing": "not run", "refused": "refused"}
 """State of a run -> its name on the page."""

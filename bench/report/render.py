@@ -34,13 +34,8 @@ def render(table: Table | Sheet, form: str) -> str:
 
 def templates(filters: dict[str, Callable[..., Any]], **options: Any) -> jinja2.Environment:
     """Return the templates in assets/, with these filters."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        **options,
-    )
+    options |= {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), **options)
     environment.filters |= filters
     return environment
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -89,7 +88,7 @@ def _first_measure(common: pd.DataFrame) -> tuple[str, str]:
     return "flops", f"Operations, and not times, which do not compare: the runs are of {listed}."
 
 
-def _figure(points: pd.DataFrame, measures: Sequence[str], looks: Mapping[str, Look]) -> Figure:
+def _figure(points: pd.DataFrame, measures: list[str], looks: dict[str, Look]) -> Figure:
     """Draw a panel for each measure: a point for each model, a dashed line for one that trains nothing."""
     figure = blank(3.0)
     panels = figure.subplots(1, len(measures), sharey=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -66,7 +64,7 @@ def spread(planned: Results) -> Drawn | None:
     return drawn(planned, figure, lead, averaged=False)
 
 
-def _draw_curves(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw_curves(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a line for each run, its best epoch marked."""
     axes.set_title(f"{own.data.iloc[0]}, horizon {own.horizon.iloc[0]}")
     trained = own[own.curve.map(len) > 0]
@@ -83,7 +81,7 @@ def _draw_curves(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> No
     axes.set_xlabel(missing(absent) if absent else "", fontsize=SMALL, color=FAINT)
 
 
-def _draw_spread(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw_spread(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a row of dots for each model; name the rows of the first column of panels."""
     axes.set_xscale("symlog", linthresh=1, linscale=0.7)
     axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -41,12 +40,12 @@ def forecasts(planned: Results) -> Drawn:
 
 def _gap(row: pd.Series) -> str:
     """Return why a run has no sample; empty if it has one."""
-    if row.status != "done":
-        return "not run" if row.status == "missing" else str(row.status)
+    if row.why:
+        return str(row.why.partition(" (")[0])
     return "" if row.result.sample else OLD
 
 
-def _figure(chosen: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+def _figure(chosen: pd.DataFrame, looks: dict[str, Look]) -> Figure:
     # 1. A row for each data set with a sample.
     sampled = chosen[chosen.gap == ""].data.unique()
     figure = blank(0.68 * len(sampled) + 0.55)
@@ -69,7 +68,7 @@ def _figure(chosen: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw sections of width 1, a model's sample in each or the reason why it has none."""
     runs = {row.title: row for row in own.itertuples()}
     for start, (name, look) in enumerate(looks.items()):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -46,7 +44,7 @@ def _lines(by: str, label: str, frame: pd.DataFrame, planned: Results) -> Drawn:
     return drawn(planned, figure, lead, gaps)
 
 
-def _draw(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a line for each model, broken where its cell is incomplete, and name these cells below."""
     # 1. Lines, side by side at each place.
     cells = over_seeds(own, ["title", "x"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,7 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from bench.analysis.results import Results
 from bench.analysis.tables import run_title, shared
-from bench.report.figures.style import EMPTY, FAINT, SMALL, WIDTH, Look
+from bench.report.figures.style import FAINT, WIDTH, Look
 from bench.report.grouping import gathered
 
 MODELS_NAMED, REASONS_NAMED, REASON_LENGTH = 4, 2, 90
@@ -86,8 +87,8 @@ def blank(height: float) -> Figure:
 def by_data(
     frame: pd.DataFrame,
     filled: Collection[str],
-    draw: Callable[[Axes, pd.DataFrame, Mapping[str, Look]], None],
-    looks: Mapping[str, Look],
+    draw: Callable[[Axes, pd.DataFrame, dict[str, Look]], None],
+    looks: dict[str, Look],
     *,
     height: float,
     labels: tuple[str, str],
@@ -123,15 +124,7 @@ def foot(label: str, empty: Collection[str], why: str) -> str:
     return "\n".join(filter(None, [label, names]))
 
 
-def emptied(axes: Axes, text: str) -> None:
-    """Write in a panel why nothing can be drawn there."""
-    axes.set(xticks=[], yticks=[], facecolor=EMPTY)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=SMALL)
-
-
-def key(figure: Figure, handles: list[Line2D]) -> None:
+def key(figure: Figure, handles: Sequence[Artist]) -> None:
     """Put a legend above all panels and make the figure higher by as much."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), int(WIDTH * 72 / (4.4 * longest + 34))))

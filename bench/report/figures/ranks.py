@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -41,7 +40,7 @@ def ranks(planned: Results) -> Drawn | None:
     return drawn(planned, _diagrams(compared, models), lead, bars, tests)
 
 
-def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a critical-difference diagram, the best model at the left, from mean ranks and p-values of pairs."""
     import scikit_posthocs
 
@@ -72,7 +71,7 @@ def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, look
     axes.grid(False)
 
 
-def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], looks: Mapping[str, Look]) -> Figure:
+def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], looks: dict[str, Look]) -> Figure:
     """Draw a row for each model, the best mean rank by MSE first."""
     order = list(compared["mse"].ranks.sort_values(kind="stable").index)
     figure = blank(0.21 * len(order) + 0.75)
@@ -91,7 +90,7 @@ def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], look
     return figure
 
 
-def _diagrams(compared: dict[str, Comparison], looks: Mapping[str, Look]) -> Figure:
+def _diagrams(compared: dict[str, Comparison], looks: dict[str, Look]) -> Figure:
     """Draw a diagram for MSE above one for MAE."""
     figure = blank(len(METRICS) * (0.15 * len(looks) + 0.9))
     for axes, metric, title in zip(figure.subplots(len(METRICS), 1), METRICS, ERRORS, strict=True):

@@ -18,6 +18,7 @@ SMALL = 7.0
 """Points; no text is smaller."""
 INK, FAINT, PAST = "#222222", "#6e6e6e", "#9a9a9a"
 GRID, HOLE, EMPTY = "#e3e3e3", "#ededed", "#f7f7f7"
+TICKS = {"labelsize": SMALL, "color": "#8c8c8c", "labelcolor": INK, "major.size": 2.5, "major.width": 0.6}
 STYLE: dict[str, object] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # the first comes with matplotlib
@@ -38,16 +39,7 @@ STYLE: dict[str, object] = {
     "grid.linewidth": 0.5,
     "text.color": INK,
     "text.hinting": "none",
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "xtick.color": "#8c8c8c",
-    "ytick.color": "#8c8c8c",
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
+    **{f"{axis}tick.{name}": value for axis in "xy" for name, value in TICKS.items()},
     "lines.linewidth": 1.1,
     "lines.markersize": 5,
     "lines.markeredgecolor": "white",
@@ -61,19 +53,11 @@ STYLE: dict[str, object] = {
     "pdf.fonttype": 42,  # TrueType; journals refuse Type 3
 }
 # Okabe and Ito's colours, which colour-blind readers can tell apart; without yellow, too light for a line.
-REGISTERED = (
-    ("#D55E00", "o"),
-    ("#E69F00", "s"),
-    ("#CC79A7", "D"),
-    ("#0072B2", "^"),
-    ("#56B4E9", "v"),
-    ("#009E73", "P"),
-    ("#000000", "X"),
-    ("#8A8A8A", "<"),
-)
+COLOURS = ("#D55E00", "#E69F00", "#CC79A7", "#0072B2", "#56B4E9", "#009E73", "#000000", "#8A8A8A")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
 # Tol's muted colours, for a user's own models and for variants.
-FURTHER = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499", "#661100", "#6699CC")
-MARKERS = ("p", ">", "*", "h", "d", "8", "H", "o", "s", "^", "v")
+FURTHER_COLOURS = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499", "#661100", "#6699CC")
+FURTHER_MARKERS = ("p", ">", "*", "h", "d", "8", "H", "o", "s", "^", "v")
 
 
 class Look(NamedTuple):
@@ -92,8 +76,9 @@ def looks(planned: Results) -> dict[str, Look]:
     A registered model's first variant looks the same in every suite; other titles take further looks in turn, which
     repeat if they run out.
     """
-    registered = dict(zip(MODELS, itertools.cycle(REGISTERED), strict=False))
-    further = zip(itertools.cycle(FURTHER), itertools.cycle(MARKERS), strict=False)
+    cycle = itertools.cycle
+    registered = dict(zip(MODELS, cycle(zip(COLOURS, MARKERS, strict=True)), strict=False))
+    further = zip(cycle(FURTHER_COLOURS), cycle(FURTHER_MARKERS), strict=False)
     taken: dict[str, Look] = {}
     for entry, _ in planned.runs:
         name = run_title(entry.spec.model, entry.variant)
