@@ -126,13 +126,11 @@ def _facts(planned: Results) -> dict[str, str]:
     specs = [entry.spec for entry, _ in runs]
     backbones = [BACKBONES[name] for name in dict.fromkeys(spec.backbone for spec in specs if spec.backbone)]
     look_backs = gathered((spec.task.context, spec.task.dataset) for spec in specs)
+    places = [f"{context} ({', '.join(names)})" for context, names in look_backs.items()]
     facts = {
         "Runs": f"{states['done']} of {len(runs)} done{''.join(others)}",
         "Language model": "; ".join(each.title + ("" if each.pretrained else ", NOT pretrained") for each in backbones),
-        "Look-back": "; ".join(
-            f"{context} ({', '.join(names)})" if len(look_backs) > 1 else str(context)
-            for context, names in look_backs.items()
-        ),
+        "Look-back": "; ".join(places) if len(look_backs) > 1 else str(specs[0].task.context),
         "Seeds": ", ".join(map(str, sorted({spec.seed for spec in specs}))),
         "Devices": "; ".join(dict.fromkeys(each.device for each in where)),
         "Dates": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
@@ -142,9 +140,7 @@ def _facts(planned: Results) -> dict[str, str]:
 
 
 def _commits(where: list[Where]) -> str:
-    counts = Counter(
-        f"{each.git[:10]}{' with uncommitted changes' if each.dirty else ''}" for each in where if each.git
-    )
+    counts = Counter(each.git[:10] + (" with uncommitted changes" if each.dirty else "") for each in where if each.git)
     named = [f"{commit} ({number} runs)" for commit, number in counts.most_common(COMMITS)]
     more = f" and {len(counts) - COMMITS} more commits" if len(counts) > COMMITS else ""
     return ", ".join(named) + more

@@ -109,10 +109,7 @@ def _default_suite(store: Store, table: str | None) -> Suite:
 
 
 def _write(content: Review, results: Path, folder: Path) -> list[Path]:
-    """Write index.html, report.md, tables/ in every format and figures/; return the two pages.
-
-    Files of an earlier report in tables/ and figures/ are removed.
-    """
+    """Write index.html, report.md, and tables/ (in every format) and figures/ anew; return the two pages."""
     from bench.report.page import page  # only a whole report needs the page
 
     for name in ("tables", "figures"):

@@ -23,10 +23,7 @@ CELL = ["dataset", "fraction", "horizon"]
 
 
 def cost(planned: Results) -> Drawn | None:
-    """Draw relative errors over training time and over trained parameters; None for a single model.
-
-    Operations replace times that do not compare.
-    """
+    """Draw relative errors over training time, or operations, and over trained parameters; None for a single model."""
     names = looks(planned)
     if len(names) < 2:
         return None

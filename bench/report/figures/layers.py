@@ -52,9 +52,9 @@ def layers(planned: Results) -> Drawn | None:
 
 
 def _by_tap(frame: pd.DataFrame, tap: str) -> pd.DataFrame:
-    """Return the change of the MSE in percent by data set and block that the tap reads, the first variant's first.
+    """Return the MSE's change (%) by data set and block that the tap reads: the first variant, then those that move it.
 
-    Only variants that move nothing else count.
+    Variants that move anything else do not count.
     """
     specs = frame.drop_duplicates("title").set_index("title").spec
     first, usual = specs.index[0], specs.iloc[0]

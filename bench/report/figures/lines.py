@@ -54,15 +54,9 @@ def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     offsets = np.linspace(-reach, reach, len(looks)) if len(looks) > 1 else [0.0]
     for (name, look), offset in zip(looks.items(), offsets, strict=True):
         line = cells[cells.index.get_level_values("title") == name].droplevel("title").reindex(places)
-        axes.errorbar(
-            np.arange(len(places)) + offset,
-            line["mean"],
-            yerr=[(line["mean"] - line["min"]).clip(lower=0), (line["max"] - line["mean"]).clip(lower=0)],  # rounding
-            color=look.colour,
-            marker=look.marker,
-            elinewidth=0.7,
-            label=name,
-        )
+        bars = [(line["mean"] - line["min"]).clip(lower=0), (line["max"] - line["mean"]).clip(lower=0)]  # rounding
+        x = np.arange(len(places)) + offset
+        axes.errorbar(x, line["mean"], yerr=bars, color=look.colour, marker=look.marker, elinewidth=0.7, label=name)
     axes.set(xlim=(-0.5, len(places) - 0.5))
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     axes.grid(False, axis="x")

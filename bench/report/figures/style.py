@@ -18,36 +18,27 @@ SMALL = 7.0
 """Points; no text is smaller."""
 INK, FAINT, PAST = "#222222", "#6e6e6e", "#9a9a9a"
 GRID, HOLE, EMPTY = "#e3e3e3", "#ededed", "#f7f7f7"
+
+
+def _group(name: str, **values: object) -> dict[str, object]:
+    """Return settings of one group, as `matplotlib.rc` takes them."""
+    return {f"{name}.{key}": value for key, value in values.items()}
+
+
 TICKS = {"labelsize": SMALL, "color": "#8c8c8c", "labelcolor": INK, "major.size": 2.5, "major.width": 0.6}
-STYLE: dict[str, object] = {
-    "font.family": "sans-serif",
+STYLE = {
+    **_group("font", family="sans-serif", size=7.5),
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # the first comes with matplotlib
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 4,
-    "axes.labelsize": 7.5,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#8c8c8c",
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.5,
-    "text.color": INK,
-    "text.hinting": "none",
-    **{f"{axis}tick.{name}": value for axis in "xy" for name, value in TICKS.items()},
-    "lines.linewidth": 1.1,
-    "lines.markersize": 5,
-    "lines.markeredgecolor": "white",
-    "lines.markeredgewidth": 0.35,
-    "hatch.linewidth": 0.5,
-    "hatch.color": "#b5b5b5",
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
+    **_group("axes", titlesize=8, titleweight="bold", titlelocation="left", titlepad=4, labelsize=7.5, labelcolor=INK),
+    **_group("axes", edgecolor="#8c8c8c", linewidth=0.6, grid=True, axisbelow=True),
+    **_group("axes.spines", top=False, right=False),
+    **_group("grid", color=GRID, linewidth=0.5),
+    **_group("text", color=INK, hinting="none"),
+    **_group("xtick", **TICKS),
+    **_group("ytick", **TICKS),
+    **_group("lines", linewidth=1.1, markersize=5, markeredgecolor="white", markeredgewidth=0.35),
+    **_group("hatch", linewidth=0.5, color="#b5b5b5"),
+    **_group("legend", fontsize=7.5, frameon=False),
     "figure.dpi": 150,
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and set in another font
     "pdf.fonttype": 42,  # TrueType; journals refuse Type 3

@@ -71,17 +71,17 @@ def _figure(changes: pd.DataFrame, colours: dict[str, str]) -> Figure:
         label.set_fontweight("bold" if change is None else "normal")
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    key(
-        figure,
-        [Line2D([], [], color=FAINT, marker=mark, linestyle="none", label=data) for data, mark in shapes.items()],
-    )
+    handles = [
+        Line2D([], [], color=FAINT, marker=shape, linestyle="none", label=data) for data, shape in shapes.items()
+    ]
+    key(figure, handles)
     return figure
 
 
 def _draw(axes: Axes, change: pd.Series, place: int, colour: str, shapes: dict[str, str]) -> None:
     """Draw a row: each data set, and either their mean or the names of the missing ones."""
     for data, value in change.items():
-        axes.plot(value, place, shapes[data], color=colour, alpha=0.8, shapesize=5)
+        axes.plot(value, place, shapes[data], color=colour, alpha=0.8, markersize=5)
     absent = list(change.index[change.isna()])
     if absent:
         which = ", ".join(absent) if len(absent) <= NAMED else f"{len(absent)} of {len(change)} data sets"
