@@ -17,6 +17,9 @@ from bench.report.grouping import gathered
 from models import MODELS
 from models.llm_files import BACKBONES
 
+READERS = {"period": "cosine", "rise": "onecycle"}
+"""Field of the training settings -> the only learning-rate schedule that reads it."""
+
 
 @dataclass(frozen=True)
 class Section:
@@ -99,22 +102,23 @@ def _models(planned: Results) -> Section:
         weights = f"pretrained; SHA-256 {model.sha256[:12]}" if model.sha256 else "NOT pretrained"
         text.append(f"Language model: {model.title}, {model.blocks} blocks of width {model.width}, {weights}.")
     # 2. The forecasters.
-    costs = gathered((entry.spec.model, result.cost if result else None) for entry, result in planned.runs)
+    costs = [(entry.spec.model, result.cost if result else None) for entry, result in planned.runs]
+    sizes = gathered((name, (cost.params, cost.trainable) if cost else None) for name, cost in costs)
     rows = []
-    for name, measured in costs.items():
+    for name, measured in sizes.items():
         facts = MODELS.get(name)
         origin = (facts.follows, facts.differs) if facts else ("a model of your own", "")
-        done = [cost for cost in measured if cost]
-        sizes = (_millions(cost.params for cost in done), _millions(cost.trainable for cost in done))
-        rows.append((registry.title(name), *origin, *sizes))
+        done = [pair for pair in measured if pair]
+        params, trainable = zip(*done, strict=True) if done else ((), ())
+        rows.append((registry.title(name), *origin, _millions(params), _millions(trainable)))
     headers = ("Model", "Follows", "Stated differences", "Parameters, M", "Trained, M")
     return Section("Models", tuple(text), headers, tuple(rows))
 
 
 def _settings(entries: Sequence[PlannedRun]) -> Section:
     """List each model's settings with the data sets and horizons that use them; equal settings share a row."""
-    by_model = gathered((entry.spec.model, entry) for entry in entries)
-    uses = gathered(_use(entry) for own in by_model.values() for entry in own)
+    models = list(dict.fromkeys(entry.spec.model for entry in entries))
+    uses = gathered(map(_use, sorted(entries, key=lambda entry: models.index(entry.spec.model))))
     rows = tuple((title, _places(places), train, options) for (title, train, options), places in uses.items())
     return Section("Settings", (), ("Model", "On", "Training", "Options"), rows)
 
@@ -122,9 +126,7 @@ def _settings(entries: Sequence[PlannedRun]) -> Section:
 def _use(entry: PlannedRun) -> tuple[tuple[str, str, str], tuple[str, int]]:
     """Return a run's title, training and options, without what its schedule does not read; its data set and horizon."""
     spec = entry.spec
-    unused = {
-        name for name, reader in {"period": "cosine", "rise": "onecycle"}.items() if spec.train.schedule != reader
-    }
+    unused = {name for name, reader in READERS.items() if spec.train.schedule != reader}
     train = spec.train.model_dump(mode="json", exclude_none=True, exclude=unused)
     settings = (run_title(spec.model, entry.variant), _named(train), _named(spec.options))
     return settings, (spec.task.dataset, spec.task.horizon)
