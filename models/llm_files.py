@@ -16,6 +16,9 @@ from typing import Any
 
 from models.errors import BenchError, UnknownName
 
+WEIGHTS = "model.safetensors"
+"""Name of the file with a backbone's weights, as published, converted or in a bundle."""
+
 
 class BackboneError(BenchError):
     """A backbone is unknown, absent or not what it should be; the line names the remedy."""
@@ -107,8 +110,8 @@ def bundle_dir() -> Path | None:
 
 def not_in_bundle(backbone: Backbone, what: str) -> BackboneError:
     """Return the error for a bundle that was made for other runs and holds no `what`."""
-    remedy = "make it again for these runs with 'python -m bench fetch --into'"
-    return BackboneError(f"backbone {backbone.name}: no {what} in bundle {bundle_dir()}; {remedy}")
+    remedy = "Do: make it again for these runs with 'python -m bench fetch --into'"
+    return BackboneError(f"backbone {backbone.name}: no {what} in bundle {bundle_dir()}. {remedy}")
 
 
 def locate(backbone: Backbone) -> dict[str, Path]:
@@ -120,8 +123,8 @@ def locate(backbone: Backbone) -> dict[str, Path]:
     bundle = bundle_dir()
     if bundle and backbone.pretrained:
         held = {path.name: path for path in (bundle / "backbones" / backbone.name).glob("*")}
-        if "model.safetensors" not in held:
-            raise not_in_bundle(backbone, "model.safetensors")
+        if WEIGHTS not in held:
+            raise not_in_bundle(backbone, WEIGHTS)
         return held
     paths = {}
     for name in backbone.files:
@@ -131,7 +134,7 @@ def locate(backbone: Backbone) -> dict[str, Path]:
             path, place = _in_hub_cache(backbone, name), "the Hugging Face cache"
             remedy = "run 'python -m bench fetch --suite paper' where there is network (HF_HOME is its cache)"
         if path is None or not path.is_file():
-            raise BackboneError(f"backbone {backbone.name}: no {name} in {place}; {remedy}")
+            raise BackboneError(f"backbone {backbone.name}: no {name} in {place}. Do: {remedy}")
         paths[name] = path
     return paths
 
@@ -145,7 +148,7 @@ def verified(backbone: Backbone) -> dict[str, Path]:
         found, expected = sha256_of(path, path.stat().st_mtime_ns), backbone.files[name]
         if found != expected:
             mismatch = f"{path} has SHA-256 {found[:8]}, expected {expected[:8]}"
-            raise BackboneError(f"backbone {backbone.name}: {mismatch}; delete it and fetch it again")
+            raise BackboneError(f"backbone {backbone.name}: {mismatch}. Do: delete it and fetch it again")
     return paths
 
 
