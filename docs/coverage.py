@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.stats import bootstrap, t
 from tabulate import tabulate
 
-from bench.analysis.claims import KINDS, Claim, Evidence, Verdict
+from bench.analysis.claims import KINDS, Claim, Verdict
 from bench.analysis.intervals import STRICTNESS, over_datasets
 
 Bounds = tuple[np.ndarray, np.ndarray]
@@ -76,21 +76,17 @@ def coverage() -> list[dict[str, str]]:
     return rows
 
 
-class MadeUp(Evidence):
-    """Errors of two models around 1: ours differs by `effect` percent on average, by data set, and by seed."""
-
-    def __init__(self, rng: np.random.Generator, n: int, effect: float, by_dataset: float, by_seed: float) -> None:
-        super().__init__([], True)
-        self.rng, self.n, self.effect, self.by_dataset, self.by_seed = rng, n, effect, by_dataset, by_seed
-
-    def errors(self, metric: str) -> pd.DataFrame:
-        names = ["dataset", "horizon", "fraction", "tested", "seed"]
-        index = pd.MultiIndex.from_product([range(self.n), range(4), [1.0], [0], range(SEEDS)], names=names)
-        shape = (self.n, 4, SEEDS)
-        own = self.effect + self.by_dataset * self.rng.standard_normal((self.n, 1, 1))
-        ours = 1 + (own + self.by_seed * self.rng.standard_normal(shape)) / 100
-        theirs = 1 + self.by_seed * self.rng.standard_normal(shape) / 100
-        return pd.DataFrame({"ours": ours.ravel(), "theirs": theirs.ravel()}, index=index)
+def made_up(rng: np.random.Generator, n: int, effect: float, by_dataset: float, by_seed: float) -> pd.DataFrame:
+    """Return errors of two models around 1: ours differs by `effect` percent on average, by data set, and by seed."""
+    names = ["dataset", "horizon", "fraction", "tested", "seed"]
+    index = pd.MultiIndex.from_product([range(n), range(4), [1.0], [0], range(SEEDS)], names=names)
+    shape = (n, 4, SEEDS)
+    own = effect + by_dataset * rng.standard_normal((n, 1, 1))
+    ours = 1 + (own + by_seed * rng.standard_normal(shape)) / 100
+    theirs = 1 + by_seed * rng.standard_normal(shape) / 100
+    table = pd.DataFrame({"ours": ours.ravel(), "theirs": theirs.ravel()}, index=index)
+    runs = table.rename_axis("side", axis=1).stack().rename("mse").reset_index()
+    return runs.assign(tested=runs.dataset)
 
 
 def claim(kind: str, **fields: object) -> Claim:
@@ -119,7 +115,7 @@ def verdicts(worlds: int) -> list[dict[str, str]]:
         for n in (9,) if "of 9" in title else (1, 4, 9):
             for world, truth in WORLDS.items():
                 rng = np.random.default_rng(0)
-                counts = Counter(judged.judge(MadeUp(rng, n, *truth)).verdict()[0] for _ in range(worlds))
+                counts = Counter(judged.judge(made_up(rng, n, *truth)).verdict()[0] for _ in range(worlds))
                 shares = {verdict: f"{100 * counts[verdict] / worlds:.1f}" for verdict in Verdict if counts.total()}
                 rows.append({"claim": title, "data sets": str(n), "truth": world, **shares})
     return rows

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import nn
 
 from models.layers import Forecast, Past
 from models.options import DLinearOptions, NoOptions, Shape
-
-
-class RepeatLast(nn.Module):
-    """Forecast the last observed value for every step of the horizon. Nothing trains."""
-
-    def __init__(self, shape: Shape, options: NoOptions) -> None:
-        super().__init__()
-        self.horizon = shape.horizon
-
-    def forward(self, x: Past) -> Forecast:
-        return repeat(x[:, -1], "b c -> b h c", h=self.horizon)
 
 
 class SeasonalNaive(nn.Module):
@@ -35,6 +26,13 @@ class SeasonalNaive(nn.Module):
     def forward(self, x: Past) -> Forecast:
         times = -(-self.horizon // self.season)
         return repeat(x[:, -self.season :], "b l c -> b (times l) c", times=times)[:, : self.horizon]
+
+
+class RepeatLast(SeasonalNaive):
+    """Forecast the last observed value for every step of the horizon: a season of one step. Nothing trains."""
+
+    def __init__(self, shape: Shape, options: NoOptions) -> None:
+        super().__init__(replace(shape, season=1), options)
 
 
 class DLinear(nn.Module):

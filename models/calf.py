@@ -21,8 +21,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.layers import Attention, EncoderLayer, Forecast, Past, normalize_window
-from models.llm_blocks import read_with, word_embeddings
+from models.layers import Attention, EncoderLayer, Forecast, Past, Restore, normalize_window
+from models.llm_blocks import NORMS_AND_POSITIONS, POSITIONS, read_with, word_embeddings
 from models.options import CALFOptions, Shape
 
 ChannelTokens = Float[Tensor, "b c d"]
@@ -37,11 +37,10 @@ class CALFLite(nn.Module):
     def __init__(self, shape: Shape, options: CALFOptions) -> None:
         super().__init__()
         self.options = options
-        self.time_blocks = read_with(options.reader, options.backbone, options.blocks)
-        self.time_blocks.train_norms_and_positions()
-        self.time_blocks.add_lora(options.rank, options.alpha, options.lora_dropout)
-        self.text_blocks = read_with(options.reader, options.backbone, options.blocks)
-        self.text_blocks.train_positions()
+        reader = options.reader, options.backbone, options.blocks
+        lora = options.rank, options.alpha, options.lora_dropout
+        self.time_blocks = read_with(*reader, trained=NORMS_AND_POSITIONS, lora=lora)
+        self.text_blocks = read_with(*reader, trained=POSITIONS)
         width, states = self.time_blocks.width, options.blocks + 1
         words = principal_words(word_embeddings(options.backbone), options.components)
         self.register_buffer("words", words, persistent=False)
@@ -76,11 +75,7 @@ class CALFLite(nn.Module):
         return self.encode(self.embed(rearrange(x, "b l c -> b c l")))
 
     def _branch(
-        self,
-        tokens: ChannelTokens,
-        blocks: nn.Module,
-        projections: Iterable[nn.Module],
-        restore: Callable[[Forecast], Forecast],
+        self, tokens: ChannelTokens, blocks: nn.Module, projections: Iterable[nn.Module], restore: Restore
     ) -> tuple[Forecast, list[ChannelTokens]]:
         """Return a branch's forecast and its projected states: the input, then one per block.
 
@@ -102,7 +97,8 @@ def principal_words(words: Float[Tensor, "vocabulary d"], components: int) -> Fl
     component is arbitrary; here its largest entry is positive. Raises ValueError beyond d components.
     """
     if components > words.shape[1]:
-        raise ValueError(f"{components} components asked for; word embeddings of width {words.shape[1]} have no more")
+        wrong = f"{components} components asked for; word embeddings of width {words.shape[1]} have no more"
+        raise ValueError(f"{wrong}. Do: set the option `components` to that width or less")
     gram = (words.T @ words).double()
     centred = gram - gram.mean(0) - gram.mean(1, keepdim=True) + gram.mean()
     squares, directions = torch.linalg.eigh(centred)

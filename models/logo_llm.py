@@ -16,7 +16,7 @@ from torch import nn
 
 from models.kernels import Dropout
 from models.layers import FlattenHead, Forecast, Past, Tokens, count_patches, normalize_window, split_patches
-from models.llm_blocks import read_with
+from models.llm_blocks import NORMS_AND_POSITIONS, read_with
 from models.options import LogoLLMOptions, Shape
 
 
@@ -28,16 +28,16 @@ class LogoLLM(nn.Module):
     def __init__(self, shape: Shape, options: LogoLLMOptions) -> None:
         super().__init__()
         if not 0 <= options.local_tap <= options.blocks or not 0 <= options.global_tap <= options.blocks:
-            raise ValueError(
-                f"taps {options.local_tap} and {options.global_tap} are not within {options.blocks} blocks"
-            )
+            wrong = f"taps {options.local_tap} and {options.global_tap} are not within {options.blocks} blocks"
+            raise ValueError(f"{wrong}. Do: set the options `local_tap` and `global_tap` to 0 to {options.blocks}")
         self.patch, self.stride = options.patch, options.stride
         self.local_tap, self.global_tap = options.local_tap, options.global_tap
         mixes_local, mixes_global = options.mixers in ("both", "local"), options.mixers in ("both", "global")
         deepest = max(self.local_tap if mixes_local else 0, self.global_tap if options.mixers != "local" else 0, 1)
         # Blocks that no tap reads are not built; the final norm belongs to the last block's state alone.
-        self.blocks = read_with(options.reader, options.backbone, deepest, final_norm=deepest == options.blocks)
-        self.blocks.train_norms_and_positions()
+        self.blocks = read_with(
+            options.reader, options.backbone, deepest, final_norm=deepest == options.blocks, trained=NORMS_AND_POSITIONS
+        )
         width = self.blocks.width
         self.embed = nn.Linear(options.patch, width)
         self.local_mixer = Mixer(width, options.dropout) if mixes_local else None
@@ -47,11 +47,8 @@ class LogoLLM(nn.Module):
     def forward(self, x: Past) -> Forecast:
         normalised, restore = normalize_window(x)
         tokens, states = self.read(normalised)
-        parts = [tokens]
-        if self.local_mixer:
-            parts.append(self.local_mixer(tokens, states[self.local_tap]))
-        if self.global_mixer:
-            parts.append(self.global_mixer(tokens, states[self.global_tap]))
+        mixers = (self.local_mixer, self.local_tap), (self.global_mixer, self.global_tap)
+        parts = [tokens, *(mixer(tokens, states[tap]) for mixer, tap in mixers if mixer)]
         merged = sum(parts) / len(parts) if len(parts) > 1 else states[self.global_tap]
         return restore(self.head(merged, channels=x.shape[-1]))
 

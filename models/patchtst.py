@@ -37,14 +37,13 @@ class PatchTST(nn.Module):
         self.head = FlattenHead(patches, options.width, shape.horizon, options.head_dropout)
 
     def forward(self, x: Past) -> Forecast:
-        channels = x.shape[-1]
         x, restore = normalize_window(x)
         patches = split_patches(x, self.patch, self.stride)
         tokens = self.dropout(self.embed(patches) + self.position)
         scores = None
         for layer in self.layers:
             tokens, scores = layer(tokens, scores)
-        return restore(self.head(tokens, channels))
+        return restore(self.head(tokens, channels=x.shape[-1]))
 
 
 class PatchEncoderLayer(nn.Module):
@@ -54,16 +53,14 @@ class PatchEncoderLayer(nn.Module):
         super().__init__()
         self.heads = options.heads
         self.residual_attention = options.residual_attention
-        self.qkv = nn.Linear(options.width, 3 * options.width)
-        self.out = nn.Linear(options.width, options.width)
+        width, inner = options.width, options.feedforward
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
         self.feedforward = nn.Sequential(
-            nn.Linear(options.width, options.feedforward),
-            nn.GELU(),
-            Dropout(options.dropout),
-            nn.Linear(options.feedforward, options.width),
+            nn.Linear(width, inner), nn.GELU(), Dropout(options.dropout), nn.Linear(inner, width)
         )
-        self.norm_attention = nn.BatchNorm1d(options.width)
-        self.norm_feedforward = nn.BatchNorm1d(options.width)
+        self.norm_attention = nn.BatchNorm1d(width)
+        self.norm_feedforward = nn.BatchNorm1d(width)
         self.dropout = Dropout(options.dropout)
 
     def forward(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:

@@ -54,12 +54,11 @@ class TimeLLMLite(nn.Module):
         self.head = FlattenHead(patches, options.feedforward, shape.horizon, options.dropout)
 
     def forward(self, x: Past) -> Forecast:
-        channels = x.shape[-1]
         x, restore = normalize_window(x)
         patches = split_patches(x, self.patch, self.stride)
         embedded = self.embed(rearrange(patches, "s n p -> s p n"))
         tokens = self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d")))
-        return restore(self.head(self.behind_prompt(tokens)[..., : self.features], channels))
+        return restore(self.head(self.behind_prompt(tokens)[..., : self.features], channels=x.shape[-1]))
 
     def behind_prompt(self, tokens: Tokens) -> Tokens:
         """Return the last hidden state of the tokens behind the prompt."""

@@ -116,7 +116,7 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
             if str(spec.options["backbone"]).endswith("-random"):
                 local, trend = local / 2, trend / 2
             shares = {"local_share": local / 2, "trend_share": trend / 2, "slow_power": trend / 4}
-            layers.append(Layer(block=block, stage=stage, local_r2=local, trend_r2=trend, **shares))
+            layers.append(Layer(block=block, normed=False, stage=stage, local_r2=local, trend_r2=trend, **shares))
     curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=1, lr=1, seconds=10 / i + later) for i in (1, 2))
     cost = Cost(
         train_s=15 + 2 * later,

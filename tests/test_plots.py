@@ -99,6 +99,7 @@ def _layers(spec: RunSpec, run: np.random.Generator) -> tuple[Layer, ...]:
     return tuple(
         Layer(
             block=block,
+            normed=False,
             stage=stage,
             local_r2=1 - 0.03 * block * (1 + pretrained) + run.normal(0, 0.01),
             trend_r2=0.7 + 0.02 * block + 0.02 * (stage == "trained") + run.normal(0, 0.01),
@@ -257,7 +258,7 @@ def test_shares_of_the_windows_rise_from_left_to_right_and_each_is_averaged_over
     planned = changed(complete("few_shot", **FEW), "dlinear ILI 5% h24 s2021")
     axes = panel(drawn(planned, "few_shot").figure, "ILI")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["5", "10"]
-    own = planned.own()
+    own = planned.own
     own = own[(own.model == "dlinear") & (own.dataset == "ILI") & (own.fraction == 0.1)]
     assert np.isnan(line(axes, "DLinear")[0])
     assert line(axes, "DLinear")[1] == pytest.approx(mean_error(own, "mse"))
@@ -301,7 +302,7 @@ def test_variants_have_looks_of_their_own_and_the_first_one_that_of_its_model() 
 def test_the_heat_map_shows_percent_above_the_best_of_the_row() -> None:
     planned = complete(**FEW, seeds=(2021, 2022))
     figure = drawn(planned, "heatmap").figure
-    own = planned.own()
+    own = planned.own
     assert len(own.groupby(["dataset", "horizon"])) == 8, "few enough for a row each"
     for metric, title in (("mse", "MSE"), ("mae", "MAE")):
         errors = own.pivot_table(index=["dataset", "horizon"], columns="model", values=metric, sort=False)[
@@ -366,7 +367,7 @@ def test_mean_ranks_are_over_data_sets_that_are_complete_for_all() -> None:
     planned = changed(complete(**FEW), "patchtst ILI h24 s2022")
     plot = drawn(planned, "ranks")
     assert "1 of 2 data sets is complete for every model." in plot.caption
-    own = planned.own()
+    own = planned.own
     means = own[own.dataset == "ETTh1"].groupby(["model", "horizon"]).mse.mean().groupby("model").mean()
     places = {
         line.get_label(): line.get_xdata()[0] for line in panel(plot.figure, "MSE").lines if line.get_label()[0] != "_"
@@ -404,7 +405,7 @@ def test_costs_and_errors_are_over_cells_complete_for_every_model_shown() -> Non
     planned = changed(planned, "patchtst (ETTh1|ILI h(24|36|48))")
     plot = drawn(planned, "cost")
     assert "Over 1 of 8 cells, those complete for every model drawn (12 runs)." in plot.caption
-    own = planned.own().assign(seconds=[result and result.cost and result.cost.train_s for _, result in planned.runs])
+    own = planned.own.assign(seconds=[result and result.cost and result.cost.train_s for _, result in planned.runs])
     own = own[(own.dataset == "ILI") & (own.horizon == 60)]
     means = own.groupby("model")[["mse", "seconds"]].mean().astype(float)
     relative = means.mse / np.exp(np.log(means.mse).mean())
@@ -453,7 +454,7 @@ def test_times_that_do_not_compare_give_way_to_operations() -> None:
 def test_seeds_deviate_from_the_mean_of_their_own_cell() -> None:
     planned = changed(complete(**FEW), "patchtst ILI h24 s2022")
     axes = panel(drawn(planned, "spread").figure, "ILI")
-    own = planned.own()
+    own = planned.own
     own = own[(own.model == "patchtst") & (own.dataset == "ILI") & (own.horizon > 24)]
     expected = [100 * (runs.mse / runs.mse.mean() - 1) for _, runs in own.groupby("horizon")]
     (dots,) = [each for each in axes.lines if each.get_label() == "PatchTST"]
@@ -502,7 +503,7 @@ def test_a_variant_is_compared_with_its_models_first_one_and_averaged_only_where
     planned = changed(complete("ablation", datasets=("ETTh1", "ILI")), r"logo_llm \(no backbone\) ILI h24 s2021")
     axes = drawn(planned, "variants").figure.axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    own = planned.own()
+    own = planned.own
     own = own[(own.model == "logo_llm") & (own.dataset == "ETTh1")]
     means = {variant: mean_error(runs, "mse") for variant, runs in own.groupby("variant")}
     for variant in ("no backbone", "taps exchanged"):
@@ -526,7 +527,7 @@ def test_taps_move_from_left_to_right_and_a_missing_run_breaks_the_line_and_the_
     assert list(lines["ILI"].get_xdata()) == [0, 1, 2, 3, 4, 5, 6]
     assert np.isnan(lines["ILI"].get_ydata()).tolist() == [False, False, False, True, False, False, False]
     assert np.isnan(lines["mean"].get_ydata()).tolist() == [False, False, False, True, False, False, False]
-    own = planned.own()
+    own = planned.own
     own = own[own.dataset == "ETTh1"].groupby("variant").mse.mean()
     assert lines["ETTh1"].get_ydata()[5] == pytest.approx(100 * (own["local tap 5"] / own["pretrained"] - 1))
     assert list(

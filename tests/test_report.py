@@ -178,7 +178,7 @@ def test_a_failed_run_of_the_suites_own_language_model_hides_no_results_of_anoth
     assert report.main(words) == 1
     out, complaint = capsys.readouterr()
     assert "GPT-2, pretrained" in out
-    assert "records of other language models are there too: smollm2-135m (8 runs); --backbone shows them" in complaint
+    assert "records of other language models are left out: smollm2-135m (8 runs). Do: --backbone NAME" in complaint
 
 
 def test_a_report_goes_where_it_is_told_and_says_where_its_records_are(place: Path) -> None:

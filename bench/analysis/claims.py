@@ -17,11 +17,12 @@ counts only if every planned run of every compared model on it is done. Interval
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -108,51 +109,23 @@ def _factor(p: float, corrected: float | None) -> float:
     return 1.0 if corrected is None or not p else corrected / p
 
 
-@dataclass(frozen=True)
-class Evidence:
-    """The runs behind a verdict, each with its side: the model, or the variant beside a model's first one."""
-
-    runs: list[tuple[str, RunResult]]
-    """Side and record, for the complete data sets."""
-    all_horizons: bool
-    """Whether the filters keep every horizon of these data sets."""
-
-    def errors(self, metric: str) -> pd.DataFrame:
-        """Return errors by data set, horizon, fraction, tested data set and seed; columns by side.
-
-        Of runs that are tested on other data, only the errors there count.
-        """
-        rows = [
-            (
-                task.dataset,
-                task.horizon,
-                task.train_fraction,
-                each.dataset,
-                result.spec.seed,
-                side,
-                getattr(each, metric),
-            )
-            for side, result in self.runs
-            for task in [result.spec.task]
-            for each in result.evaluations
-            if (each.dataset != task.dataset) == bool(task.test_on)
-        ]
-        return _by_side(rows, ["dataset", "horizon", "fraction", "tested", "seed"])
-
-    def costs(self, measure: Callable[[RunResult, Cost], float]) -> pd.DataFrame:
-        """Return means over seeds: rows by dataset, horizon; columns by side."""
-        rows = [
-            (result.spec.task.dataset, result.spec.task.horizon, side, measure(result, result.cost))
-            for side, result in self.runs
-            if result.cost
-        ]
-        return _by_side(rows, ["dataset", "horizon"])
+def _errors(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return errors: rows by dataset, horizon, fraction, tested, seed; columns by side. Only transfers, if any."""
+    transfers = runs[runs.tested != runs.dataset]
+    return _by_side(
+        runs if transfers.empty else transfers, metric, ["dataset", "horizon", "fraction", "tested", "seed"]
+    )
 
 
-def _by_side(rows: list[tuple], keys: list[str]) -> pd.DataFrame:
-    """Average rows of (*keys, side, value): index by `keys`, columns by side."""
-    keys = [*keys, "side"]
-    return pd.DataFrame(rows, columns=[*keys, "value"]).groupby(keys)["value"].mean().unstack()
+def _costs(runs: pd.DataFrame, measure: Callable[[RunResult, Cost], float]) -> pd.DataFrame:
+    """Return means over seeds: rows by dataset, horizon; columns by side."""
+    values = [measure(result, result.cost) if result.cost else math.nan for result in runs.result]
+    return _by_side(runs.assign(value=values), "value", ["dataset", "horizon"])
+
+
+def _by_side(runs: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
+    """Average a column: index by `keys`, columns by side."""
+    return pd.DataFrame(runs.groupby([*keys, "side"])[column].mean().unstack())
 
 
 class Claim(Frozen, ABC):
@@ -169,6 +142,8 @@ class Claim(Frozen, ABC):
     datasets: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     """None: all data sets of the suite."""
     fraction: Fraction | None = None
+    all_horizons: ClassVar[bool] = False
+    """Whether the paper's number is the mean over all horizons and cannot be judged by fewer."""
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -186,8 +161,11 @@ class Claim(Frozen, ABC):
         return ""
 
     @abstractmethod
-    def judge(self, evidence: Evidence) -> Finding:
-        """Find what these runs say of the claim."""
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        """Find what these rows of `Results.frame`, of complete data sets, say of the claim.
+
+        Column `side` has the model, or the variant that is compared with the model's first one.
+        """
 
 
 class Versus(Claim):
@@ -236,8 +214,8 @@ class BestCount(Versus):
     def paper(self) -> str:
         return f"{self.printed} of {self.of}"
 
-    def judge(self, evidence: Evidence) -> Finding:
-        table = evidence.errors(self.metric)
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        table = _errors(runs, self.metric)
         found = [self.against(part) for _, part in table.groupby(level="dataset")]
         first = sum(all(each.value <= 0 for each in rivals.values()) for rivals in found)
         unknown = [1.0] * (self.of - len(found))
@@ -264,8 +242,8 @@ class LowerThan(Versus):
     def paper(self) -> str:
         return "" if self.printed is None else f"{self.printed:+.1f} %"
 
-    def judge(self, evidence: Evidence) -> Finding:
-        table = evidence.errors(self.metric)
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        table = _errors(runs, self.metric)
         found = self.against(table)
         rival = nearest(found)
         least, true, false = found[rival], lower_than_all(found), above_any(found)
@@ -288,9 +266,9 @@ class LowerThan(Versus):
 class Ahead(Versus):
     """The model's error is lower than every rival's on each data set; every one of them is a statement of its own."""
 
-    def judge(self, evidence: Evidence) -> Finding:
-        found = {name: self.against(part) for name, part in evidence.errors(self.metric).groupby(level="dataset")}
-        names = list(dict.fromkeys(result.spec.task.dataset for _, result in evidence.runs))
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        found = {name: self.against(part) for name, part in _errors(runs, self.metric).groupby(level="dataset")}
+        names = runs.dataset.unique().tolist()
         least = {name: found[name][nearest(found[name])] for name in names}
         ahead = {name: lower_than_all(found[name]) for name in names}
         behind = [above_any(found[name]) for name in names]
@@ -315,15 +293,14 @@ class Value(Claim):
     printed: Annotated[float, Field(gt=0)]
     runner_up: Annotated[float, Field(gt=0)]
     tolerance: Annotated[float, Field(ge=0)]
+    all_horizons: ClassVar[bool] = True
 
     @property
     def paper(self) -> str:
         return f"{self.printed:.3f} (next {self.runner_up:.3f})"
 
-    def judge(self, evidence: Evidence) -> Finding:
-        if not evidence.all_horizons:
-            return Finding(remark="the paper's number is the mean over all horizons", counted=Verdict.UNTESTED)
-        seeds = evidence.errors(self.metric)[self.model].groupby(level="seed").mean()
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        seeds = _errors(runs, self.metric)[self.model].groupby(level="seed").mean()
         low, high = (over_seeds(seeds - self.printed * (1 + sign * self.tolerance)) for sign in (-1, 1))
         true, false = max(low.above, high.below), min(low.below, high.above)
         found = over_seeds(seeds)
@@ -344,8 +321,8 @@ class VariantWorse(AboutVariant):
 
     metric: Literal["mse", "mae"] = "mse"
 
-    def judge(self, evidence: Evidence) -> Finding:
-        table = evidence.errors(self.metric)
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        table = _errors(runs, self.metric)
         found = difference(table, self.variant, self.model)
         each = {name: difference(part, self.variant, self.model) for name, part in parts_of(table).items()}
         parts = _corrected({name: part.above for name, part in each.items()})
@@ -357,8 +334,8 @@ class TrainableShare(Claim):
 
     below: Annotated[float, Field(gt=0, lt=1)]
 
-    def judge(self, evidence: Evidence) -> Finding:
-        shares = evidence.costs(lambda result, cost: 100 * cost.trainable / cost.params)[self.model]
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        shares = _costs(runs, lambda result, cost: 100 * cost.trainable / cost.params)[self.model]
         return _below(
             100 * self.below, "{:.1f} %", shares.mean(), {f"horizon {at[1]}": [x] for at, x in shares.items()}
         )
@@ -376,19 +353,19 @@ class Faster(Claim):
     def others(self) -> tuple[str, ...]:
         return (self.rival,)
 
-    def judge(self, evidence: Evidence) -> Finding:
-        if any(result.where.shared for _, result in evidence.runs):
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        if any(result.where.shared for result in runs.result):
             remark = "the runs shared a GPU with others; repeat them one at a time"
             return Finding(remark=remark, counted=Verdict.UNTESTED)
-        machines = {name for _, result in evidence.runs for name in result.where.machines}
+        machines = {name for result in runs.result for name in result.where.machines}
         if len(machines) > 1:
             remark = f"the runs are of several machines: {'; '.join(sorted(machines))}"
             return Finding(remark=remark, counted=Verdict.UNTESTED)
         seconds: dict[int, dict[str, list[float]]] = {}
-        for side, result in evidence.runs:
-            epochs = seconds.setdefault(result.spec.task.horizon, {}).setdefault(side, [])
-            epochs += [epoch.seconds for epoch in result.curve]
-        fastest = evidence.costs(lambda result, cost: result.epoch_s)
+        for run in runs.itertuples():
+            epochs = seconds.setdefault(run.horizon, {}).setdefault(run.side, [])
+            epochs += [epoch.seconds for epoch in run.result.curve]
+        fastest = _costs(runs, lambda result, cost: result.epoch_s)
         ratios = {
             f"horizon {horizon}": [ours / theirs for ours in sides[self.model] for theirs in sides[self.rival]]
             for horizon, sides in seconds.items()
@@ -398,29 +375,31 @@ class Faster(Claim):
 
 
 class LayerTrend(AboutVariant):
-    """A probe's score changes in this direction from the first block to the last, after training, and more than in the
-    random twin."""
+    """A probe's score changes in this direction from the first block to the last, and more than in the random twin.
+
+    States are of blocks alone, before the final norm and without training. The change is that of a straight line
+    through all blocks; over a single data set its interval is over seeds, which draw the input layer and the twin.
+    """
 
     measure: Literal["local_r2", "trend_r2"]
     direction: Literal["falls", "rises"]
 
-    def judge(self, evidence: Evidence) -> Finding:
-        rows = []
-        for side, result in evidence.runs:
-            read = {x.block: getattr(x, self.measure) for x in result.layers if x.stage == "trained" and x.block > 0}
-            if len(read) < 2:
+    def judge(self, runs: pd.DataFrame) -> Finding:
+        changes = []
+        for result in runs.result:
+            blocks = [each for each in result.layers if each.stage == "untrained" and each.block and not each.normed]
+            if len(blocks) < 2:
                 return Finding(remark="it needs probes of two blocks or more", counted=Verdict.UNTESTED)
-            change = np.polyfit(list(read), list(read.values()), 1)[0] * (max(read) - min(read))
-            rows.append((result.spec.task.dataset, result.spec.seed, side, change))
-        table = _by_side(rows, ["dataset", "seed"])
+            slope = np.polyfit([each.block for each in blocks], [getattr(each, self.measure) for each in blocks], 1)[0]
+            changes.append(slope * (blocks[-1].block - blocks[0].block))
+        table = _by_side(runs.assign(change=changes), "change", ["dataset", "seed"])
         ours, twin = table[self.model], table[self.variant]
-        found = _over(ours, over_seeds)
-        more = _over(ours - twin, over_seeds)
+        found, more = _over(ours), _over(ours - twin)
         towards, away = ("above", "below") if self.direction == "rises" else ("below", "above")
         true = max(getattr(found, towards), getattr(more, towards))
-        false = min(1.0, 2 * min(getattr(found, away), getattr(more, away)))
+        false = at_least(1, [getattr(found, away), getattr(more, away)])
         remark = f"beyond the twin {more.value:+.3f} {more.words('+.3f')}".rstrip()
-        words = f"{found.value:+.3f} R2, twin {twin.mean():+.3f}"
+        words = f"{found.value:+.3f} R2, twin {twin.groupby(level='dataset').mean().mean():+.3f}"
         return Finding(words, found.words("+.3f"), true, false, remark=remark)
 
 
@@ -465,10 +444,10 @@ def ratio(table: pd.DataFrame, one: str, other: str) -> Interval:
     return difference(table, one, other)
 
 
-def _over(values: pd.Series, single: Callable[[Sequence[float]], Interval]) -> Interval:
-    """Return the mean over data sets, else over the values of the single one."""
+def _over(values: pd.Series) -> Interval:
+    """Return the mean over data sets, else over the seeds of the single one."""
     by_dataset = values.groupby(level="dataset").mean()
-    return over_datasets(by_dataset) if len(by_dataset) > 1 else single(values)
+    return over_datasets(by_dataset) if len(by_dataset) > 1 else over_seeds(values)
 
 
 def _corrected(parts: Mapping[str, float]) -> dict[str, float]:

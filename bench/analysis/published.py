@@ -6,18 +6,15 @@ source. A cell that sources print differently has a row for each value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
 from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
 from bench.analysis.results import METRICS, Results
-from bench.analysis.tables import BY_MODEL, Cell, Group, Table, behind, grouped, hole, mean_error, run_title
+from bench.analysis.tables import Cell, Group, Table, behind, grouped
 from bench.core.card import cards
-from bench.core.record import RunResult
-from bench.plan import registry
 from bench.plan.settings import SUITES
 from models import MODELS
 
@@ -35,48 +32,43 @@ def published() -> pd.DataFrame:
 
 def published_table(planned: Results) -> list[Table]:
     """Show a row for every printed value of a planned cell, and each model's mean difference at an equal look-back."""
-    frame = planned.own()
     groups = [Group("ours", "Ours"), Group("published", "Published"), Group("difference", "Difference, %")]
-    table = Table("published", "Ours beside published errors", f"{planned.lead()} {MEANS}", groups, marked=False)
-    for (model, variant), of_model in grouped(frame, BY_MODEL):
-        title = run_title(model, variant)
-        rows: dict[tuple[str, str], list[list[Cell]]] = {}
-        for (dataset, share), runs in grouped(of_model, ["dataset", "fraction"]):
-            context = planned.contexts[dataset]
-            cells = [(str(horizon), own) for (horizon,), own in grouped(runs, ["horizon"])]
-            if set(runs.horizon) == set(cards()[dataset].horizons):
-                cells.append(("avg", runs))
-            for horizon, own in cells:
+    caption = f"{planned.lead()} {MEANS}"
+    table = Table("published", "Ours beside published errors", caption, groups, marked=False)
+    for (model, title), of_model in grouped(planned.own, ["model", "title"]):
+        alike: dict[tuple[str, str], list[list[Cell]]] = {}
+        for (dataset, share), of_dataset in grouped(of_model, ["dataset", "fraction"]):
+            context = of_dataset.entry.iloc[0].spec.task.context
+            cells = [(str(horizon), runs) for horizon, runs in grouped(of_dataset, "horizon")]
+            if set(of_dataset.horizon) == set(cards()[dataset].horizons):
+                cells.append(("avg", of_dataset))
+            for horizon, runs in cells:
                 printed = _printed(model, dataset, horizon, share)
-                for (lookback, mse, mae), alike in grouped(printed, ["lookback", "mse", "mae"]):
-                    row = _row(own, (mse, mae), lookback == context, table)
-                    sources = ", ".join(str(_source(each, context, table)) for each in alike.itertuples())
+                for (lookback, *errors), equal in grouped(printed, ["lookback", *METRICS]):
+                    row = _row(runs, errors, lookback == context, table)
+                    sources = ", ".join(str(_source(each, context, table)) for each in equal.itertuples())
                     table.rows.append((f"{title} {dataset} {horizon} [{sources}]", row))
                     if horizon != "avg" and lookback == context:
-                        rows.setdefault((dataset, horizon), []).append(row)
-        _close(table, title, list(rows.values()))
+                        alike.setdefault((dataset, horizon), []).append(row)
+        _close(table, title, list(alike.values()))
     if not table.rows:
         table.notes.append("No source prints a value for any of these cells.")
     return [table]
 
 
-def strength(model: str, metric: str, results: Sequence[RunResult]) -> str:
-    """Say how far a model's errors are from its published ones at the same look-back, over the cells that have any."""
-    rows = [
-        (task.dataset, task.horizon, task.train_fraction, task.context, getattr(result.evaluations[0], metric))
-        for task, result in ((result.spec.task, result) for result in results)
-        if not task.test_on
-    ]
-    runs = pd.DataFrame(rows, columns=["dataset", "horizon", "fraction", "context", "error"])
+def strength(model: str, metric: str, runs: pd.DataFrame) -> tuple[float, int]:
+    """Return by how many percent a model's errors are above its published ones, and over how many cells.
+
+    `runs`: rows of `Results.frame`. Only values at the same look-back count, and no transfers; NaN without any.
+    """
     apart = []
-    for (dataset, horizon, share, context), cell in grouped(runs, ["dataset", "horizon", "fraction", "context"]):
+    own = runs[(runs.tested == runs.dataset) & [not entry.spec.task.test_on for entry in runs.entry]]
+    for (dataset, horizon, share), cell in grouped(own, ["dataset", "horizon", "fraction"]):
         printed = _printed(model, dataset, str(horizon), share)
-        theirs = printed[printed.lookback == context][metric].mean()
-        apart.append(100 * (cell.error.mean() / theirs - 1))
+        theirs = printed[printed.lookback == cell.entry.iloc[0].spec.task.context][metric].mean()
+        apart.append(100 * (cell[metric].mean() / theirs - 1))
     known = pd.Series(apart, dtype=float).dropna()
-    if known.empty:
-        return f"{registry.title(model)}: no published value at this look-back"
-    return f"{registry.title(model)} {known.mean():+.1f} % from its published values ({len(known)} cells)"
+    return float(known.mean()), len(known)
 
 
 def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFrame:
@@ -87,29 +79,24 @@ def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFra
     return frame[cell & frame.setting.str.split(",").str[0].eq(setting)]
 
 
-def _row(runs: pd.DataFrame, printed: tuple[float, float], comparable: bool, table: Table) -> list[Cell]:
+def _row(runs: pd.DataFrame, printed: list[float], comparable: bool, table: Table) -> list[Cell]:
     """Return ours, theirs, and the difference in percent, which is a dash without a footnote across look-backs."""
-    ours = [
-        hole(runs, table) if runs.why.any() else Cell(mean_error(runs, metric), runs=tuple(runs.key))
-        for metric in METRICS
-    ]
-    theirs = [None if pd.isna(value) else float(value) for value in printed]
+    ours, theirs = table.errors(runs), list(map(Cell, printed))
     apart = []
-    for cell, value in zip(ours, theirs, strict=True):
-        change = 100 * (cell.value / value - 1) if comparable and value and cell.value is not None else None
-        note = cell.note if comparable and value else None
-        apart.append(replace(cell, value=change, digits=1, signed=True, note=note))
-    return [*ours, *map(Cell, theirs), *apart]
+    for own, other in zip(ours, theirs, strict=True):
+        stated = comparable and other.value is not None
+        change = 100 * (own.value / other.value - 1) if stated and own.value is not None else math.nan  # type: ignore
+        note = own.note if stated else None
+        apart.append(Cell(change, digits=1, signed=True, note=note, runs=own.runs))
+    return [*ours, *theirs, *apart]
 
 
 def _source(printed: Any, context: int, table: Table) -> int:
     """Return the number of the footnote on the source of a printed value and on how its protocol differs."""
-    if pd.isna(printed.lookback):
-        look_back = "look-back not stated"
-    else:
-        look_back = f"look-back {printed.lookback:.0f}" + ("" if printed.lookback == context else f", ours {context}")
-    again = ", ".join(printed.setting.split(",")[1:]).strip()
-    return table.footnote(f"{printed.source}; {look_back}{'; ' + again if again else ''}")
+    look_back = "look-back not stated" if pd.isna(printed.lookback) else f"look-back {printed.lookback:.0f}"
+    ours = "" if pd.isna(printed.lookback) or printed.lookback == context else f", ours {context}"
+    again = printed.setting.partition(",")[2].strip()
+    return table.footnote(f"{printed.source}; {look_back}{ours}{'; ' + again if again else ''}")
 
 
 def _close(table: Table, title: str, cells_by_source: list[list[list[Cell]]]) -> None:
@@ -117,8 +104,8 @@ def _close(table: Table, title: str, cells_by_source: list[list[list[Cell]]]) ->
     complete = [rows for rows in cells_by_source if all(cell.value is not None for row in rows for cell in row)]
     whole = [pd.DataFrame([[cell.value for cell in row] for row in rows], dtype=float).mean() for rows in complete]
     if whole:
-        means = pd.DataFrame(whole).mean()
         runs = [behind(column) for column in zip(*(row for rows in complete for row in rows), strict=True)]
-        cells = [Cell(float(x), digits=1 if i > 3 else 3, signed=i > 3, runs=runs[i]) for i, x in enumerate(means)]
+        alike = zip(pd.DataFrame(whole).mean(), runs, table.rows[-1][1], strict=True)
+        cells = [Cell(mean, like.digits, like.signed, runs=keys) for mean, keys, like in alike]
         table.summary.append((f"{title}, mean of {len(whole)}", cells))
     table.rule()

@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import METRICS, Results
+from bench.analysis.results import METRICS, Results, run_title
 from bench.analysis.stats import Comparison, bootstrap, compare, datasets_needed, mean_ranks, skill, win_probability
-from bench.analysis.tables import BY_MODEL, ERRORS, Cell, Group, Table, grouped, mean_error, run_title, shared
+from bench.analysis.tables import ERRORS, Cell, Group, Table, grouped, mean_error
 from models import REFERENCE
 
-COLUMNS = ("Rank", "Wins %", "Over naive %", "Skill %", "from", "to")
-DIGITS = (2, 0, 0, 1, 1, 1)
+COLUMNS = {"Rank": 2, "Wins %": 0, "Over naive %": 0, "Skill %": 1, "from": 1, "to": 1}
+"""Column -> digits."""
 LEAD = (
     "Over data sets, errors averaged over horizons first: mean rank; wins, the share of data sets with a smaller error "
     "than another model's, mean over the others, ties half; the same against the seasonal naive forecast; skill, "
@@ -24,31 +24,25 @@ LEAD = (
 def ranks_table(planned: Results) -> list[Table]:
     """Show a row for each model and, with enough data sets, a second table with the p of every pair."""
     errors = {metric: errors_by_dataset(planned, metric) for metric in METRICS}
-    groups = [Group(metric, title, COLUMNS) for metric, title in zip(METRICS, ERRORS, strict=True)]
+    groups = [Group(metric, title, tuple(COLUMNS)) for metric, title in zip(METRICS, ERRORS, strict=True)]
     compared = {metric: compare(errors[metric]) for metric in METRICS}
     table = Table("ranks", "How models stand over data sets", "", groups, marked=False)
     table.caption = f"{planned.lead(LEAD)} {tests_sentence(compared)}"
     whole = {metric: errors[metric].dropna() for metric in METRICS}
-    complete = whole[METRICS[0]].index
-    note = None if len(complete) else table.footnote("No data set is complete for every model.")
-    runs = _runs_by_column(planned, complete)
+    complete = planned.own[planned.own.data.isin(whole[METRICS[0]].index)]
+    note = table.footnote("No data set is complete for every model.") if complete.empty else None
+    runs = {title: tuple(own.key) for title, own in grouped(planned.own if complete.empty else complete, "title")}
     for name, keys in runs.items():
         values = [value for metric in METRICS for value in _standing(whole[metric], name, run_title(REFERENCE))]
-        cells = [
-            Cell(None if math.isnan(value) else value, digits, note=note, runs=keys)
-            for value, digits in zip(values, DIGITS * len(METRICS), strict=True)
-        ]
-        table.rows.append((name, cells))
-    return [table, *_pairs_table(planned, compared, runs)]
+        numbers = zip(values, [*COLUMNS.values()] * len(METRICS), strict=True)
+        table.rows.append((name, [Cell(value, digits, note=note, runs=keys) for value, digits in numbers]))
+    return [table, *_pairs_table(compared, runs)]
 
 
 def errors_by_dataset(planned: Results, metric: str) -> pd.DataFrame:
     """Return mean errors over horizons, data sets by titles of models and variants; NaN if a run is missing."""
-    errors: dict[str, dict[str, float]] = {}
-    for (dataset, share, *of), runs in grouped(planned.own(), ["dataset", "fraction", *BY_MODEL]):
-        error = math.nan if runs.why.any() else mean_error(runs, metric)
-        errors.setdefault(run_title(*of), {})[shared(dataset, share)] = error
-    return pd.DataFrame(errors)
+    means = {key: mean_error(runs, metric) for key, runs in grouped(planned.own, ["data", "title"])}
+    return pd.DataFrame(pd.Series(means).unstack(sort=False))
 
 
 def tests_sentence(compared: dict[str, Comparison]) -> str:
@@ -57,14 +51,6 @@ def tests_sentence(compared: dict[str, Comparison]) -> str:
     for metric, title in zip(METRICS, ERRORS, strict=True):
         titles.setdefault(compared[metric].sentence, []).append(title)
     return " ".join(f"{' and '.join(names)}: {sentence}" for sentence, names in titles.items())
-
-
-def _runs_by_column(planned: Results, datasets: pd.Index) -> dict[str, tuple[str, ...]]:
-    """Return title of a model or variant -> keys of its runs on these data sets; on all if there are none."""
-    frame = planned.own()
-    frame = frame.assign(row=[shared(*pair) for pair in zip(frame.dataset, frame.fraction, strict=True)])
-    chosen = frame[frame.row.isin(datasets)] if len(datasets) else frame
-    return {run_title(*key): tuple(runs.key) for key, runs in grouped(chosen, BY_MODEL)}
 
 
 def _standing(errors: pd.DataFrame, name: str, naive: str) -> list[float]:
@@ -83,7 +69,7 @@ def _standing(errors: pd.DataFrame, name: str, naive: str) -> list[float]:
     return [rank, *(100 * value for value in (wins, *against))]
 
 
-def _pairs_table(planned: Results, compared: dict[str, Comparison], runs: dict[str, tuple[str, ...]]) -> list[Table]:
+def _pairs_table(compared: dict[str, Comparison], runs: dict[str, tuple[str, ...]]) -> list[Table]:
     """Show p of Wilcoxon's test for each pair; no table with too few data sets for any p to be small enough."""
     names = list(runs)
     pairs = math.comb(len(names), 2)
@@ -97,9 +83,7 @@ def _pairs_table(planned: Results, compared: dict[str, Comparison], runs: dict[s
         assert pairwise is not None
         table.rule()
         for one in names:
-            cells = [
-                Cell(None if one == other else float(pairwise.at[one, other]), runs=runs[one] + runs[other])
-                for other in names
-            ]
+            p_values = pairwise.loc[one, names].drop(one).reindex(names)  # none against itself
+            cells = [Cell(p, runs=runs[one] + runs[other]) for other, p in p_values.items()]
             table.rows.append((f"{error}: {one}", cells))
     return [table]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -65,20 +65,12 @@ class Results:
     @property
     def reference(self) -> list[RunSpec]:
         """Specs of each model's first variant."""
-        first: dict[str, str] = {}
-        for (spec, variant), _ in self.runs:
-            first.setdefault(spec.model, variant)
-        return [spec for (spec, variant), _ in self.runs if variant == first[spec.model]]
+        return [entry.spec for entry in self.own.entry[self.own.usual]]
 
     @property
     def done(self) -> list[RunResult]:
         """Records of the runs that ended well."""
         return [result for _, result in self.runs if result is not None and result.status == "done"]
-
-    @property
-    def contexts(self) -> dict[str, int]:
-        """Data set -> its look-back in steps."""
-        return {entry.spec.task.dataset: entry.spec.task.context for entry, _ in self.runs}
 
     def state(self, entry: PlannedRun, result: RunResult | None) -> State:
         """Return the state of one of these runs."""
@@ -99,32 +91,43 @@ class Results:
         sentences = [*_backbones(self.reference), about, *_devices(self.done)]
         return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
-    def frame(self) -> pd.DataFrame:
-        """Return one row per planned run and data set it is tested on. Do not write into it.
-
-        Columns: dataset, fraction, horizon, model, variant, seed, key, tested, mse, mae (NaN unless the run is done),
-        status, why (both as in `State`).
-        """
-        return self._frame
-
     @cached_property
-    def _frame(self) -> pd.DataFrame:
+    def frame(self) -> pd.DataFrame:
+        """One row per planned run and data set it is tested on. Do not write into it.
+
+        Columns: dataset, fraction, horizon, model, variant, seed, key, data (`shared`), title (`run_title`), entry,
+        result, status, why (both as in `State`), tested, mse, mae (NaN unless the run is done), usual (the model's
+        first variant).
+        """
         rows = []
         for entry, result in self.runs:
-            (spec, variant), state = entry, self.state(entry, result)
-            task = spec.task
+            (spec, variant), task, state = entry, entry.spec.task, self.state(entry, result)
             run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed, spec.key]
+            titles = [shared(task.dataset, task.train_fraction), run_title(spec.model, variant)]
             scored = result.evaluations if result is not None and state.status == "done" else ()
             errors = {each.dataset: [each.mse, each.mae] for each in scored}
             for tested in task.datasets:
-                rows.append([*run, tested, *errors.get(tested, [math.nan] * 2), state.status, state.why])
-        names = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "tested", *METRICS]
-        return pd.DataFrame(rows, columns=[*names, "status", "why"])
+                found = errors.get(tested, [math.nan] * 2)
+                rows.append([*run, *titles, entry, result, state.status, state.why, tested, *found])
+        run_columns = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "data", "title"]
+        columns = [*run_columns, "entry", "result", "status", "why", "tested", *METRICS]
+        frame = pd.DataFrame(rows, columns=columns)
+        return frame.assign(usual=frame.variant == frame.groupby("model").variant.transform("first"))
 
+    @cached_property
     def own(self) -> pd.DataFrame:
-        """Return the rows of `frame` that are tested on the data set they were trained on."""
-        frame = self.frame()
-        return frame[frame.tested == frame.dataset]
+        """The rows of `frame` that are tested on the data set they were trained on: one per planned run."""
+        return self.frame[self.frame.tested == self.frame.dataset]
+
+
+def shared(dataset: str, share: float) -> str:
+    """Return the title of a data set of which this share of the training windows is used."""
+    return dataset if share == 1 else f"{dataset} {100 * share:g} %"
+
+
+def run_title(model: str, variant: str = "") -> str:
+    """Return the title of a model or of one of its variants."""
+    return f"{registry.title(model)}, {variant}" if variant else registry.title(model)
 
 
 def first_few(items: Sequence[str], separator: str = ", ", most: int = 3) -> str:
@@ -133,11 +136,15 @@ def first_few(items: Sequence[str], separator: str = ", ", most: int = 3) -> str
     return separator.join(items[:most]) + more
 
 
+def look_backs(specs: Iterable[RunSpec]) -> dict[int, list[str]]:
+    """Return look-back in steps -> the data sets that have it, in order of appearance."""
+    contexts = {spec.task.dataset: spec.task.context for spec in specs}
+    return {context: [name for name, own in contexts.items() if own == context] for context in contexts.values()}
+
+
 def _look_back(specs: Sequence[RunSpec]) -> str:
     """Return the look-back of most data sets, and in brackets those of the others."""
-    datasets: dict[int, dict[str, None]] = {}
-    for spec in specs:
-        datasets.setdefault(spec.task.context, {})[spec.task.dataset] = None
+    datasets = look_backs(specs)
     usual = max(datasets, key=lambda context: len(datasets[context]))
     others = [f"{', '.join(names)} {context}" for context, names in datasets.items() if context != usual]
     return f"{usual} ({'; '.join(others)})" if others else str(usual)

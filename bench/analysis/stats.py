@@ -85,14 +85,9 @@ def compare(errors: pd.DataFrame) -> Comparison:
     enough = n >= 3 and models >= 3
     friedman = _friedman(whole) if enough else None
     pairwise = _pairwise(whole) if n and models >= 2 else None
-    return Comparison(
-        datasets=n,
-        ranks=ranks,
-        friedman=friedman,
-        pairwise=pairwise,
-        critical_difference=critical_difference(models, n) if enough else None,
-        sentence=_incomplete(len(errors), n) + _sentence(n, ranks, friedman, pairwise),
-    )
+    nemenyi = critical_difference(models, n) if enough else None
+    sentence = _incomplete(len(errors), n) + _sentence(n, ranks, friedman, pairwise)
+    return Comparison(n, ranks, friedman, pairwise, nemenyi, sentence)
 
 
 def critical_difference(models: int, datasets: int) -> float:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+import pandas as pd
 from pydantic import Field
 
-from bench.analysis.claims import KINDS, Claim, Evidence, Finding, Verdict, Versus
+from bench.analysis.claims import KINDS, Claim, Finding, Verdict, Versus
 from bench.analysis.intervals import holm
 from bench.analysis.published import strength
-from bench.analysis.results import Results, State, first_few
+from bench.analysis.results import Results, first_few, look_backs
 from bench.core.base import BenchError, Frozen, Positive, UnknownName, parse, read_toml
 from bench.core.record import RunResult
+from bench.core.spec import RunSpec
 from bench.plan import registry
 from bench.plan import suite as suites
 from bench.plan.settings import CLAIMS
@@ -25,19 +28,6 @@ from models.llm_files import BACKBONES
 
 ReadSuite = Callable[[Suite, Filters], Results]
 """Pairs the planned runs of a suite with their records."""
-
-
-class ComparedRun(NamedTuple):
-    """A planned run with its side of a comparison, its record if there is one, and its state."""
-
-    side: str
-    entry: PlannedRun
-    result: RunResult | None
-    state: State
-
-    @property
-    def dataset(self) -> str:
-        return self.entry.spec.task.dataset
 
 
 class Paper(Frozen):
@@ -70,7 +60,7 @@ def load_claims(path: Path = CLAIMS) -> tuple[Paper, list[Claim]]:
         claim = parse(KINDS[kind], values, place)
         _check(claim, place)
         if claim.id in claims:
-            raise BenchError(f"{place}: there are two of this id")
+            raise BenchError(f"{place}: there are two of this id. Do: rename one")
         claims[claim.id] = claim
     return file.paper, list(claims.values())
 
@@ -127,19 +117,18 @@ class Judged:
     runs: tuple[tuple[PlannedRun, RunResult], ...] = ()
     """The runs behind the verdict."""
 
-    def words(self) -> dict[str, str]:
+    def words(self) -> dict[str, object]:
         """Return all fields but the runs."""
         return {name: value for name, value in vars(self).items() if name != "runs"}
 
 
-@dataclass(frozen=True)
-class SuiteRuns:
+class SuiteRuns(NamedTuple):
     """The runs of one suite: all planned ones, and those within the filters with their records."""
 
     suite: Suite
-    full: Results
+    full: Results = Results([])
     """For one seed, without records."""
-    chosen: Results = field(default_factory=lambda: Results([]))
+    chosen: Results = Results([])
     refusal: str = ""
     """Why the suite cannot be planned with these filters."""
 
@@ -204,147 +193,134 @@ def _suite_runs(suite: Suite, filters: Filters, read: ReadSuite) -> SuiteRuns:
     try:
         entries = suites.entries(suite, Filters(seeds=suite.seeds[:1], backbone=filters.backbone))
     except BenchError as error:
-        return SuiteRuns(suite, Results([]), refusal=str(error))
+        return SuiteRuns(suite, refusal=str(error))
     full = Results([(entry, None) for entry in entries])
-    chosen = [
-        (spec.model, spec.task.dataset, spec.task.horizon)
-        for spec, _ in entries
-        if (not filters.models or spec.model in filters.models)
-        and (not filters.datasets or spec.task.dataset in filters.datasets)
-        and (not filters.horizons or spec.task.horizon in filters.horizons)
-    ]
-    if not chosen:
-        return SuiteRuns(suite, full)
-    cut = dict(zip(("models", "datasets", "horizons"), map(_unique, zip(*chosen, strict=True)), strict=True))
-    return SuiteRuns(suite, full, read(suite, filters.model_copy(update=cut)))
+    chosen = full.own
+    columns = {"models": "model", "datasets": "dataset", "horizons": "horizon"}
+    for name, column in columns.items():
+        if wanted := getattr(filters, name):
+            chosen = chosen[chosen[column].isin(wanted)]
+    cut = {name: tuple(chosen[column].unique().tolist()) for name, column in columns.items()}
+    return SuiteRuns(suite, full, Results([]) if chosen.empty else read(suite, filters.model_copy(update=cut)))
 
 
 def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Found:
     # 1. Keep the runs of the data sets that are complete.
     full, chosen = _compared(claim, runs.full), _compared(claim, runs.chosen)
-    complete, missing = _complete(chosen), _missing(chosen)
-    counted = [(run.side, run.entry, run.result) for run in chosen if run.result and run.dataset in complete]
+    complete, missing, sides = _complete(chosen), _missing(chosen), set(chosen.side)
+    counted = chosen[chosen.dataset.isin(complete)]
     # 2. Judge, if there is something to compare.
-    sides = {run.side for run in chosen}
+    untested = partial(Finding, counted=Verdict.UNTESTED)
     if runs.refusal:
-        finding = Finding(remark=runs.refusal, counted=Verdict.UNTESTED)
+        finding = untested(remark=runs.refusal)
     elif not {claim.model, *claim.variants} <= sides or (claim.others and not sides & set(claim.others)):
-        finding = Finding(remark="the filters leave out what it is about", counted=Verdict.UNTESTED)
+        finding = untested(remark="the filters leave out what it is about")
     elif not complete:
-        finding = Finding(remark=f"no data set is complete: {missing}", counted=Verdict.UNTESTED)
+        finding = untested(remark=f"no data set is complete: {missing}")
+    elif claim.all_horizons and _horizons(full, complete) != _horizons(chosen, complete):
+        finding = untested(remark="the paper's number is the mean over all horizons")
     else:
-        every = _horizons(full, complete) == _horizons(chosen, complete)
-        finding = claim.judge(Evidence([(side, result) for side, _, result in counted], every))
+        finding = claim.judge(counted)
     # 3. Say it in words.
-    row = Judged(
-        id=claim.id,
-        claim=claim.text,
-        source=claim.source,
-        suite=claim.suite,
-        kind=claim.kind,
-        added=claim.added,
-        ours=finding.ours,
-        paper=claim.paper,
-        interval=finding.interval,
-        missing=finding.remark,
-    )
+    row = Judged(claim.id, claim.text, claim.source, claim.suite, claim.kind, claim.added, paper=claim.paper)
     if finding.counted is Verdict.UNTESTED:
-        return Found(row, finding)
-    results = [result for _, _, result in counted]
+        return Found(replace(row, missing=finding.remark), finding)
+    once = _once(counted)
+    specs = [entry.spec for entry in once.entry]
     row = replace(
         row,
-        instead=_instead(paper, results),
-        rivals="; ".join(_strengths(claim, counted)),
-        evidence="; ".join(filter(None, [f"{len(counted)} runs", *_setup(results), finding.remark, missing])),
+        instead=_instead(paper, specs),
+        ours=finding.ours,
+        interval=finding.interval,
+        rivals=_strengths(claim, counted) if isinstance(claim, Versus) else "",
+        evidence="; ".join(filter(None, [f"{len(once)} runs", *_setup(specs), finding.remark, missing])),
         missing=missing,
-        runs=tuple((entry, result) for _, entry, result in counted),
+        runs=tuple(zip(once.entry, once.result, strict=True)),
     )
     return Found(row, finding, _scope(claim, full, chosen, filters, runs.suite))
 
 
-def _strengths(claim: Claim, counted: list[tuple[str, PlannedRun, RunResult]]) -> Iterator[str]:
-    """Say how strong each rival in errors is."""
-    if not isinstance(claim, Versus):
-        return
+def _strengths(claim: Versus, counted: pd.DataFrame) -> str:
+    """Say how far each rival's errors are from its published ones at the same look-back, and which have none."""
+    known, unknown = [], []
     for rival in claim.rivals:
-        results = [result for side, _, result in counted if side == rival]
-        if results:
-            yield strength(rival, claim.metric, results)
+        apart, cells = strength(rival, claim.metric, counted[counted.side == rival])
+        if cells:
+            known.append(f"{registry.title(rival)} {apart:+.1f} % from published over {cells} cells")
+        else:
+            unknown.append(registry.title(rival))
+    none = f"no published value at this look-back: {', '.join(unknown)}" if unknown else ""
+    return "; ".join(filter(None, [*known, none]))
 
 
-def _compared(claim: Claim, planned: Results) -> list[ComparedRun]:
-    """Return the runs that the claim compares. A side is a model, or the variant beside the claimed model's first."""
-    first: dict[str, str] = {}
-    chosen = []
-    for entry, result in planned.runs:
-        spec = entry.spec
-        usual = entry.variant == first.setdefault(spec.model, entry.variant)
-        own = spec.model == claim.model and (usual or entry.variant in claim.variants)
-        if (
-            (own or (usual and spec.model in claim.others))
-            and (claim.datasets is None or spec.task.dataset in claim.datasets)
-            and claim.fraction in (None, spec.task.train_fraction)
-        ):
-            side = spec.model if usual else entry.variant
-            chosen.append(ComparedRun(side, entry, result, planned.state(entry, result)))
-    return chosen
+def _compared(claim: Claim, planned: Results) -> pd.DataFrame:
+    """Return the rows of the runs that the claim compares, with their `side`, as `Claim.judge` takes them."""
+    frame = planned.frame.assign(side=planned.frame.model.where(planned.frame.usual, planned.frame.variant))
+    own = (frame.model == claim.model) & (frame.usual | frame.variant.isin(claim.variants))
+    chosen = own | (frame.usual & frame.model.isin(claim.others))
+    if claim.datasets:
+        chosen &= frame.dataset.isin(claim.datasets)
+    if claim.fraction:
+        chosen &= frame.fraction == claim.fraction
+    return frame[chosen]
 
 
-def _horizons(runs: list[ComparedRun], datasets: Collection[str]) -> list[int]:
-    return sorted({run.entry.spec.task.horizon for run in runs if run.dataset in datasets})
+def _once(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per run."""
+    return frame[frame.tested == frame.dataset]
 
 
-def _complete(runs: list[ComparedRun]) -> list[str]:
+def _horizons(frame: pd.DataFrame, datasets: list[str]) -> list[int]:
+    return sorted(frame.horizon[frame.dataset.isin(datasets)].unique().tolist())
+
+
+def _complete(frame: pd.DataFrame) -> list[str]:
     """Return the data sets of which every run is done."""
-    gaps = {run.dataset for run in runs if run.state.status != "done"}
-    return [name for name in _unique(run.dataset for run in runs) if name not in gaps]
+    done = frame.status.eq("done").groupby(frame.dataset, sort=False).all()
+    return list(done.index[done])
 
 
-def _missing(runs: list[ComparedRun]) -> str:
+def _missing(frame: pd.DataFrame) -> str:
     """Say how many runs are missing, and name the first ones; empty if none is."""
+    runs = _once(frame)
     absent = [
-        f"{run.entry.label} {textwrap.shorten(run.state.why, 80, placeholder=' ...)')}"
-        for run in runs
-        if run.state.status != "done"
+        f"{run.entry.label} {textwrap.shorten(run.why, 80, placeholder=' ...)')}"
+        for run in runs[runs.status != "done"].itertuples()
     ]
     return f"{len(absent)} of {len(runs)} runs are not there: {first_few(absent, '; ')}" if absent else ""
 
 
-def _scope(claim: Claim, full: list[ComparedRun], chosen: list[ComparedRun], filters: Filters, suite: Suite) -> str:
+def _scope(claim: Claim, full: pd.DataFrame, chosen: pd.DataFrame, filters: Filters, suite: Suite) -> str:
     """Say to which part of the claim missing runs or filters narrow the verdict; empty if to none."""
-    claimed, complete, parts = _unique(run.dataset for run in full), _complete(chosen), []
-    if len(complete) < len(claimed):
-        parts.append(f"over {first_few(complete)} only ({len(complete)} of {len(claimed)} data sets)")
+    complete, claimed, parts = _complete(chosen), full.dataset.nunique(), []
+    if len(complete) < claimed:
+        parts.append(f"over {first_few(complete)} only ({len(complete)} of {claimed} data sets)")
     if (horizons := _horizons(chosen, complete)) != _horizons(full, complete):
         parts.append(f"horizon {', '.join(map(str, horizons))} only")
     if filters.seeds and len(set(filters.seeds)) < len(set(suite.seeds)):
         parts.append(f"seed {', '.join(map(str, filters.seeds))} only")
-    if gone := [registry.title(name) for name in claim.others if name not in {run.side for run in chosen}]:
+    if gone := [registry.title(name) for name in claim.others if name not in set(chosen.side)]:
         parts.append(f"without {', '.join(gone)}")
     return ", ".join(parts)
 
 
-def _setup(results: list[RunResult]) -> list[str]:
+def _setup(specs: list[RunSpec]) -> list[str]:
     """Name the language models and look-backs of the runs."""
-    models = [f"{_short(name)}, {'' if BACKBONES[name].pretrained else 'NOT '}pretrained" for name in _read(results)]
-    contexts = sorted({result.spec.task.context for result in results})
-    return [*models, f"look-back {', '.join(map(str, contexts))}"]
+    models = [f"{_short(name)}, {'' if BACKBONES[name].pretrained else 'NOT '}pretrained" for name in _read(specs)]
+    return [*models, f"look-back {', '.join(map(str, sorted(look_backs(specs))))}"]
 
 
-def _instead(paper: Paper, results: list[RunResult]) -> str:
+def _instead(paper: Paper, specs: list[RunSpec]) -> str:
     """Name the language model and the look-backs that are not the paper's."""
-    names = _read(results)
+    names = _read(specs)
     parts = [f"with {_short(names[0])} for {_short(paper.backbone)}"] if names and paper.backbone not in names else []
-    datasets: dict[int, dict[str, None]] = {}
-    for result in results:
-        datasets.setdefault(result.spec.task.context, {})[result.spec.task.dataset] = None
-    others = [(context, names) for context, names in datasets.items() if context != paper.context]
+    others = [(context, names) for context, names in look_backs(specs).items() if context != paper.context]
     return ", ".join(parts + [f"look-back {context} on {', '.join(names)}" for context, names in others])
 
 
-def _read(results: list[RunResult]) -> tuple[str, ...]:
+def _read(specs: list[RunSpec]) -> tuple[str, ...]:
     """Return the names of the language models that these runs read."""
-    return _unique(result.spec.backbone for result in results if result.spec.backbone)
+    return _unique(spec.backbone for spec in specs if spec.backbone)
 
 
 def _short(backbone: str) -> str:

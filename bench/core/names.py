@@ -5,6 +5,17 @@ from __future__ import annotations
 from typing import Literal
 
 TableName = Literal[
-    "main", "full", "seeds", "ranks", "few_shot", "zero_shot", "ablation", "layers", "losses", "efficiency", "published"
+    "main",
+    "full",
+    "seeds",
+    "ranks",
+    "few_shot",
+    "zero_shot",
+    "ablation",
+    "taps",
+    "layers",
+    "losses",
+    "efficiency",
+    "published",
 ]
 Format = Literal["text", "md", "latex", "csv", "json"]

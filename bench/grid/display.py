@@ -19,10 +19,16 @@ class Display:
     def __init__(self, console: Console, runs: int) -> None:
         self.console, self.runs, self.finished = console, runs, 0
         self.bars = Bars(
-            TextColumn("{task.description:<34}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
-            console=console, disable=not console.is_terminal,
-        )  # fmt: skip
+            TextColumn("{task.description:<34}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console,
+            disable=not console.is_terminal,
+        )
         self.all_runs = self.bars.add_task("all runs", total=runs, note="")
         self.live: AbstractContextManager[object] = nullcontext() if self.bars.disable else self.bars
         """The context in which bars are drawn. (On a file, the bars' own would print an empty line.)"""

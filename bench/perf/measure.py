@@ -7,7 +7,6 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tabulate import tabulate
 
 from bench.core.base import BenchError
 from bench.core.card import cards
-from bench.core.record import Cost, Evaluation, RunResult, Where
+from bench.core.record import Cost, Evaluation, RunResult, Where, machine
 from bench.core.spec import RunSpec
 from bench.core.system import HOME
 from bench.perf.timing import LoopName, Measurement, process_of
@@ -34,42 +33,26 @@ GRID_OF = 100
 """Runs of the timed grid."""
 
 
-@dataclass(frozen=True)
-class Timing:
-    """One model's speed on this machine. Steps are whole batches; times are medians over rounds."""
-
-    model: str
-    backbone: str | None
-    dataset: str
-    horizon: int
-    batch: int
-    micro_batch: int
-    precision: str
-    ms_step: float
-    windows_per_s: float
-    plain_ms_step: float | None
-    speedup: float | None
-    """Median over rounds of the plain loop's step time over ours."""
-    speedups: tuple[float, ...]
-    tflops: float
-    """Tera-operations per second in a training step; only matrix products are counted."""
-    ceiling_tflops: float
-    """What matrix products sustain in the same precision, measured next to the steps."""
-    ceiling_share: float
-    backbone_share: float | None
-    """The share of the ceiling that the language model's blocks alone reach, forward and backward."""
-    outside_share: float
-    """Share of a step's time outside model and optimiser: gathering windows, the loop, progress."""
-    one_by_one_ms: float | None
-    """Time of a step whose kernels are launched one by one; None unless our steps are a CUDA graph."""
-    infer_ms: float
-    """Per window, in evaluation's batches."""
-    peak_mb: float | None
-    plain_peak_mb: float | None
+COLUMNS = {
+    "ms_step": ("ms/step", ",.1f"),
+    "windows_per_s": ("windows/s", ",.1f"),
+    "plain_ms_step": ("plain ms", ",.1f"),
+    "speedup": ("speed-up", ".2f"),
+    "tflops": ("TFLOP/s", ",.3f"),
+    "ceiling_tflops": ("ceiling", ",.3f"),
+    "ceiling_share": ("reached", ".1%"),
+    "backbone_share": ("backbone", ".1%"),
+    "outside_share": ("outside", ".1%"),
+    "infer_ms": ("infer ms", ",.2f"),
+    "peak_mb": ("peak MiB", ",.0f"),
+    "plain_peak_mb": ("plain MiB", ",.0f"),
+    "one_by_one_ms": ("no graph", ",.1f"),
+}
+"""Figure -> its column in the table, and the format of its values there."""
 
 
-def measure(spec: RunSpec, device: str, with_plain: bool, rounds: int, seconds: float) -> Timing:
-    """Time our loop and, unless `with_plain` is false, the plain one in turns. Raises BenchError if a process fails."""
+def measure(spec: RunSpec, device: str, with_plain: bool, rounds: int, seconds: float) -> dict[str, Any]:
+    """Time our loop and, if asked for, the plain one in turns; return a row of `perf`. Raises BenchError."""
     loops: tuple[LoopName, ...] = ("ours", "plain") if with_plain else ("ours",)
     with ExitStack() as stack:
         ask = {loop: stack.enter_context(process_of(loop, spec, device, seconds)) for loop in loops}
@@ -78,36 +61,50 @@ def measure(spec: RunSpec, device: str, with_plain: bool, rounds: int, seconds: 
     return _timing(spec, {loop: [turn[loop] for turn in turns] for loop in loops}, ends)
 
 
-def _timing(spec: RunSpec, rounds: dict[LoopName, list[Measurement]], ends: dict[LoopName, Measurement]) -> Timing:
-    """Reduce the measurements of every round and of the end, by loop, to one model's figures."""
-    ours, end = pd.DataFrame(rounds["ours"]), ends["ours"]
+def _timing(
+    spec: RunSpec, rounds: dict[LoopName, list[Measurement]], ends: dict[LoopName, Measurement]
+) -> dict[str, Any]:
+    """Reduce the measurements of every round and of the end, by loop, to one model's figures; None stands for no value.
+
+    Steps are whole batches, times are medians over rounds, and of operations only matrix products are counted.
+    `speedups` are the plain loop's step time over ours, by round. `ceiling_tflops` is what matrix products sustain in
+    the same precision, measured next to the steps; `backbone_share` of it is reached by the language model's blocks
+    alone, forward and backward. `outside_share` of a step's time is spent outside model and optimiser: gathering
+    windows, the loop, progress. `one_by_one_ms` is a step whose kernels are launched one by one, if ours are a CUDA
+    graph. `infer_ms` is per window, in evaluation's batches.
+    """
+    ours = pd.DataFrame(rounds["ours"], columns=["step_s", "outside_s", "blocks_s", "ceiling"], dtype=float)
     plain = pd.DataFrame(rounds.get("plain", []), columns=["step_s"], dtype=float)
-    step_s = ours.step_s.median()
+    end, step_s = ends["ours"], ours.step_s.median()
     speedups = (plain.step_s / ours.step_s).dropna()
-    blocks = end["blocks_flops"] / ours.blocks_s / ours.ceiling if "blocks_s" in ours else None
-    return Timing(
-        model=spec.model,
-        backbone=spec.backbone,
-        dataset=spec.task.dataset,
-        horizon=spec.task.horizon,
-        batch=spec.train.batch,
-        micro_batch=int(end["micro_batch"]),
-        precision=spec.train.precision,
-        ms_step=1000 * step_s,
-        windows_per_s=spec.train.batch / step_s,
-        plain_ms_step=None if plain.empty else 1000 * plain.step_s.median(),
-        speedup=None if plain.empty else speedups.median(),
-        speedups=tuple(speedups),
-        tflops=end["step_flops"] / step_s / 1e12,
-        ceiling_tflops=ours.ceiling.median() / 1e12,
-        ceiling_share=(end["step_flops"] / ours.step_s / ours.ceiling).median(),
-        backbone_share=None if blocks is None else blocks.median(),
-        outside_share=(ours.outside_s / ours.step_s).median(),
-        one_by_one_ms=1000 * end["one_by_one_s"] if "one_by_one_s" in end else None,
-        infer_ms=1000 * end["infer_s"],
-        peak_mb=end.get("peak_mb"),
-        plain_peak_mb=ends.get("plain", {}).get("peak_mb"),
-    )
+    return {
+        "model": spec.model,
+        "backbone": spec.backbone,
+        "dataset": spec.task.dataset,
+        "horizon": spec.task.horizon,
+        "batch": spec.train.batch,
+        "micro_batch": int(end["micro_batch"]),
+        "precision": spec.train.precision,
+        "ms_step": 1000 * step_s,
+        "windows_per_s": spec.train.batch / step_s,
+        "plain_ms_step": _median(1000 * plain.step_s),
+        "speedup": _median(speedups),
+        "speedups": tuple(speedups),
+        "tflops": end["step_flops"] / step_s / 1e12,
+        "ceiling_tflops": ours.ceiling.median() / 1e12,
+        "ceiling_share": (end["step_flops"] / ours.step_s / ours.ceiling).median(),
+        "backbone_share": _median(end.get("blocks_flops", 0) / ours.blocks_s / ours.ceiling),
+        "outside_share": (ours.outside_s / ours.step_s).median(),
+        "one_by_one_ms": 1000 * end["one_by_one_s"] if "one_by_one_s" in end else None,
+        "infer_ms": 1000 * end["infer_s"],
+        "peak_mb": end.get("peak_mb"),
+        "plain_peak_mb": ends.get("plain", {}).get("peak_mb"),
+    }
+
+
+def _median(values: pd.Series) -> float | None:
+    """Return the median of the values that are there, None without any."""
+    return values.median() if values.notna().any() else None
 
 
 def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]:
@@ -116,11 +113,9 @@ def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]
     for spec in plan(load_suite(suite), filters):
         if spec.model in MODELS and not MODELS[spec.model].trains:
             continue
-        options = dict(spec.options)
-        if spec.backbone:
-            options["backbone"] = spec.backbone.removesuffix("-random") + "-random"
+        twin = {"backbone": spec.backbone.removesuffix("-random") + "-random"} if spec.backbone else {}
         train = spec.train.model_copy(update={"batch": batch or spec.train.batch})
-        timed = spec.model_copy(update={"options": options, "train": train})
+        timed = spec.model_copy(update={"options": {**spec.options, **twin}, "train": train})
         specs.setdefault((spec.model, spec.task.model_dump_json()), timed)  # one seed of each
     if not specs:
         raise BenchError("perf: these models train nothing. Do: name another model")
@@ -133,7 +128,7 @@ def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int, conso
     rows = []
     for spec in specs:
         with console.status(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}"):
-            rows.append(asdict(measure(spec, device, with_plain, rounds, SECONDS)))
+            rows.append(measure(spec, device, with_plain, rounds, SECONDS))
     with console.status("report and --help"):
         commands = {
             f"report over {REPORTED:,} results, s": report_seconds(),
@@ -147,12 +142,11 @@ def perf_text(measured: dict[str, Any]) -> str:
     """Return the table, its legend and the commands' times as text."""
     has_graphs = any(row["one_by_one_ms"] for row in measured["rows"])
     where = measured["where"]
-    threads = f"{where['threads']} thread{'s' if where['threads'] > 1 else ''}"
     cells = [_cells(row, has_graphs) for row in measured["rows"]]
     lines = [
         tabulate(cells, headers="keys", disable_numparse=True, stralign="right"),
         "",
-        f"{where['device']}, {threads}, torch {where['versions']['torch']}, commit {where['git']}"
+        f"{machine(where['device'], where['threads'])}, torch {where['versions']['torch']}, commit {where['git']}"
         f"{' (changed)' if where['dirty'] else ''}; medians of {measured['rounds']} rounds, loops in turns.",
         "plain: Dataset, DataLoader with workers, float32, eager attention, the loss read at each step.",
         "reached, backbone: of the fastest matrix product measured beside (ceiling), by a training step and by the",
@@ -165,31 +159,15 @@ def perf_text(measured: dict[str, Any]) -> str:
 
 def _cells(row: dict[str, Any], has_graphs: bool) -> dict[str, str]:
     """Return column title -> text of one row of the table; a dash stands for None."""
-
-    def text(field: str, form: str) -> str:
-        return "-" if row[field] is None else format(row[field], form).replace("%", " %")
-
     pieces = "" if row["micro_batch"] == row["batch"] else f"/{row['micro_batch']}"
-    spread = f" ({min(row['speedups']):.2f}-{max(row['speedups']):.2f})" if row["speedups"] else ""
-    return {
-        "model": row["model"],
-        "data": f"{row['dataset']} {row['horizon']}",
-        "type": row["precision"],
-        "batch": f"{row['batch']}{pieces}",
-        "ms/step": text("ms_step", ",.1f"),
-        "windows/s": text("windows_per_s", ",.1f"),
-        "plain ms": text("plain_ms_step", ",.1f"),
-        "speed-up": text("speedup", ".2f") + spread,
-        "TFLOP/s": text("tflops", ",.3f"),
-        "ceiling": text("ceiling_tflops", ",.3f"),
-        "reached": text("ceiling_share", ".1%"),
-        "backbone": text("backbone_share", ".1%"),
-        "outside": text("outside_share", ".1%"),
-        "infer ms": text("infer_ms", ",.2f"),
-        "peak MiB": text("peak_mb", ",.0f"),
-        "plain MiB": text("plain_peak_mb", ",.0f"),
-        **({"no graph": text("one_by_one_ms", ",.1f")} if has_graphs else {}),
-    }
+    cells = {"model": row["model"], "data": f"{row['dataset']} {row['horizon']}", "type": row["precision"]}
+    cells["batch"] = f"{row['batch']}{pieces}"
+    for figure, (title, form) in COLUMNS.items():
+        if figure != "one_by_one_ms" or has_graphs:
+            cells[title] = "-" if row[figure] is None else format(row[figure], form).replace("%", " %")
+    if row["speedups"]:
+        cells["speed-up"] += f" ({min(row['speedups']):.2f}-{max(row['speedups']):.2f})"
+    return cells
 
 
 def report_seconds() -> float:
@@ -202,9 +180,15 @@ def report_seconds() -> float:
         for number, spec in enumerate(plan(suite, Filters(seeds=seeds))[:REPORTED]):
             dataset, backbone = spec.task.dataset, BACKBONES.get(spec.backbone or "")
             where = Where(
-                date="", git=None, dirty=None, versions={}, device="none", threads=1,
-                data_sha256={dataset: cards()[dataset].sha256[0]}, backbone_sha256=backbone and backbone.sha256,
-            )  # fmt: skip
+                date="",
+                git=None,
+                dirty=None,
+                versions={},
+                device="none",
+                threads=1,
+                data_sha256={dataset: cards()[dataset].sha256[0]},
+                backbone_sha256=backbone and backbone.sha256,
+            )
             evaluation = Evaluation(dataset=dataset, mse=number % 7 + 1, mae=number % 5 + 1, windows=1)
             result = RunResult(spec=spec, status="done", evaluations=(evaluation,), cost=cost, where=where)
             path = Path(folder, spec.path)

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
@@ -61,9 +61,9 @@ def process_of(loop: LoopName, spec: RunSpec, device: str, seconds: float) -> It
                 pipe.send(part)
             answer: Measurement | str = pipe.recv()
         except (EOFError, OSError):
-            raise BenchError(f"{name}: its process was killed, for memory most likely; try --no-plain") from None
+            raise BenchError(f"{name}: its process was killed, for memory most likely. Do: try --no-plain") from None
         if isinstance(answer, str):
-            raise BenchError(f"{name} failed: {answer}")
+            raise BenchError(f"{name} failed: {answer}. Do: mend the model, or name others with --models")
         return answer
 
     try:
@@ -77,10 +77,11 @@ def process_of(loop: LoopName, spec: RunSpec, device: str, seconds: float) -> It
 def _serve(pipe: Connection, loop: LoopName, spec: RunSpec, device: str, seconds: float) -> None:
     """Build the loop, answer with nothing, then answer every part's name with its measurement or an error's text."""
     try:
-        measured = (_Ours if loop == "ours" else _Plain)(spec, pick_device(device), seconds)
-        pipe.send({})
-        while True:
-            pipe.send(getattr(measured, pipe.recv())())
+        with plain() if loop == "plain" else nullcontext():
+            measured = (_Ours if loop == "ours" else _Plain)(spec, pick_device(device), seconds)
+            pipe.send({})
+            while True:
+                pipe.send(getattr(measured, pipe.recv())())
     except (EOFError, KeyboardInterrupt):  # nobody asks any more
         pass
     except Exception as error:
@@ -94,8 +95,11 @@ class _Loop:
         self.device, self.seconds, self.config = device, seconds, spec.train
         self.has_peak = reset_peak(device)
         torch.manual_seed(spec.seed)
-        self.windows = _windows(spec, device)
-        self.shape = cards()[spec.task.dataset].shape(spec.task.context, spec.task.horizon)
+        card, size = cards()[spec.task.dataset], (spec.task.context, spec.task.horizon)
+        series = torch.randn(card.rows, card.width).cumsum(0)  # random walks
+        series = ((series - series.mean(0)) / series.std(0)).to(device)
+        self.windows = Windows(series, 0, card.windows("train", *size), *size, torch.rand(card.rows, 4).to(device))
+        self.shape = card.shape(*size)
         self.model_class = registry.load(spec.model)
         self.options = registry.make_options(spec.model, self.model_class, spec.options)
 
@@ -141,11 +145,10 @@ class _Ours(_Loop):
     def round(self) -> Measurement:
         """Time steps, the loop without model and optimiser, the blocks alone, and matrix products beside them."""
         times = {"step_s": self._loop(self.steps), "outside_s": self._loop(max(self.steps, 100), self._gather_only)}
-        before = _ceiling(self.config.precision, self.device)
+        ceiling = _ceiling(self.config.precision, self.device)
         if self.blocks:
             times["blocks_s"] = _timed(partial(self.take_blocks, self.zero), self.steps, self.device)
-        after = _ceiling(self.config.precision, self.device)
-        return {**times, "ceiling": (before + after) / 2}
+        return {**times, "ceiling": (ceiling + _ceiling(self.config.precision, self.device)) / 2}
 
     def end(self) -> Measurement:
         """Measure once: inference, memory, steps without a graph, and floating-point operations per step."""
@@ -203,18 +206,16 @@ class _Ours(_Loop):
 
 
 class _Plain(_Loop):
-    """The training loop as peers write it, in float32."""
+    """The training loop as peers write it, in float32. Use it under `plain()`."""
 
     def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
         super().__init__(spec, device, seconds)
         self.config = self.config.model_copy(update={"precision": "float32"})
-        with plain():
-            self.model = PLAIN.get(self.model_class, self.model_class)(self.shape, self.options).to(device)
-            self.steps = self.steps_per_round(self._loop(1))
+        self.model = PLAIN.get(self.model_class, self.model_class)(self.shape, self.options).to(device)
+        self.steps = self.steps_per_round(self._loop(1))
 
     def round(self) -> Measurement:
-        with plain():
-            return {"step_s": self._loop(self.steps)}
+        return {"step_s": self._loop(self.steps)}
 
     def end(self) -> Measurement:
         return self.peak()
@@ -227,15 +228,6 @@ class _Plain(_Loop):
             _wait(self.device)
             ends.append(time.perf_counter())
         return (ends[-1] - ends[0]) / (len(ends) - 1)
-
-
-def _windows(spec: RunSpec, device: torch.device) -> Windows:
-    """Return random walks, with as many rows and channels as the data set has."""
-    card, task = cards()[spec.task.dataset], spec.task
-    series = torch.randn(card.rows, card.width).cumsum(0)
-    series = (series - series.mean(0)) / series.std(0)
-    count = card.windows("train", task.context, task.horizon)
-    return Windows(series.to(device), 0, count, task.context, task.horizon, torch.rand(card.rows, 4).to(device))
 
 
 def _ceiling(precision: str, device: torch.device) -> float:

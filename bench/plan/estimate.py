@@ -56,6 +56,8 @@ class Work(NamedTuple):
 def work(spec: RunSpec, share: float = 1.0) -> Work:
     """Count the windows of a run that takes this share of its allowed steps (0 where nothing trains)."""
     task, config, own = spec.task, spec.train, cards()[spec.task.dataset]
+    if task.probe == "states":  # as many tokens are read of any data set
+        return Work(1, 0.0, 1.0, 1)
     train, val = (own.windows(part, task.context, task.horizon, task.train_fraction) for part in ("train", "val"))
     per_epoch = max(1, math.ceil(train / config.batch))
     steps = min(config.epochs * per_epoch, config.max_steps or math.inf)
@@ -79,9 +81,9 @@ class Estimates:
 
     def __init__(self, device: str, records: Iterable[RunResult], sharing: int | None = None) -> None:
         self.device, self.sharing = device, sharing or 1
-        self._cells: dict[str, dict[str, Cell]] = defaultdict(dict)  # model -> cell -> its runs
-        self._peaks: dict[str, dict[str, float]] = defaultdict(dict)  # model -> cell -> MiB
-        self._answers: dict[str, dict[str, Estimate]] = defaultdict(dict)  # model -> cell -> estimate
+        self._cells: dict[str, dict[str, Cell]] = defaultdict(dict)  # kind -> cell -> its runs
+        self._peaks: dict[str, dict[str, float]] = defaultdict(dict)  # kind -> cell -> MiB
+        self._answers: dict[str, dict[str, Estimate]] = defaultdict(dict)  # kind -> cell -> estimate
         for record in records:
             self.learn(record)
 
@@ -91,23 +93,23 @@ class Estimates:
         here = result.where.devices == (self.device,) and cards().keys() >= {*spec.task.datasets}
         if result.status != "done" or cost is None or not here:
             return
-        self._answers.pop(spec.model, None)
+        self._answers.pop(_kind(spec), None)
         if cost.peak_mb is not None:
-            self._peaks[spec.model][cell] = max(cost.peak_mb, self._peaks[spec.model].get(cell, 0.0))
+            self._peaks[_kind(spec)][cell] = max(cost.peak_mb, self._peaks[_kind(spec)].get(cell, 0.0))
         # A record that does not say how many runs shared its GPU does not say what the run takes alone.
         if at_once := 1 if self.device == cpu_name() else result.where.sharing:
-            runs = self._cells[spec.model].setdefault(cell, Cell(spec, {})).runs
+            runs = self._cells[_kind(spec)].setdefault(cell, Cell(spec, {})).runs
             runs[spec.seed] = cost.total_s / at_once, cost.steps / work(spec).steps
 
     def of(self, spec: RunSpec) -> Estimate:
         """Estimate one run; the answer is kept until a run of the model is learned."""
-        cell, answers = _cell(spec), self._answers[spec.model]
+        cell, answers = _cell(spec), self._answers[_kind(spec)]
         if cell not in answers:
             answers[cell] = self._answer(spec, cell)
         return answers[cell]
 
     def _answer(self, spec: RunSpec, cell: str) -> Estimate:
-        cells, peaks = self._cells[spec.model], self._peaks[spec.model]
+        cells, peaks = self._cells[_kind(spec)], self._peaks[_kind(spec)]
         peak_mb = peaks.get(cell, max(peaks.values(), default=None))
         if not cells:
             return Estimate(None, peak_mb, "not known yet")
@@ -126,6 +128,11 @@ def _distance(spec: RunSpec, other: RunSpec) -> tuple[bool, bool, float]:
 def _values(spec: RunSpec) -> int:
     """Count the values of one training step: windows, by channels, by rows that are read or forecast."""
     return spec.train.batch * cards()[spec.task.dataset].width * (spec.task.context + spec.task.horizon)
+
+
+def _kind(spec: RunSpec) -> str:
+    """Return which runs can tell of each other: those of a model, apart from those that only probe it."""
+    return spec.model + " states" * (spec.task.probe == "states")
 
 
 def _cell(spec: RunSpec) -> str:

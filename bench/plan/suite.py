@@ -77,7 +77,7 @@ class Suite(Frozen):
     def _has_what_its_tables_show(self) -> Suite:
         if "zero_shot" in self.tables and not self.transfer:
             raise ValueError("the table zero_shot needs a table [transfer]")
-        for table in ("ablation", "losses", "layers"):
+        for table in ("ablation", "losses", "taps", "layers"):
             if table in self.tables and not self.variant:
                 raise ValueError(f"the table {table} needs a [[variant]]")
         return self

@@ -22,9 +22,7 @@ def main(words: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser("python -m bench.report", description="Tables and reports from the records alone; no torch.")
     parser.add_argument(
-        "--table",
-        choices=[*get_args(TableName), "claims"],
-        help="print this table; without it, write a whole report",
+        "--table", choices=[*get_args(TableName), "claims"], help="print this table; without it, write a whole report"
     )
     parser.add_argument("--suite", help="default: the table's namesake; else paper if it has results, else quick")
     parser.add_argument("--format", choices=get_args(Format), default="text")

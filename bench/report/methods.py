@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.results import Results
+from bench.analysis.results import Results, run_title
 from bench.analysis.stats import LEVEL
-from bench.analysis.tables import run_title
 from bench.core.card import DatasetCard, cards
-from bench.core.record import Cost
-from bench.core.spec import RunSpec, Task, TrainConfig
+from bench.core.spec import Task
 from bench.plan import registry
 from bench.plan.suite import PlannedRun, Suite
+from bench.report.grouping import gathered
 from models import MODELS
 from models.llm_files import BACKBONES
+
+READERS = {"period": "cosine", "rise": "onecycle"}
+"""Field of the training settings -> the only learning-rate schedule that reads it."""
 
 
 @dataclass(frozen=True)
@@ -67,82 +70,71 @@ def _protocol(suite: Suite, entries: Sequence[PlannedRun]) -> Section:
 
 
 def _data(entries: Sequence[PlannedRun]) -> Section:
-    tasks: dict[str, list[Task]] = {}
-    for entry in entries:
-        for name in entry.spec.task.datasets:
-            tasks.setdefault(name, []).append(entry.spec.task)
-    headers = ("Data set", "What", "Rows x channels", "Step", "Train / val / test rows", "Look-back", "Horizons")
-    more = ("Test windows", "Season", "Licence", "SHA-256")
-    return Section("Data", (), headers + more, tuple(_data_row(cards()[name], tasks[name]) for name in tasks))
+    tasks = gathered((name, entry.spec.task) for entry in entries for name in entry.spec.task.datasets)
+    rows = [_data_row(cards()[name], tasks[name]) for name in tasks]
+    return Section("Data", (), tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
 
 
-def _data_row(card: DatasetCard, tasks: list[Task]) -> tuple[str, ...]:
+def _data_row(card: DatasetCard, tasks: list[Task]) -> dict[str, str]:
     sizes = [last - first for first, last in card.bounds().values()]
     horizons = sorted({task.horizon for task in tasks})
-    return (
-        card.name,
-        card.title,
-        f"{card.rows} x {card.width}",
-        card.step,
-        " / ".join(map(str, sizes)),
-        _listed(sorted({task.context for task in tasks})),
-        _listed(horizons),
-        _listed(sizes[2] - horizon + 1 for horizon in horizons),
-        str(card.season),
-        card.license,
-        ", ".join(digest[:12] for digest in card.sha256),
-    )
+    return {
+        "Data set": card.name,
+        "What": card.title,
+        "Rows x channels": f"{card.rows} x {card.width}",
+        "Step": card.step,
+        "Train / val / test rows": " / ".join(map(str, sizes)),
+        "Look-back": _listed(sorted({task.context for task in tasks})),
+        "Horizons": _listed(horizons),
+        "Test windows": _listed(sizes[2] - horizon + 1 for horizon in horizons),
+        "Season": str(card.season),
+        "Licence": card.license,
+        "SHA-256": ", ".join(digest[:12] for digest in card.sha256),
+    }
 
 
 def _models(planned: Results) -> Section:
-    costs: dict[str, list[Cost]] = {}
-    for entry, result in planned.runs:
-        costs.setdefault(entry.spec.model, []).extend([result.cost] if result and result.cost else [])
+    # 1. The language models.
+    text = []
+    for backbone in dict.fromkeys(spec.backbone for spec in planned.reference if spec.backbone):
+        model = BACKBONES[backbone]
+        weights = f"pretrained; SHA-256 {model.sha256[:12]}" if model.sha256 else "NOT pretrained"
+        text.append(f"Language model: {model.title}, {model.blocks} blocks of width {model.width}, {weights}.")
+    # 2. The forecasters.
+    costs = [(entry.spec.model, result.cost if result else None) for entry, result in planned.runs]
+    sizes = gathered((name, (cost.params, cost.trainable) if cost else None) for name, cost in costs)
     rows = []
-    for name, measured in costs.items():
-        model = MODELS.get(name)
-        follows, differs = (model.follows, model.differs) if model else ("a model of your own", "")
-        sizes = (_millions(cost.params for cost in measured), _millions(cost.trainable for cost in measured))
-        rows.append((registry.title(name), follows, differs, *sizes))
+    for name, measured in sizes.items():
+        facts = MODELS.get(name)
+        origin = (facts.follows, facts.differs) if facts else ("a model of your own", "")
+        done = [pair for pair in measured if pair]
+        params, trainable = zip(*done, strict=True) if done else ((), ())
+        rows.append((registry.title(name), *origin, _millions(params), _millions(trainable)))
     headers = ("Model", "Follows", "Stated differences", "Parameters, M", "Trained, M")
-    return Section("Models", tuple(_language_models(planned.reference)), headers, tuple(rows))
-
-
-def _language_models(specs: Iterable[RunSpec]) -> list[str]:
-    read = [BACKBONES[spec.backbone] for spec in specs if spec.backbone]
-    return [
-        f"Language model: {each.title}, {each.blocks} blocks of width {each.width}, "
-        + (f"pretrained; SHA-256 {each.sha256[:12]}." if each.sha256 else "NOT pretrained.")
-        for each in {each.name: each for each in read}.values()
-    ]
+    return Section("Models", tuple(text), headers, tuple(rows))
 
 
 def _settings(entries: Sequence[PlannedRun]) -> Section:
     """List each model's settings with the data sets and horizons that use them; equal settings share a row."""
-    uses: dict[tuple[str, str, str], dict[str, list[int]]] = {}
     models = list(dict.fromkeys(entry.spec.model for entry in entries))
-    for entry in sorted(entries, key=lambda entry: models.index(entry.spec.model)):
-        spec = entry.spec
-        train = spec.train.model_dump(mode="json", exclude_none=True, exclude=_unused(spec.train))
-        used = (run_title(spec.model, entry.variant), _named(train), _named(spec.options))
-        horizons = uses.setdefault(used, {}).setdefault(spec.task.dataset, [])
-        if spec.task.horizon not in horizons:
-            horizons.append(spec.task.horizon)
+    uses = gathered(map(_use, sorted(entries, key=lambda entry: models.index(entry.spec.model))))
     rows = tuple((title, _places(places), train, options) for (title, train, options), places in uses.items())
     return Section("Settings", (), ("Model", "On", "Training", "Options"), rows)
 
 
-def _unused(train: TrainConfig) -> set[str]:
-    """Return the fields that the run's learning-rate schedule does not read."""
-    return {name for name, reader in (("period", "cosine"), ("rise", "onecycle")) if train.schedule != reader}
+def _use(entry: PlannedRun) -> tuple[tuple[str, str, str], tuple[str, int]]:
+    """Return a run's title, training and options, without what its schedule does not read; its data set and horizon."""
+    spec = entry.spec
+    unused = {name for name, reader in READERS.items() if spec.train.schedule != reader}
+    train = spec.train.model_dump(mode="json", exclude_none=True, exclude=unused)
+    settings = (run_title(spec.model, entry.variant), _named(train), _named(spec.options))
+    return settings, (spec.task.dataset, spec.task.horizon)
 
 
-def _places(places: dict[str, list[int]]) -> str:
+def _places(places: list[tuple[str, int]]) -> str:
     """Return the data sets with their horizons; data sets of equal horizons are grouped."""
-    by_horizons: dict[tuple[int, ...], list[str]] = {}
-    for dataset, horizons in places.items():
-        by_horizons.setdefault(tuple(horizons), []).append(dataset)
-    return "; ".join(f"{', '.join(names)} at {_listed(horizons)}" for horizons, names in by_horizons.items())
+    alike = gathered((tuple(horizons), name) for name, horizons in gathered(places).items())
+    return "; ".join(f"{', '.join(names)} at {_listed(horizons)}" for horizons, names in alike.items())
 
 
 def _statistics(entries: Sequence[PlannedRun]) -> Section:
@@ -165,25 +157,24 @@ def _statistics(entries: Sequence[PlannedRun]) -> Section:
 
 def _provenance(planned: Results) -> Section:
     """Count the runs of each device, precision, commit and set of versions."""
-    alike: dict[tuple[str, ...], list[str]] = {}
+    # 1. States.
+    states = Counter(planned.state(entry, result).words for entry, result in planned.runs)
+    others = ", ".join(f"{states[state]} {state}" for state in ("not run", "failed", "refused") if states[state])
+    text = f"{states['done']} of {len(planned.runs)} planned runs are done{'; ' if others else ''}{others}."
+    # 2. Sources.
+    days: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for result in planned.done:
         source = result.where
         commit = (source.git or "no commit")[:10] + (" with changes" if source.dirty else "")
-        versions = ", ".join(f"{name} {version}" for name, version in source.versions.items())
-        key = (" then ".join(source.devices), str(source.threads), result.spec.train.precision, commit, versions)
-        alike.setdefault(key, []).append(source.date[:10])
-    rows = [(str(len(days)), *key, " to ".join(dict.fromkeys((min(days), max(days))))) for key, days in alike.items()]
-    states = f"{len(planned.done)} of {len(planned.runs)} planned runs are done"
-    others = [planned.state(entry, result).words for entry, result in planned.runs]
-    counts = ", ".join(
-        f"{others.count(state)} {state}" for state in ("not run", "failed", "refused") if state in others
-    )
+        run = (" then ".join(source.devices), str(source.threads), result.spec.train.precision)
+        days[*run, commit, _named(source.versions)].append(source.date[:10])
+    rows = tuple((str(len(each)), *key, " to ".join(sorted({min(each), max(each)}))) for key, each in days.items())
     headers = ("Runs", "Device", "Threads", "Precision", "Commit", "Versions", "Dates")
-    return Section("Provenance", (f"{states}{'; ' + counts if counts else ''}.",), headers, tuple(rows))
+    return Section("Provenance", (text,), headers, rows)
 
 
 def _named(values: Mapping[str, object]) -> str:
-    return ", ".join(
+    return _listed(
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
 

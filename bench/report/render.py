@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from tabulate import SEPARATING_LINE, tabulate
@@ -29,6 +30,14 @@ def render(table: Table | Sheet, form: str) -> str:
     """Return the table in one of the formats of SUFFIX."""
     forms = {"text": _as_text, "md": _as_markdown, "latex": _as_latex, "csv": _as_csv, "json": _as_json}
     return forms[form](table if isinstance(table, Sheet) else table_sheet(table))
+
+
+def templates(filters: dict[str, Callable[..., Any]], **options: Any) -> jinja2.Environment:
+    """Return the templates in assets/, with these filters."""
+    options |= {"undefined": jinja2.StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), **options)
+    environment.filters |= filters
+    return environment
 
 
 @dataclass(frozen=True)
@@ -133,11 +142,8 @@ def _aligned(sheet: Sheet) -> list[str]:
 
 
 def _as_latex(sheet: Sheet) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    environment = templates(
+        {"escape": LATEX_STYLE.escape, "show": LATEX_STYLE.show},
         keep_trailing_newline=True,
         block_start_string="<%",  # LaTeX itself uses braces
         block_end_string="%>",
@@ -146,7 +152,6 @@ def _as_latex(sheet: Sheet) -> str:
         comment_start_string="<#",
         comment_end_string="#>",
     )
-    environment.filters |= {"escape": LATEX_STYLE.escape, "show": LATEX_STYLE.show}
     shares = [f"p{{{0.9 * width / sum(sheet.widths):.2f}\\linewidth}}" for width in sheet.widths]
     return environment.get_template("table.tex").render(
         sheet=sheet,

@@ -102,19 +102,16 @@ def verdicts_sheet(rows: list[Judged], paper: Paper) -> Sheet:
     """Return the Sheet of the verdicts; a claim that is not tested has a footnote with what is missing."""
     title, counts = f"What {paper.title} claims, and what came out", tally(rows)
     caption = f"{counts[:1].upper()}{counts[1:]}. {paper.about}"
-    entries: list[list[Entry]] = []
-    notes: list[str] = []
-    for row in rows:
-        verdict = ", ".join(filter(None, [row.verdict, row.scope, row.instead]))
-        if untested := row.verdict is Verdict.UNTESTED:
-            notes.append(f"Not tested: {row.id} (suite {row.suite}): {row.missing}.")
-        entries.append(
-            [
-                Entry(f"{row.claim} ({row.source})"),
-                Entry(verdict, note=len(notes) if untested else None),
-                *map(Entry, (row.ours, row.paper, row.interval, row.evidence)),
-            ]
-        )
+    untested = [row for row in rows if row.verdict is Verdict.UNTESTED]
+    numbers = {row.id: number for number, row in enumerate(untested, 1)}
+    entries = [
+        [
+            Entry(f"{row.claim} ({row.source})"),
+            Entry(", ".join(filter(None, [row.verdict, row.scope, row.instead])), note=numbers.get(row.id)),
+            *map(Entry, (row.ours, row.paper, row.interval, row.evidence)),
+        ]
+        for row in rows
+    ]
     claims = [row.words() | {"runs": [str(entry.spec.path) for entry, _ in row.runs]} for row in rows]
     return Sheet(
         "claims",
@@ -122,7 +119,7 @@ def verdicts_sheet(rows: list[Judged], paper: Paper) -> Sheet:
         tuple(VERDICT_WIDTHS),
         entries,
         caption,
-        notes,
+        [f"Not tested: {row.id} (suite {row.suite}): {row.missing}." for row in untested],
         widths=tuple(VERDICT_WIDTHS.values()),
         lines=[list(rows[0].words()), *(list(row.words().values()) for row in rows)],
         content={"table": "claims", "title": title, "caption": caption, "claims": claims},

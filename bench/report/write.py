@@ -39,7 +39,10 @@ def report(arguments: argparse.Namespace) -> int:
         output = _print_table if arguments.table else _write_report
         planned = output(arguments, suite, filters, store)
         complete = len(planned.done) == len(planned.runs)
-        _note_missing(planned, complete)
+        if refused := list(planned.refused.values()):
+            print(f"{len(refused)} recorded runs cannot be used; the first: {refused[0]}", file=sys.stderr)
+        if not complete:
+            print("report: some planned cells are missing. Do: python -m bench plan", file=sys.stderr)
         if not (complete or filters.backbone or arguments.table):
             _note_other_backbones(planned, read_others(suite, filters, store))
     return 0 if complete or arguments.partial else 1
@@ -47,7 +50,8 @@ def report(arguments: argparse.Namespace) -> int:
 
 def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     if arguments.table not in suite.tables:
-        raise BenchError(f"suite {suite.name} has no table {arguments.table}; it has {', '.join(suite.tables)}")
+        listed = ", ".join(suite.tables)
+        raise BenchError(f"--table {arguments.table}: not a table of suite {suite.name}. Do: choose one of {listed}")
     planned = read(suite, filters, store)
     texts = [render(table, arguments.format) for table in tables_of(arguments.table, planned, suite.about)]
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
@@ -66,7 +70,7 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
             content = replace(content, words=words)
         pages = _write(content, arguments.results, folder)
     except OSError as error:
-        raise BenchError(f"{folder}: cannot be written: {error}") from None
+        raise BenchError(f"{folder}: cannot be written: {error}. Do: choose another --into") from None
     print(render(content.tables[0], arguments.format))
     if content.claims:
         print(f"Claims of the paper: {tally(content.claims)}\n")
@@ -78,20 +82,12 @@ def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store)
     """Print the verdicts on the claims of one suite, or on all claims; return whether every claim is tested."""
     rows = verdicts(arguments.suite, filters, store)
     if not rows:
-        raise BenchError(f"no claim stands on suite {arguments.suite}; leave --suite out for all of them")
+        raise BenchError(f"--suite {arguments.suite}: no claim stands on it. Do: leave --suite out for all claims")
     print(f"results from {arguments.results}", file=sys.stderr)
     print(render(verdicts_sheet(rows, load_claims()[0]), arguments.format), end="")
     if untested := sum(row.verdict is Verdict.UNTESTED for row in rows):
-        note = f"{untested} of {len(rows)} claims are not tested; 'python -m bench plan' lists the runs"
-        print(note, file=sys.stderr)
+        print(f"claims: {untested} of {len(rows)} are not tested. Do: python -m bench plan", file=sys.stderr)
     return not untested
-
-
-def _note_missing(planned: Results, complete: bool) -> None:
-    if refused := list(planned.refused.values()):
-        print(f"{len(refused)} recorded runs cannot be used; the first: {refused[0]}", file=sys.stderr)
-    if not complete:
-        print("some planned cells are missing; 'python -m bench plan' lists them", file=sys.stderr)
 
 
 def _note_other_backbones(planned: Results, others: dict[str, Results]) -> None:
@@ -100,7 +96,7 @@ def _note_other_backbones(planned: Results, others: dict[str, Results]) -> None:
     counts = {name: count_with_backbone(other) for name, other in others.items() if name not in used}
     listed = ", ".join(f"{name} ({count} runs)" for name, count in counts.items() if count)
     if used and listed:
-        print(f"records of other language models are there too: {listed}; --backbone shows them", file=sys.stderr)
+        print(f"records of other language models are left out: {listed}. Do: --backbone NAME", file=sys.stderr)
 
 
 def _default_suite(store: Store, table: str | None) -> Suite:
@@ -108,25 +104,20 @@ def _default_suite(store: Store, table: str | None) -> Suite:
     if table in suites.suite_names():
         return suites.load_suite(table)
     paper = suites.load_suite("paper")
-    for backbone in BACKBONES:
-        if any((store.root / spec.path).exists() for spec in suites.plan(paper, Filters(backbone=backbone))):
-            return paper
-    return suites.load_suite("quick")
+    specs = (spec for backbone in BACKBONES for spec in suites.plan(paper, Filters(backbone=backbone)))
+    return paper if any((store.root / spec.path).exists() for spec in specs) else suites.load_suite("quick")
 
 
 def _write(content: Review, results: Path, folder: Path) -> list[Path]:
-    """Write index.html, report.md, tables/ in every format and figures/; return the two pages.
-
-    Files of an earlier report in tables/ and figures/ are removed.
-    """
+    """Write index.html, report.md, and tables/ (in every format) and figures/ anew; return the two pages."""
     from bench.report.page import page  # only a whole report needs the page
 
     for name in ("tables", "figures"):
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
     # 1. Tables and figures.
-    verdict_sheets = [verdicts_sheet(content.claims, content.paper)] if content.claims else []
-    sheets = [*verdict_sheets, *map(table_sheet, content.tables)]
+    sheets = [verdicts_sheet(content.claims, content.paper)] if content.claims else []
+    sheets += map(table_sheet, content.tables)
     for sheet in sheets:
         for form, suffix in SUFFIX.items():
             (folder / "tables" / f"{sheet.name}.{suffix}").write_text(render(sheet, form), encoding="utf-8")

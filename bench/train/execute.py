@@ -19,7 +19,7 @@ from bench.plan import registry
 from bench.train.checkpoint import CheckpointError, OutOfTime
 from bench.train.device import build_digest, peak_mb, provenance, reset_peak, seed_everything
 from bench.train.evaluate import autocast, evaluate, predict, sample
-from bench.train.loop import TrainingDiverged, Watch, fit
+from bench.train.loop import Fit, TrainingDiverged, Watch, fit
 from bench.train.probes import probe
 from bench.train.windows import Windows, calendar, split_windows, standardized
 from models.llm_files import BackboneError, find
@@ -69,7 +69,7 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
         if not math.isfinite(errors.mse):
             raise TrainingDiverged(f"the test error on {name} is {errors.mse}")
         evaluations.append(Evaluation(dataset=name, mse=errors.mse, mae=errors.mae, windows=errors.windows))
-    finished = time.perf_counter()
+    finished, tested_windows = time.perf_counter(), sum(each.windows for each in evaluations)
     # 4. Keep one forecast.
     forecast = None
     with contextlib.suppress(Exception):  # a model that cannot forecast a single window keeps its scores
@@ -88,7 +88,7 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
             total_s=finished - started + trained.before,
             steps=trained.steps,
             samples_per_s=trained.windows / trained.seconds if trained.seconds else None,
-            infer_ms=1000 * (finished - test_started) / sum(each.windows for each in evaluations),
+            infer_ms=1000 * (finished - test_started) / tested_windows if tested_windows else None,
             peak_mb=peak_mb(device) if peak_known else None,
             params=sum(parameter.numel() for parameter in model.parameters()),
             trainable=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),

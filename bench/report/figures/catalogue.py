@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,14 +26,11 @@ from bench.report.figures.ranks import ranks
 from bench.report.figures.style import styled
 from bench.report.figures.variants import variants
 
-Builder = Callable[[Results], Drawn | None]
-"""Planned runs -> a figure, or None if it makes no sense for them."""
 COORDINATES = re.compile(rb'(?<= [dxy]=")[^"]*')
 LONG = re.compile(rb"\d+\.\d{2,}")
 
 
-@dataclass(frozen=True, eq=False)
-class Plot:
+class Plot(NamedTuple):
     """A figure in memory."""
 
     name: str
@@ -44,8 +41,7 @@ class Plot:
     figure: Figure
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """A figure as files."""
 
     name: str
@@ -55,13 +51,12 @@ class Picture:
     """Suffix (svg, pdf, png) -> content."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """A kind of figure, which suites with any of these tables have."""
+class Kind(NamedTuple):
+    """A kind of figure, which suites with any of these tables have, unless it makes no sense for the planned runs."""
 
     title: str
     tables: frozenset[str]
-    build: Builder
+    build: Callable[[Results], Drawn | None]
 
 
 PLOTS = {
@@ -70,7 +65,7 @@ PLOTS = {
     "horizons": Kind("Errors by horizon", frozenset({"full"}), horizons),
     "few_shot": Kind("Errors by share of the training windows", frozenset({"few_shot"}), few_shot),
     "variants": Kind("What a change to the models does", frozenset({"ablation", "losses"}), variants),
-    "layers": Kind("What each block holds, and errors by tap", frozenset({"layers"}), layers),
+    "layers": Kind("What each block holds, and errors by tap", frozenset({"layers", "taps"}), layers),
     "cost": Kind("Accuracy against cost", frozenset({"main"}), cost),
     "spread": Kind("Spread over seeds", frozenset({"seeds"}), spread),
     "forecasts": Kind("Sample forecasts", frozenset({"main"}), forecasts),
@@ -87,22 +82,19 @@ def plots(planned: Results, suite: Suite) -> list[Plot]:
 
 def pictures(plots: list[Plot]) -> list[Picture]:
     """Turn figures into files, the same bytes for the same figure, and empty the figures."""
-    return [_picture(plot) for plot in plots]
+    return [Picture(plot.name, plot.title, plot.caption, _files(plot)) for plot in plots]
 
 
-def _picture(plot: Plot) -> Picture:
+def _files(plot: Plot) -> dict[str, bytes]:
     """Draw by each format's own canvas: `savefig` would draw everything twice."""
-    files = {suffix: io.BytesIO() for suffix in ("svg", "pdf", "png")}
+    svg, pdf, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    undated = {"CreationDate": None, "Creator": None, "Producer": None}
     with styled(), matplotlib.rc_context({"svg.hashsalt": plot.name}):
-        FigureCanvasAgg(plot.figure).print_png(files["png"], metadata={"Software": None})
-        FigureCanvasSVG(plot.figure).print_svg(files["svg"], metadata={"Date": None, "Creator": None})
-        FigureCanvasPdf(plot.figure).print_pdf(
-            files["pdf"], metadata={"CreationDate": None, "Creator": None, "Producer": None}
-        )
+        FigureCanvasAgg(plot.figure).print_png(png, metadata={"Software": None})
+        FigureCanvasSVG(plot.figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+        FigureCanvasPdf(plot.figure).print_pdf(pdf, metadata=undated)
     plot.figure.clear()
-    contents = {suffix: file.getvalue() for suffix, file in files.items()}
-    contents["svg"] = COORDINATES.sub(_shorter, contents["svg"])
-    return Picture(plot.name, plot.title, plot.caption, contents)
+    return {"svg": COORDINATES.sub(_shorter, svg.getvalue()), "pdf": pdf.getvalue(), "png": png.getvalue()}
 
 
 def _shorter(found: re.Match[bytes]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,17 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import (
-    Drawn,
-    blank,
-    caption_of,
-    key,
-    named,
-    own_frame,
-    ratio_scale,
-    settled,
-    words,
-)
+from bench.report.figures.panels import Drawn, blank, drawn, key, named, own_frame, ratio_scale
 from bench.report.figures.style import FAINT, Look, looks
 
 COSTS = {
@@ -34,10 +23,7 @@ CELL = ["dataset", "fraction", "horizon"]
 
 
 def cost(planned: Results) -> Drawn | None:
-    """Draw relative errors over training time and over trained parameters; None for a single model.
-
-    Operations replace times that do not compare.
-    """
+    """Draw relative errors over training time, or operations, and over trained parameters; None for a single model."""
     names = looks(planned)
     if len(names) < 2:
         return None
@@ -49,27 +35,22 @@ def cost(planned: Results) -> Drawn | None:
         "both; dashed: models that train nothing"
     )
     if common.empty:
-        text = "No cell is complete for two models: there is nothing to compare."
-        return Drawn(words(text), caption_of(planned, lead))
+        return drawn(planned, "No cell is complete for two models: there is nothing to compare.", lead)
     cells, all_cells = (len(each.drop_duplicates(CELL)) for each in (common, frame))
     over = f"Over {cells} of {all_cells} cells, those complete for every model drawn ({len(common)} runs)."
     without = f"Left out, without such a cell: {named(left_out, len(left_out))}." if left_out else ""
     remaining = {name: look for name, look in names.items() if name not in left_out}
     measure, why = _first_measure(common)
     figure = _figure(_points(common), [measure, "trainable"], remaining)
-    return Drawn(figure, caption_of(planned, lead, over, without, why))
+    return drawn(planned, figure, lead, over, without, why)
 
 
 def pareto(costs: pd.Series, errors: pd.Series) -> list[str]:
     """Return the models, cheapest first, that no other model equals in both measures and beats in one."""
-    front = [
-        name
-        for name in costs.index
-        if not (
-            (costs <= costs[name]) & (errors <= errors[name]) & ((costs < costs[name]) | (errors < errors[name]))
-        ).any()
-    ]
-    return list(costs[front].sort_values(kind="stable").index)
+    ordered = costs.sort_values(kind="stable")
+    lowest = errors.groupby(costs).min()  # by cost, in ascending order
+    front = lowest[lowest < lowest.cummin().shift(fill_value=np.inf)]
+    return list(ordered.index[errors[ordered.index] == ordered.map(front)])
 
 
 def _common(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -104,7 +85,7 @@ def _first_measure(common: pd.DataFrame) -> tuple[str, str]:
     return "flops", f"Operations, and not times, which do not compare: the runs are of {listed}."
 
 
-def _figure(points: pd.DataFrame, measures: Sequence[str], looks: Mapping[str, Look]) -> Figure:
+def _figure(points: pd.DataFrame, measures: list[str], looks: dict[str, Look]) -> Figure:
     """Draw a panel for each measure: a point for each model, a dashed line for one that trains nothing."""
     figure = blank(3.0)
     panels = figure.subplots(1, len(measures), sharey=True)
@@ -125,4 +106,4 @@ def _figure(points: pd.DataFrame, measures: Sequence[str], looks: Mapping[str, L
     panels[0].set_ylabel("Relative MSE (1: mean of the models)")
     ratio_scale(panels[0])
     key(figure, panels[0].get_legend_handles_labels()[0])
-    return settled(figure)
+    return figure

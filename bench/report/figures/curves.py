@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import (
-    Drawn,
-    by_data,
-    caption_of,
-    missing,
-    named,
-    own_frame,
-    part,
-    ratio_scale,
-    shortest,
-    words,
-)
+from bench.report.figures.panels import Drawn, by_data, drawn, missing, named, own_frame, part, ratio_scale, shortest
 from bench.report.figures.style import FAINT, SMALL, Look, looks
 
 HIGHEST = 3.0
@@ -35,30 +22,24 @@ def curves(planned: Results) -> Drawn | None:
     chosen = chosen.assign(curve=[() if row.why else row.result.curve for row in chosen.itertuples()])
     trained = chosen[chosen.curve.map(len) > 0]
     still = [name for name in chosen[chosen.why == ""].title.unique() if name not in set(trained.title)]
-    drawn = {name: look for name, look in looks(planned).items() if name not in still}
-    if not drawn:
+    models = {name: look for name, look in looks(planned).items() if name not in still}
+    if not models:
         return None
     lead = (
         "Validation loss after each epoch relative to that of the run's best epoch (marked), at the shortest horizon, "
         f"a line for each seed; panels end at {HIGHEST:g}; models train with different losses, so only shapes compare"
     )
     nothing = f"Nothing to train: {named(still)}." if still else ""
-    caption = caption_of(part(planned, chosen), lead, nothing, averaged=False)
+    own = part(planned, chosen)
     if trained.empty:
-        return Drawn(words("No run that trains is done: there are no curves."), caption)
+        return drawn(own, "No run that trains is done: there are no curves.", lead, nothing, averaged=False)
     # 2. Panels.
     filled = set(trained.data)
-    figure = by_data(
-        chosen,
-        filled,
-        lambda axes, own: _draw_curves(axes, own, drawn),
-        height=1.75 if len(filled) > 1 else 2.5,
-        xlabel="Epoch",
-        ylabel="Validation loss / that of the best epoch",
-        why="no run that trains is done",
-        looks=drawn,
-    )
-    return Drawn(figure, caption)
+    height = 1.75 if len(filled) > 1 else 2.5
+    labels = ("Epoch", "Validation loss / that of the best epoch")
+    why = "no run that trains is done"
+    figure = by_data(chosen, filled, _draw_curves, models, height=height, labels=labels, why=why)
+    return drawn(own, figure, lead, nothing, averaged=False)
 
 
 def spread(planned: Results) -> Drawn | None:
@@ -73,22 +54,17 @@ def spread(planned: Results) -> Drawn | None:
         "Test MSE of each run, percent above or below the mean of its cell (a model on a data set at one horizon), for "
         "cells with all seeds; one scale for all panels, linear within 1 %, logarithmic beyond"
     )
-    caption = caption_of(planned, lead, averaged=False)
     if not complete.any():
-        return Drawn(words("No cell is complete over its seeds: there is no spread to draw."), caption)
-    figure = by_data(
-        frame,
-        set(frame[complete].data),
-        lambda axes, own: _draw_spread(axes, own, looks(planned)),
-        height=0.165 * frame.title.nunique() + 0.45,
-        xlabel="MSE of a run, % above or below the mean over seeds",
-        why="no cell is complete",
-        one_scale=True,
-    )
-    return Drawn(figure, caption)
+        text = "No cell is complete over its seeds: there is no spread to draw."
+        return drawn(planned, text, lead, averaged=False)
+    height = 0.165 * frame.title.nunique() + 0.45
+    labels = ("MSE of a run, % above or below the mean over seeds", "")
+    filled, why = set(frame[complete].data), "no cell is complete"
+    figure = by_data(frame, filled, _draw_spread, looks(planned), height=height, labels=labels, why=why, by_row=True)
+    return drawn(planned, figure, lead, averaged=False)
 
 
-def _draw_curves(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw_curves(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a line for each run, its best epoch marked."""
     axes.set_title(f"{own.data.iloc[0]}, horizon {own.horizon.iloc[0]}")
     trained = own[own.curve.map(len) > 0]
@@ -105,7 +81,7 @@ def _draw_curves(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> No
     axes.set_xlabel(missing(absent) if absent else "", fontsize=SMALL, color=FAINT)
 
 
-def _draw_spread(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw_spread(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a row of dots for each model; name the rows of the first column of panels."""
     axes.set_xscale("symlog", linthresh=1, linscale=0.7)
     axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))

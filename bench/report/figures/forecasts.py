@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.results import Results
 from bench.core.record import Sample
-from bench.report.figures.panels import Drawn, blank, caption_of, foot, own_frame, part, settled, shortest, words
+from bench.report.figures.panels import Drawn, blank, drawn, foot, own_frame, part, shortest
 from bench.report.figures.style import FAINT, GRID, INK, PAST, SMALL, Look, looks
 
 FILLED = 0.93
@@ -34,20 +33,19 @@ def forecasts(planned: Results) -> Drawn:
         "standardised channels; each row has a scale of its own"
     )
     old = (chosen.gap == OLD).sum()
-    caption = caption_of(part(planned, chosen), lead, f"{old} of the records hold no sample." if old else "")
-    if chosen.gap.all():
-        return Drawn(words("No record of these runs holds a sample forecast."), caption)
-    return Drawn(_figure(chosen, looks(planned)), caption)
+    none = chosen.gap.all()
+    figure = "No record of these runs holds a sample forecast." if none else _figure(chosen, looks(planned))
+    return drawn(part(planned, chosen), figure, lead, f"{old} of the records hold no sample." if old else "")
 
 
 def _gap(row: pd.Series) -> str:
     """Return why a run has no sample; empty if it has one."""
-    if row.status != "done":
-        return "not run" if row.status == "missing" else str(row.status)
+    if row.why:
+        return str(row.why.partition(" (")[0])
     return "" if row.result.sample else OLD
 
 
-def _figure(chosen: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
+def _figure(chosen: pd.DataFrame, looks: dict[str, Look]) -> Figure:
     # 1. A row for each data set with a sample.
     sampled = chosen[chosen.gap == ""].data.unique()
     figure = blank(0.68 * len(sampled) + 0.55)
@@ -57,28 +55,20 @@ def _figure(chosen: pd.DataFrame, looks: Mapping[str, Look]) -> Figure:
         axes.set_ylabel(f"{data}\n{own.horizon.iloc[0]} steps", rotation=0, ha="right", va="center")
         _draw(axes, own, looks)
     # 2. Names of the models above the first row.
-    upright = len(looks) <= UPRIGHT
+    side, slant = ("center", 0) if len(looks) <= UPRIGHT else ("left", 35)
+    place = {"transform": panels[0].transAxes, "ha": side, "va": "bottom", "rotation": slant}
     for number, (name, look) in enumerate(looks.items()):
-        panels[0].text(
-            (number + 0.5) / len(looks),
-            1.06,
-            textwrap.fill(name, 12, break_on_hyphens=False, break_long_words=False),
-            transform=panels[0].transAxes,
-            ha="center" if upright else "left",
-            va="bottom",
-            rotation=0 if upright else 35,
-            color=look.colour,
-            fontweight="bold",
-            fontsize=SMALL,
-        )
+        title = textwrap.fill(name, 12, break_on_hyphens=False, break_long_words=False)
+        x = (number + 0.5) / len(looks)
+        panels[0].text(x, 1.06, title, color=look.colour, fontweight="bold", fontsize=SMALL, **place)
     # 3. Data sets without a row.
     empty = [data for data in chosen.data.unique() if data not in sampled]
     if empty:
         figure.supxlabel(foot("", empty, "no model has a sample"), fontsize=SMALL, color=FAINT)
-    return settled(figure)
+    return figure
 
 
-def _draw(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw sections of width 1, a model's sample in each or the reason why it has none."""
     runs = {row.title: row for row in own.itertuples()}
     for start, (name, look) in enumerate(looks.items()):

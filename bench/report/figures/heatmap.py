@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 
 from bench.analysis.results import METRICS, Results
 from bench.analysis.tables import ERRORS
-from bench.report.figures.panels import Drawn, blank, caption_of, over_seeds, settled, titled, words
+from bench.report.figures.panels import Drawn, blank, drawn, over_seeds, titled
 from bench.report.figures.style import FAINT, HOLE, INK, SMALL, looks
 
 DETAILED = 12
@@ -37,14 +37,14 @@ def heatmap(planned: Results) -> Drawn | None:
     )
     gaps = errors["mse"].isna()
     if gaps.all(axis=None):
-        return Drawn(words("No cell is complete: there is nothing to compare."), caption_of(planned, lead))
+        return drawn(planned, "No cell is complete: there is nothing to compare.", lead)
     note = "Hatched: runs of the cell are missing. † The best model of the row among the complete ones."
-    return Drawn(_figure(errors), caption_of(planned, lead, note if gaps.any(axis=None) else ""))
+    return drawn(planned, _figure(errors), lead, note if gaps.any(axis=None) else "")
 
 
 def _with_rows(planned: Results) -> tuple[pd.DataFrame, str]:
     """Return the runs, each with the `row` of the map that it belongs to, and what a row is."""
-    frame = titled(planned.frame())
+    frame = titled(planned.frame)
     pairs = frame[frame.tested != frame.dataset]
     if len(pairs):
         what = "data set trained on → data set tested on, averaged over horizons"
@@ -69,7 +69,7 @@ def _figure(errors: dict[str, pd.DataFrame]) -> Figure:
         bar = figure.colorbar(axes.collections[0], ax=list(figure.axes), extend="max", aspect=25, pad=0.02, shrink=0.9)
         bar.set_label("% above the best of the row")
         bar.outline.set_visible(False)
-    return settled(figure)
+    return figure
 
 
 def _draw(axes: Axes, errors: pd.DataFrame) -> None:

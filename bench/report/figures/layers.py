@@ -7,12 +7,11 @@ import math
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, blank, caption_of, emptied, key, over_seeds, own_frame, settled, words
-from bench.report.figures.style import FAINT, Look, looks
+from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds, own_frame
+from bench.report.figures.style import EMPTY, FAINT, SMALL, Look, looks
 
 READ = {"local_r2": "Local change", "trend_r2": "Slow trend"}
 """Field of `Layer` -> title of its panel."""
@@ -29,7 +28,7 @@ def layers(planned: Results) -> Drawn | None:
     """Draw what probes read off each block, and the error by tap; None if nothing is probed and no tap is moved."""
     # 1. Probed runs of the data sets on which all are done; variants that move a tap.
     frame = own_frame(planned).assign(spec=[entry.spec for entry, _ in planned.runs])
-    probed = frame[[spec.task.probe for spec in frame.spec]]
+    probed = frame[[bool(spec.task.probe) for spec in frame.spec]]
     whole = probed[~probed.data.isin(probed[probed.why != ""].data)]
     swept = {tap: changes for tap in TAPS if len((changes := _by_tap(frame, tap)).columns) > 1}
     if probed.empty and not swept:
@@ -39,23 +38,23 @@ def layers(planned: Results) -> Drawn | None:
         "R2 on validation windows of linear probes of the state after each block (0: the input of the first) for a "
         "patch's step-to-step change (local) and for the mean over the half look-back that ends with it (trend): means "
         f"over {whole.data.nunique()} of {probed.data.nunique()} data sets, the complete ones, bands from the least "
-        "to the largest"
+        "seed to the largest; all states before the final norm"
     )
     taps = (
         "test MSE by tap, averaged over horizons, against the first variant's taps (ring): a thin line for each data "
         "set, a thick one for their mean unless one is missing"
     )
     lead = "; ".join([probes] * (len(probed) > 0) + [taps] * (len(swept) > 0))
-    caption = caption_of(planned, lead[0].upper() + lead[1:])
+    lead = lead[0].upper() + lead[1:]
     if whole.empty and all(changes.isna().all(axis=None) for changes in swept.values()):
-        return Drawn(words("No data set is complete: there is nothing to draw."), caption)
-    return Drawn(_figure(_by_block(whole), list(READ) if len(probed) else [], swept, looks(planned)), caption)
+        return drawn(planned, "No data set is complete: there is nothing to draw.", lead)
+    return drawn(planned, _figure(_by_block(whole), list(READ) if len(probed) else [], swept, looks(planned)), lead)
 
 
 def _by_tap(frame: pd.DataFrame, tap: str) -> pd.DataFrame:
-    """Return the change of the MSE in percent by data set and block that the tap reads, the first variant's first.
+    """Return the MSE's change (%) by data set and block that the tap reads: the first variant, then those that move it.
 
-    Only variants that move nothing else count.
+    Variants that move anything else do not count.
     """
     specs = frame.drop_duplicates("title").set_index("title").spec
     first, usual = specs.index[0], specs.iloc[0]
@@ -70,14 +69,15 @@ def _by_tap(frame: pd.DataFrame, tap: str) -> pd.DataFrame:
 
 
 def _by_block(whole: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds and horizons, by variant, stage, block and data set."""
+    """Return means over data sets and horizons, by variant, stage, block and seed, of states before the final norm."""
     rows = [
-        {"title": run.title, "data": run.data, **layer.model_dump(include={"stage", "block", *READ})}
+        {"title": run.title, "seed": run.seed, **layer.model_dump()}
         for run in whole.itertuples()
         for layer in run.result.layers
+        if not layer.normed
     ]
-    measured = pd.DataFrame(rows, columns=["title", "data", "stage", "block", *READ])
-    return measured.groupby(["title", "stage", "block", "data"], sort=False).mean()
+    measured = pd.DataFrame(rows, columns=["title", "seed", "stage", "block", *READ])
+    return measured.groupby(["title", "stage", "block", "seed"], sort=False).mean()
 
 
 def _figure(blocks: pd.DataFrame, probes: list[str], swept: dict[str, pd.DataFrame], looks: dict[str, Look]) -> Figure:
@@ -93,25 +93,22 @@ def _figure(blocks: pd.DataFrame, probes: list[str], swept: dict[str, pd.DataFra
         else:
             _draw_taps(axes, swept[name], next(iter(looks.values())))
             axes.set(title=f"Moving the {name.replace('_', ' ')}", xlabel="Block it reads", ylabel="Change of MSE (%)")
-    handles = [
-        Line2D([], [], color=looks[title].colour, linestyle=dash, label=f"{title}, {when}")
-        for title in blocks.index.unique("title")
-        for when, dash in STAGES.values()
-    ]
-    if handles:
-        key(figure, handles)
-    return settled(figure)
+    if len(blocks):
+        key(figure, figure.axes[0].get_legend_handles_labels()[0])
+    return figure
 
 
 def _draw_blocks(axes: Axes, measured: pd.Series, looks: dict[str, Look]) -> None:
-    """Draw a line for each variant before and after training."""
+    """Draw a line for each variant, before and after training if there was any."""
     if measured.empty:
-        emptied(axes, "no data set is complete")
+        _empty(axes)
         return
+    trained = "trained" in measured.index.unique("stage")
     for (title, stage), own in measured.groupby(level=["title", "stage"], sort=False):
         over = own.groupby(level="block").agg(["mean", "min", "max"])
         colour, (when, dash) = looks[title].colour, STAGES[stage]
-        axes.plot(over["mean"], color=colour, linestyle=dash, label=f"{title}, {when}")
+        label = f"{title}, {when}" if trained else title
+        axes.plot(over["mean"], color=colour, linestyle=dash if trained else "-", label=label)
         axes.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.1, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -119,7 +116,7 @@ def _draw_blocks(axes: Axes, measured: pd.Series, looks: dict[str, Look]) -> Non
 def _draw_taps(axes: Axes, changes: pd.DataFrame, look: Look) -> None:
     """Draw lines over the blocks that the tap may read, broken at missing cells; ring the usual block (change 0)."""
     if changes.isna().all(axis=None):
-        emptied(axes, "no data set is complete")
+        _empty(axes)
         return
     ordered = changes.sort_index(axis=1)
     axes.axhline(0, color=FAINT, linewidth=0.6, zorder=1)
@@ -128,3 +125,12 @@ def _draw_taps(axes: Axes, changes: pd.DataFrame, look: Look) -> None:
     axes.plot(ordered.mean(skipna=False), color=look.colour, marker=look.marker, linewidth=1.6, label="mean")
     axes.plot(changes.columns[0], 0, "o", color="none", markeredgecolor=FAINT, markersize=9)
     axes.set_xticks(list(ordered.columns))
+
+
+def _empty(axes: Axes) -> None:
+    """Write in a panel that nothing can be drawn there."""
+    axes.set(xticks=[], yticks=[], facecolor=EMPTY)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    text, place = "no data set is complete", axes.transAxes
+    axes.text(0.5, 0.5, text, transform=place, ha="center", va="center", color=FAINT, fontsize=SMALL)

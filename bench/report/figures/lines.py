@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, by_data, caption_of, missing, over_seeds, own_frame, ratio_scale, words
+from bench.report.figures.panels import Drawn, by_data, drawn, missing, over_seeds, own_frame, ratio_scale
 from bench.report.figures.style import FAINT, SMALL, WIDTH, Look, looks
 
 APART = 0.2
@@ -37,23 +35,16 @@ def _lines(by: str, label: str, frame: pd.DataFrame, planned: Results) -> Drawn:
     bars = ", with bars from the least to the largest seed" if frame.seed.nunique() > 1 else ""
     lead = f"Test MSE on standardised channels by {by}{bars}; logarithmic, each panel on a scale of its own"
     if means.isna().all():
-        return Drawn(words("No cell is complete: there is nothing to draw."), caption_of(planned, lead))
+        return drawn(planned, "No cell is complete: there is nothing to draw.", lead)
     gaps = "A line breaks where runs are missing; the panel names them." if means.isna().any() else ""
     filled = means.dropna().index.unique("data")
-    figure = by_data(
-        frame,
-        filled,
-        lambda axes, own: _draw(axes, own, looks(planned)),
-        height=1.9 if len(filled) > 1 else 2.6,
-        xlabel=label,
-        ylabel="MSE (standardised channels)",
-        why="no cell is complete",
-        looks=looks(planned),
-    )
-    return Drawn(figure, caption_of(planned, lead, gaps))
+    height = 1.9 if len(filled) > 1 else 2.6
+    labels = (label, "MSE (standardised channels)")
+    figure = by_data(frame, filled, _draw, looks(planned), height=height, labels=labels, why="no cell is complete")
+    return drawn(planned, figure, lead, gaps)
 
 
-def _draw(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a line for each model, broken where its cell is incomplete, and name these cells below."""
     # 1. Lines, side by side at each place.
     cells = over_seeds(own, ["title", "x"])
@@ -63,15 +54,9 @@ def _draw(axes: Axes, own: pd.DataFrame, looks: Mapping[str, Look]) -> None:
     offsets = np.linspace(-reach, reach, len(looks)) if len(looks) > 1 else [0.0]
     for (name, look), offset in zip(looks.items(), offsets, strict=True):
         line = cells[cells.index.get_level_values("title") == name].droplevel("title").reindex(places)
-        axes.errorbar(
-            np.arange(len(places)) + offset,
-            line["mean"],
-            yerr=[(line["mean"] - line["min"]).clip(lower=0), (line["max"] - line["mean"]).clip(lower=0)],  # rounding
-            color=look.colour,
-            marker=look.marker,
-            elinewidth=0.7,
-            label=name,
-        )
+        bars = [(line["mean"] - line["min"]).clip(lower=0), (line["max"] - line["mean"]).clip(lower=0)]  # rounding
+        x = np.arange(len(places)) + offset
+        axes.errorbar(x, line["mean"], yerr=bars, color=look.colour, marker=look.marker, elinewidth=0.7, label=name)
     axes.set(xlim=(-0.5, len(places) - 0.5))
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     axes.grid(False, axis="x")

@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from bench.analysis.results import Results
-from bench.analysis.tables import run_title, shared
-from bench.report.figures.style import EMPTY, FAINT, SMALL, WIDTH, Look
+from bench.analysis.results import Results, run_title, shared
+from bench.report.figures.style import FAINT, WIDTH, Look
+from bench.report.grouping import gathered
 
 MODELS_NAMED, REASONS_NAMED, REASON_LENGTH = 4, 2, 90
 """A caption names at most this many models, gives this many reasons, each of this many letters."""
 
 
-@dataclass(frozen=True, eq=False)
-class Drawn:
+class Drawn(NamedTuple):
     """A figure and its caption."""
 
     figure: Figure
     caption: str
+
+
+def drawn(planned: Results, figure: Figure | str, lead: str, *more: str, averaged: bool = True) -> Drawn:
+    """Return a figure, or words that only say why nothing can be drawn, with its caption.
+
+    The caption says what is drawn (`lead`), at which look-back, over which seeds; `more`; which runs are missing.
+    """
+    if isinstance(figure, str):
+        text, figure = textwrap.fill(figure, 95), blank(0.9)
+        figure.text(0.5, 0.5, text, ha="center", va="center", color=FAINT)
+    elif engine := figure.get_layout_engine():
+        engine.execute(figure)  # once, so that the parts stand at the same places in every format
+    figure.set_layout_engine("none")
+    return Drawn(figure, " ".join(filter(None, [planned.lead(lead, averaged), *more, _runs_done(planned)])))
 
 
 def titled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -39,7 +53,7 @@ def titled(frame: pd.DataFrame) -> pd.DataFrame:
 
 def own_frame(planned: Results) -> pd.DataFrame:
     """Return `Results.own` with titles, each planned `entry` and its `result` (None: no record)."""
-    return titled(planned.own()).assign(
+    return titled(planned.own).assign(
         entry=[entry for entry, _ in planned.runs], result=[result for _, result in planned.runs]
     )
 
@@ -69,30 +83,21 @@ def blank(height: float) -> Figure:
     return figure
 
 
-def settled(figure: Figure) -> Figure:
-    """Arrange the parts once, so that they stand at the same places in every format."""
-    engine = figure.get_layout_engine()
-    assert engine is not None, "blank() sets one"
-    engine.execute(figure)
-    figure.set_layout_engine("none")
-    return figure
-
-
 def by_data(
     frame: pd.DataFrame,
     filled: Collection[str],
-    draw: Callable[[Axes, pd.DataFrame], None],
+    draw: Callable[[Axes, pd.DataFrame, dict[str, Look]], None],
+    looks: dict[str, Look],
     *,
     height: float,
-    xlabel: str,
+    labels: tuple[str, str],
     why: str,
-    ylabel: str = "",
-    looks: Mapping[str, Look] | None = None,
-    one_scale: bool = False,
+    by_row: bool = False,
 ) -> Figure:
     """Draw a panel, `height` inches high, for each data set in `filled`; name the others and `why` at the foot.
 
-    `looks`: title -> look, for the legend. `one_scale`: all panels share the horizontal axis.
+    `labels`: of the horizontal and of the vertical axes. `by_row`: models are rows over one horizontal axis, which all
+    panels share, and need no legend.
     """
     # 1. Panels side by side: up to three, but two for four.
     names = [name for name in frame.data.unique() if name in filled]
@@ -100,15 +105,16 @@ def by_data(
     rows = math.ceil(len(names) / columns)
     figure = blank(height * rows + 0.25)
     for number, name in enumerate(names, 1):
-        axes = figure.add_subplot(rows, columns, number, sharex=figure.axes[0] if one_scale and number > 1 else None)
+        axes = figure.add_subplot(rows, columns, number, sharex=figure.axes[0] if by_row and number > 1 else None)
         axes.set_title(name)
-        draw(axes, frame[frame.data == name])
+        draw(axes, frame[frame.data == name], looks)
     # 2. Labels, data sets without a panel, legend.
-    figure.supxlabel(foot(xlabel, [name for name in frame.data.unique() if name not in filled], why), fontsize=7.5)
-    figure.supylabel(ylabel, fontsize=7.5)
-    if looks:
-        legend(figure, looks)
-    return settled(figure)
+    empty = [name for name in frame.data.unique() if name not in filled]
+    figure.supxlabel(foot(labels[0], empty, why), fontsize=7.5)
+    figure.supylabel(labels[1], fontsize=7.5)
+    if not by_row:
+        key(figure, [Line2D([], [], color=look.colour, marker=look.marker, label=name) for name, look in looks.items()])
+    return figure
 
 
 def foot(label: str, empty: Collection[str], why: str) -> str:
@@ -117,28 +123,7 @@ def foot(label: str, empty: Collection[str], why: str) -> str:
     return "\n".join(filter(None, [label, names]))
 
 
-def words(text: str) -> Figure:
-    """Return a figure that only says why nothing can be drawn."""
-    figure = blank(0.9)
-    figure.text(0.5, 0.5, textwrap.fill(text, 95), ha="center", va="center", color=FAINT)
-    figure.set_layout_engine("none")
-    return figure
-
-
-def emptied(axes: Axes, text: str) -> None:
-    """Write in a panel why nothing can be drawn there."""
-    axes.set(xticks=[], yticks=[], facecolor=EMPTY)
-    axes.grid(False)
-    axes.spines[:].set_visible(False)
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=FAINT, fontsize=SMALL)
-
-
-def legend(figure: Figure, looks: Mapping[str, Look]) -> None:
-    """Put a legend of models above all panels."""
-    key(figure, [Line2D([], [], color=look.colour, marker=look.marker, label=name) for name, look in looks.items()])
-
-
-def key(figure: Figure, handles: list[Line2D]) -> None:
+def key(figure: Figure, handles: Sequence[Artist]) -> None:
     """Put a legend above all panels and make the figure higher by as much."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, min(len(handles), int(WIDTH * 72 / (4.4 * longest + 34))))
@@ -158,11 +143,6 @@ def ratio_scale(axes: Axes, which: str = "y") -> None:
     )
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
-
-
-def caption_of(planned: Results, lead: str, *more: str, averaged: bool = True) -> str:
-    """Return a caption: what is drawn, at which look-back, over which seeds; `more`; which runs are missing."""
-    return " ".join(filter(None, [planned.lead(lead, averaged), *more, _runs_done(planned)]))
 
 
 def missing(names: Iterable[str], at: str = "") -> str:
@@ -186,9 +166,10 @@ def _runs_done(planned: Results) -> str:
     kinds = absent.status.replace("missing", "not run").value_counts(sort=False)
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     # 2. Which models on which data sets.
-    together: dict[tuple[str, ...], list[str]] = {}
-    for data, rows in absent.groupby("data", sort=False):
-        together.setdefault(tuple(frame.title[frame.title.isin(rows.title)].unique()), []).append(str(data))
+    together = gathered(
+        (tuple(frame.title[frame.title.isin(rows.title)].unique()), str(data))
+        for data, rows in absent.groupby("data", sort=False)
+    )
     count = frame.title.nunique()
     cells = "; ".join(
         f"{'every model' if len(names) == count > 1 else named(names)} on {', '.join(datasets)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,34 +14,33 @@ from bench.analysis.ranks import errors_by_dataset, tests_sentence
 from bench.analysis.results import METRICS, Results
 from bench.analysis.stats import LEVEL, Comparison, compare, datasets_needed
 from bench.analysis.tables import ERRORS
-from bench.report.figures.panels import Drawn, blank, caption_of, settled, words
+from bench.report.figures.panels import Drawn, blank, drawn
 from bench.report.figures.style import FAINT, INK, SMALL, Look, looks
 
 
 def ranks(planned: Results) -> Drawn | None:
     """Draw mean ranks by MSE and by MAE; None for a single model."""
-    drawn = looks(planned)
-    if len(drawn) < 2:
+    models = looks(planned)
+    if len(models) < 2:
         return None
     errors = {metric: errors_by_dataset(planned, metric) for metric in METRICS}
     compared = {metric: compare(errors[metric]) for metric in METRICS}
-    complete, pairs = compared["mse"].datasets, math.comb(len(drawn), 2)
+    complete, pairs = compared["mse"].datasets, math.comb(len(models), 2)
     lead = "Mean rank of each model over data sets, 1 the best; errors averaged over horizons first"
     tests = tests_sentence(compared)
     if not complete:
-        text = "No data set is complete for every model: there are no mean ranks."
-        return Drawn(words(text), caption_of(planned, lead, tests))
+        return drawn(planned, "No data set is complete for every model: there are no mean ranks.", lead, tests)
     if complete < datasets_needed(pairs):
-        caption = caption_of(planned, f"{lead}; small: ranks on single data sets", tests)
-        return Drawn(_dots(errors, compared, drawn), caption)
+        lead += "; small: ranks on single data sets"
+        return drawn(planned, _dots(errors, compared, models), lead, tests)
     bars = (
         f"A bar joins models of which no two differ (Wilcoxon's test at {LEVEL:g} after Holm over {pairs} pairs); its "
         "dots mark which ones."
     )
-    return Drawn(_diagrams(compared, drawn), caption_of(planned, lead, bars, tests))
+    return drawn(planned, _diagrams(compared, models), lead, bars, tests)
 
 
-def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, looks: Mapping[str, Look]) -> None:
+def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, looks: dict[str, Look]) -> None:
     """Draw a critical-difference diagram, the best model at the left, from mean ranks and p-values of pairs."""
     import scikit_posthocs
 
@@ -73,7 +71,7 @@ def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, look
     axes.grid(False)
 
 
-def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], looks: Mapping[str, Look]) -> Figure:
+def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], looks: dict[str, Look]) -> Figure:
     """Draw a row for each model, the best mean rank by MSE first."""
     order = list(compared["mse"].ranks.sort_values(kind="stable").index)
     figure = blank(0.21 * len(order) + 0.75)
@@ -89,10 +87,10 @@ def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], look
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.set_yticks(range(len(order)), order)
         axes.tick_params(axis="y", length=0)
-    return settled(figure)
+    return figure
 
 
-def _diagrams(compared: dict[str, Comparison], looks: Mapping[str, Look]) -> Figure:
+def _diagrams(compared: dict[str, Comparison], looks: dict[str, Look]) -> Figure:
     """Draw a diagram for MSE above one for MAE."""
     figure = blank(len(METRICS) * (0.15 * len(looks) + 0.9))
     for axes, metric, title in zip(figure.subplots(len(METRICS), 1), METRICS, ERRORS, strict=True):
@@ -100,4 +98,4 @@ def _diagrams(compared: dict[str, Comparison], looks: Mapping[str, Look]) -> Fig
         assert pairwise is not None, "there are enough data sets"
         draw_diagram(axes, compared[metric].ranks, pairwise, looks)
         axes.set_title(title)
-    return settled(figure)
+    return figure

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import matplotlib.style
 
-from bench.analysis.results import Results
-from bench.analysis.tables import run_title
+from bench.analysis.results import Results, run_title
 from models import MODELS
 
 WIDTH = 7.0
@@ -18,74 +17,47 @@ SMALL = 7.0
 """Points; no text is smaller."""
 INK, FAINT, PAST = "#222222", "#6e6e6e", "#9a9a9a"
 GRID, HOLE, EMPTY = "#e3e3e3", "#ededed", "#f7f7f7"
-STYLE: dict[str, object] = {
-    "font.family": "sans-serif",
+
+
+def _group(name: str, **values: object) -> dict[str, object]:
+    """Return settings of one group, as `matplotlib.rc` takes them."""
+    return {f"{name}.{key}": value for key, value in values.items()}
+
+
+TICKS = {"labelsize": SMALL, "color": "#8c8c8c", "labelcolor": INK, "major.size": 2.5, "major.width": 0.6}
+STYLE = {
+    **_group("font", family="sans-serif", size=7.5),
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],  # the first comes with matplotlib
-    "font.size": 7.5,
-    "axes.titlesize": 8,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 4,
-    "axes.labelsize": 7.5,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": "#8c8c8c",
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.5,
-    "text.color": INK,
-    "text.hinting": "none",
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "xtick.color": "#8c8c8c",
-    "ytick.color": "#8c8c8c",
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 5,
-    "lines.markeredgecolor": "white",
-    "lines.markeredgewidth": 0.35,
-    "hatch.linewidth": 0.5,
-    "hatch.color": "#b5b5b5",
-    "legend.fontsize": 7.5,
-    "legend.frameon": False,
+    **_group("axes", titlesize=8, titleweight="bold", titlelocation="left", titlepad=4, labelsize=7.5, labelcolor=INK),
+    **_group("axes", edgecolor="#8c8c8c", linewidth=0.6, grid=True, axisbelow=True),
+    **_group("axes.spines", top=False, right=False),
+    **_group("grid", color=GRID, linewidth=0.5),
+    **_group("text", color=INK, hinting="none"),
+    **_group("xtick", **TICKS),
+    **_group("ytick", **TICKS),
+    **_group("lines", linewidth=1.1, markersize=5, markeredgecolor="white", markeredgewidth=0.35),
+    **_group("hatch", linewidth=0.5, color="#b5b5b5"),
+    **_group("legend", fontsize=7.5, frameon=False),
     "figure.dpi": 150,
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and set in another font
     "pdf.fonttype": 42,  # TrueType; journals refuse Type 3
 }
 # Okabe and Ito's colours, which colour-blind readers can tell apart; without yellow, too light for a line.
-REGISTERED = (
-    ("#D55E00", "o"),
-    ("#E69F00", "s"),
-    ("#CC79A7", "D"),
-    ("#0072B2", "^"),
-    ("#56B4E9", "v"),
-    ("#009E73", "P"),
-    ("#000000", "X"),
-    ("#8A8A8A", "<"),
-)
+COLOURS = ("#D55E00", "#E69F00", "#CC79A7", "#0072B2", "#56B4E9", "#009E73", "#000000", "#8A8A8A")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<")
 # Tol's muted colours, for a user's own models and for variants.
-FURTHER = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499", "#661100", "#6699CC")
-MARKERS = ("p", ">", "*", "h", "d", "8", "H", "o", "s", "^", "v")
+FURTHER_COLOURS = ("#332288", "#882255", "#117733", "#999933", "#44AA99", "#AA4499", "#661100", "#6699CC")
+FURTHER_MARKERS = ("p", ">", "*", "h", "d", "8", "H", "o", "s", "^", "v")
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     colour: str
     marker: str
 
 
 def styled() -> AbstractContextManager[None]:
     """Return a context with matplotlib's defaults and STYLE over them, whatever the reader's own settings are."""
-    context: AbstractContextManager[None] = matplotlib.style.context(["default", STYLE])
-    return context
+    return matplotlib.style.context(["default", STYLE])
 
 
 def looks(planned: Results) -> dict[str, Look]:
@@ -94,8 +66,9 @@ def looks(planned: Results) -> dict[str, Look]:
     A registered model's first variant looks the same in every suite; other titles take further looks in turn, which
     repeat if they run out.
     """
-    registered = dict(zip(MODELS, itertools.cycle(REGISTERED), strict=False))
-    further = zip(itertools.cycle(FURTHER), itertools.cycle(MARKERS), strict=False)
+    cycle = itertools.cycle
+    registered = dict(zip(MODELS, cycle(zip(COLOURS, MARKERS, strict=True)), strict=False))
+    further = zip(cycle(FURTHER_COLOURS), cycle(FURTHER_MARKERS), strict=False)
     taken: dict[str, Look] = {}
     for entry, _ in planned.runs:
         name = run_title(entry.spec.model, entry.variant)

@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.analysis.results import Results
-from bench.analysis.tables import run_title
-from bench.report.figures.panels import Drawn, blank, caption_of, key, over_seeds, own_frame, settled, words
+from bench.analysis.results import Results, run_title
+from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds, own_frame
 from bench.report.figures.style import FAINT, INK, SMALL, looks
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "d", "p")
@@ -31,11 +30,10 @@ def variants(planned: Results) -> Drawn | None:
         "Change of the test MSE (horizons averaged first) against the first variant of each model "
         f"({', '.join(firsts.variant.unique())}); a marker for each data set, a bar at their mean unless one is missing"
     )
-    caption = caption_of(planned, lead)
     if changes.isna().all(axis=None):
-        return Drawn(words("No variant is complete on any data set beside the first one."), caption)
+        return drawn(planned, "No variant is complete on any data set beside the first one.", lead)
     colours = {row.model: looks(planned)[row.title].colour for row in firsts.itertuples()}
-    return Drawn(_figure(changes, colours), caption)
+    return drawn(planned, _figure(changes, colours), lead)
 
 
 def _changes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -58,12 +56,13 @@ def _figure(changes: pd.DataFrame, colours: dict[str, str]) -> Figure:
         prefix = "" if len(own) > 1 else f"{run_title(model)}: "
         rows += [(prefix + variant, model, change) for (_, variant), change in own.iterrows()]
     # 2. Markers.
+    shapes = dict(zip(changes.columns, itertools.cycle(MARKERS), strict=False))
     figure = blank(0.19 * len(rows) + 0.5)
     axes = figure.subplots()
     axes.axvline(0, color=FAINT, linewidth=0.8, zorder=1)
     for place, (_, model, change) in enumerate(rows):
         if change is not None:
-            _draw(axes, change, place, colours[model])
+            _draw(axes, change, place, colours[model], shapes)
     # 3. Labels and legend.
     axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="Change of MSE (%)")
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
@@ -71,15 +70,17 @@ def _figure(changes: pd.DataFrame, colours: dict[str, str]) -> Figure:
         label.set_fontweight("bold" if change is None else "normal")
     axes.tick_params(axis="y", length=0)
     axes.grid(False, axis="y")
-    markers = zip(changes.columns, itertools.cycle(MARKERS), strict=False)
-    key(figure, [Line2D([], [], color=FAINT, marker=mark, linestyle="none", label=data) for data, mark in markers])
-    return settled(figure)
+    handles = [
+        Line2D([], [], color=FAINT, marker=shape, linestyle="none", label=data) for data, shape in shapes.items()
+    ]
+    key(figure, handles)
+    return figure
 
 
-def _draw(axes: Axes, change: pd.Series, place: int, colour: str) -> None:
+def _draw(axes: Axes, change: pd.Series, place: int, colour: str, shapes: dict[str, str]) -> None:
     """Draw a row: each data set, and either their mean or the names of the missing ones."""
-    for value, marker in zip(change, itertools.cycle(MARKERS), strict=False):
-        axes.plot(value, place, marker, color=colour, alpha=0.8, markersize=5)
+    for data, value in change.items():
+        axes.plot(value, place, shapes[data], color=colour, alpha=0.8, markersize=5)
     absent = list(change.index[change.isna()])
     if absent:
         which = ", ".join(absent) if len(absent) <= NAMED else f"{len(absent)} of {len(change)} data sets"
