@@ -142,7 +142,8 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
         ]
         lines += [
             f"  block {each.block}{' normed' * each.normed} {each.stage}: local R2 {each.local_r2:.3f}  "
-            f"trend R2 {each.trend_r2:.3f}  shares {each.local_share:.3f} {each.trend_share:.3f}  slow power {each.slow_power:.3f}"
+            f"trend R2 {each.trend_r2:.3f}  shares {each.local_share:.3f} {each.trend_share:.3f}  "
+            f"slow power {each.slow_power:.3f}"
             for each in result.layers
         ]
         lines += [

@@ -32,8 +32,8 @@ PROBES = {
     "layers_read": (
         "What a linear probe reads from each block",
         "R2 on validation windows of a patch's step-to-step change (local) and of the mean over the half look-back "
-        "that ends with it (trend); the input row is what a patch alone tells; blocks before the final norm; means over data "
-        "sets and horizons",
+        "that ends with it (trend); the input row is what a patch alone tells; blocks are read before the final norm; "
+        "means over data sets and horizons",
         {"local R2": "local_r2", "trend R2": "trend_r2"},
         (1, 3),
     ),

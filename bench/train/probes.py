@@ -39,10 +39,10 @@ from bench.train.evaluate import autocast
 from bench.train.windows import Windows
 from models.layers import normalize_window, split_patches
 
-SERIES = 2048
-"""Limit of probed series (windows times channels) of a split, evenly spaced over it."""
-TOKENS = 24_576
-"""Limit of probed tokens of a split: fewer series of a long look-back are read."""
+TOKENS = 8192
+"""Limit of probed tokens of a split; the windows they come from are evenly spaced over it."""
+PIECE = 256
+"""Series (windows times channels) that are read at once."""
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the ridge, as shares of the features' mean variance."""
 
@@ -90,12 +90,12 @@ def _read(
     The states are the blocks' input, the output of each block before the final norm, and, with a norm, its output.
     """
     device, channels = windows.series.device, windows.series.shape[1]
-    series = min(SERIES, TOKENS // len(patch_ends(windows.context, model.patch, model.stride)))
+    series = TOKENS // len(patch_ends(windows.context, model.patch, model.stride))
     count = min(len(windows) - first, max(1, series // channels))
     index = torch.linspace(first, len(windows) - 1, count, device=device).round().long()
     model.eval()
     local, trend, states = [], [], []
-    for part in index.split(max(1, SERIES // 8 // channels)):
+    for part in index.split(max(1, PIECE // channels)):
         x, _ = normalize_window(windows.gather(part)[0])
         patches = split_patches(x, model.patch, model.stride)
         local.append(patches.diff(dim=-1))
@@ -149,32 +149,32 @@ def held_out_r2(
 
     Of STRENGTHS, the one that is best on the last fifth of the series is used, in a fit on all series.
     """
+    # 1. Moments of the first four fifths, then of all; all targets side by side.
     cut = max(1, len(features) * 4 // 5)
     early, late, held = (rows.flatten(0, 1) for rows in (features[:cut], features[cut:], held_features))
-    trial, final = _Ridge(early), _Ridge(features.flatten(0, 1))
-    scores = []
+    joined = torch.cat(list(targets), dim=-1)
+    early_target, late_target = joined[:cut].flatten(0, 1), joined[cut:].flatten(0, 1)
+    gram, product = early.T @ early, early.T @ early_target
+    trial = _ridge(gram, product, len(early))
+    final = _ridge(gram + late.T @ late, product + late.T @ late_target, len(early) + len(late))
+    # 2. Choose a strength for each target, and score it.
+    scores, first = [], 0
     for target, held_target in zip(targets, held_targets, strict=True):
+        own = slice(first, first := first + target.shape[-1])
         best = len(STRENGTHS) // 2
         if len(late):
-            weights = trial.fit(target[:cut].flatten(0, 1))
-            found = [_r2(late @ each, target[cut:].flatten(0, 1)) for each in weights]
+            found = [_r2(late @ weights[:, own], late_target[:, own]) for weights in trial]
             best = max(range(len(STRENGTHS)), key=lambda i: found[i])
-        scores.append(_r2(held @ final.fit(target.flatten(0, 1))[best], held_target.flatten(0, 1)))
+        scores.append(_r2(held @ final[best][:, own], held_target.flatten(0, 1)))
     return scores
 
 
-class _Ridge:
-    """Ridge regression at each of STRENGTHS, for several targets; the features are decomposed once."""
-
-    def __init__(self, x: Float[Tensor, "rows k"]) -> None:
-        self.x = x
-        values, self.vectors = torch.linalg.eigh(x.T @ x / len(x))
-        self.values, self.scale = values.clamp(min=0), values.mean().clamp(min=1e-12)
-
-    def fit(self, y: Float[Tensor, "rows m"]) -> list[Float[Tensor, "k m"]]:
-        """Return the weights at each strength."""
-        projected = self.vectors.T @ (self.x.T @ y / len(y))
-        return [self.vectors @ (projected / (self.values + strength * self.scale)[:, None]) for strength in STRENGTHS]
+def _ridge(gram: Float[Tensor, "k k"], product: Float[Tensor, "k m"], rows: int) -> Float[Tensor, "strengths k m"]:
+    """Return the weights of a ridge regression at each of STRENGTHS, from x'x and x'y over this many rows."""
+    strengths = torch.tensor(STRENGTHS, dtype=gram.dtype, device=gram.device)[:, None, None]
+    scale = (gram.diagonal().mean() / rows).clamp(min=1e-12)
+    ridges = strengths * scale * torch.eye(len(gram)).to(gram)
+    return torch.linalg.solve(gram / rows + ridges, product / rows)
 
 
 def _r2(forecast: Float[Tensor, "rows m"], truth: Float[Tensor, "rows m"]) -> float:
