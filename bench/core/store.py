@@ -24,9 +24,9 @@ WORK = ".work"
 class UnusableRecord(BenchError):
     """A record that exists but is damaged, or belongs to another run, protocol, data or weights."""
 
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}. Do: move it away and run again")
-        self.path, self.reason = path, reason
+    def __init__(self, path: Path, reason: str, remedy: str = "move it away and run again") -> None:
+        super().__init__(f"{path}: {reason}. Do: {remedy}")
+        self.path, self.reason, self.remedy = path, reason, remedy
 
 
 class Store:

@@ -23,7 +23,7 @@ HOME = Path() if INSTALLED else ROOT
 
 
 def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
-    """Write a file in an existing folder whole, or raise OSError: as `scratch` on its file system, flushed, renamed."""
+    """Write a file into `scratch`, flush it to the disk, then rename it: it is there whole, or OSError is raised."""
     scratch = scratch or path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with scratch.open("wb") as file:
