@@ -8,18 +8,21 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from bench.analysis.claims import KINDS, Verdict
 from bench.analysis.published import published
-from bench.analysis.verdicts import load_claims
+from bench.analysis.results import Results
+from bench.analysis.verdicts import judged, load_claims
 from bench.core.base import BenchError
 from bench.core.record import Layer, RunResult
 from bench.core.store import Store
-from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
+from bench.plan.suite import Filters, PlannedRun, Suite, entries, load_suite, suite_names
 from bench.report import __main__ as report
 from bench.report.render import SUFFIX, render
-from bench.report.sheet import verdicts_sheet
+from bench.report.sheet import verdicts_sheets
 from tests.builders import (
     BY_ID,
     CLAIMS,
@@ -36,7 +39,7 @@ from tests.builders import (
     with_errors,
 )
 
-HOLDS, PART, FAILS, UNTESTED = Verdict
+HOLDS, PART, OPEN, FAILS, UNTESTED = Verdict
 SEEDS = (2021, 2022, 2023)
 
 
@@ -45,13 +48,18 @@ def rank(entry: PlannedRun) -> int:
     return load_suite("paper").datasets.index(entry.spec.task.dataset)
 
 
-@pytest.mark.parametrize(("first", "expected"), [(9, HOLDS), (5, HOLDS), (3, PART), (1, FAILS), (0, FAILS)])
-def test_a_count_holds_if_reached_and_in_part_if_its_interval_reaches_it(first: int, expected: Verdict) -> None:
+@pytest.mark.parametrize(("first", "expected"), [(9, HOLDS), (5, HOLDS), (3, FAILS), (1, FAILS), (0, FAILS)])
+def test_a_count_holds_if_as_many_data_sets_are_clear(first: int, expected: Verdict) -> None:
     row = verdict("best_mse", logo(1.0, lambda entry: 0.9 if rank(entry) < first else 1.1))
     assert (row.verdict, row.ours, row.paper, row.scope) == (expected, f"{first} of 9", "5 of 9", "")
-    assert row.interval.endswith("over 9 data sets")
+    assert row.interval == f"[{first}, {first}] of 9 data sets"
     assert row.evidence == "648 runs; GPT-2, pretrained; look-back 36, 96"
     assert row.instead == "look-back 36 on ILI"
+
+
+def test_a_count_is_open_while_no_data_set_is_clear_by_itself() -> None:
+    row = verdict("best_mse", logo(1.0, lambda entry: 0.99 + (entry.spec.seed - 2022) / 10))
+    assert (row.verdict, row.ours, row.interval) == (OPEN, "9 of 9", "[0, 9] of 9 data sets")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def test_a_count_over_fewer_data_sets_is_judged_only_where_the_others_could_not_
     row = verdict("best_mse", lambda entry: made(entry) if rank(entry) < won + lost else None)
     assert row.verdict is expected
     if expected is UNTESTED:
-        assert row.missing == f"undecided: best on {won} of the {won + lost} data sets that are complete"
+        assert row.missing == f"undecided: first on {won} of the {won + lost} data sets that are complete"
     else:
         assert row.ours == f"{won} of {won + lost}"
         assert row.scope.endswith(f"only ({won + lost} of 9 data sets)")
@@ -78,7 +86,8 @@ def test_a_count_over_fewer_data_sets_is_judged_only_where_the_others_could_not_
         (lambda i: -8 - i / 4, HOLDS, "-9.0 %"),
         (lambda i: -7 - i / 2, HOLDS, "-9.0 %"),
         (lambda i: -3 - i / 4, PART, "-4.0 %"),  # lower, but the interval does not reach 8.9 %
-        (lambda i: -60 if i == 0 else 2, PART, "-4.9 %"),  # hangs on one data set
+        (lambda i: -60 if i == 0 else 2, OPEN, "-4.9 %"),  # hangs on one data set
+        (lambda i: -12, HOLDS, "-12.0 %"),
         (lambda i: 1, FAILS, "+1.0 %"),
     ],
 )
@@ -86,7 +95,24 @@ def test_lower_holds_if_the_interval_excludes_zero_and_reaches_the_printed_numbe
     change: Callable[[int], float], expected: Verdict, ours: str
 ) -> None:
     row = verdict("below_time_llm", logo(1.0, lambda entry: 1 + change(rank(entry)) / 100))
-    assert (row.verdict, row.ours) == (expected, f"{ours} against Time-LLM-lite")
+    assert row.verdict is expected
+    assert row.ours == f"{ours} (ratio of mean errors {ours}) against Time-LLM-lite"
+    assert row.interval.count(" over 9 data sets") == 2
+    assert ("by more than printed" in row.evidence) is (ours == "-12.0 %")
+    assert row.scope == ("lower, but clearly by less than printed" if ours == "-4.0 %" else "")
+
+
+def test_both_averages_must_be_clear_and_a_disagreement_is_named() -> None:
+    """Much lower on eight data sets of small errors, a little higher on the one that rules the mean error."""
+
+    def rule(entry: PlannedRun) -> float:
+        large, i = rank(entry) == 0, rank(entry)
+        scale = 50.0 if large else 1.0
+        return scale * ((1.05 if large else 0.85 + i / 1000) if entry.spec.model == "logo_llm" else 1.0)
+
+    row = verdict("below_time_llm", with_errors(rule, FIVE))
+    assert (row.verdict, row.ours.partition(" ")[0]) == (OPEN, "-12.4")
+    assert "the two averages disagree" in row.evidence
 
 
 @pytest.mark.parametrize("name", ["few_shot", "zero_shot"])
@@ -119,7 +145,7 @@ def test_few_shot_is_judged_on_its_share_and_zero_shot_on_targets_alone() -> Non
     [
         (lambda dataset, seed: 0.9, HOLDS, 2),
         (lambda dataset, seed: 0.9 if dataset == "ECL" else 1.1, PART, 1),
-        (lambda dataset, seed: 0.9 + 0.06 * (seed - 2021), PART, 2),  # not for every seed
+        (lambda dataset, seed: 0.9 + 0.06 * (seed - 2021), OPEN, 2),  # not for every seed
         (lambda dataset, seed: 1.1, FAILS, 0),
     ],
 )
@@ -132,16 +158,16 @@ def test_ahead_means_on_every_data_set_and_for_every_seed(
 
     row = verdict("behind_itransformer", with_errors(rule, ("logo_llm", "itransformer")))
     assert (row.verdict, row.ours.partition(":")[0]) == (expected, f"{ahead} of 2")
-    assert row.interval.count("over 3 seeds") == 2
+    assert row.interval.count("over all pairs of 3 and 3 seeds") == 2
 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (lambda seed: 0.3, HOLDS),
+        (lambda seed: 0.3, FAILS),  # better than printed is another number too
         (lambda seed: 0.392, HOLDS),  # within 2 %
-        (lambda seed: 0.395, PART),  # below the next model
-        (lambda seed: 0.39 + 0.01 * (seed - 2021), PART),  # the best seed
+        (lambda seed: 0.395, FAILS),
+        (lambda seed: 0.39 + 0.01 * (seed - 2021), OPEN),
         (lambda seed: 0.41, FAILS),
     ],
 )
@@ -150,7 +176,8 @@ def test_a_value_is_reached_within_its_tolerance(error: Callable[[int], float], 
     assert (row.verdict, row.instead, row.paper) == (expected, "", "0.385 (next 0.396)")
     mean = sum(map(error, SEEDS)) / 3
     assert row.ours == f"{mean:.3f}"
-    assert row.interval == f"[{error(2021):.3f}, {error(2023):.3f}] over 3 seeds"
+    assert row.interval.endswith("over 3 seeds")
+    assert ("better than printed" in row.evidence) is (mean < 0.37)
 
 
 ORDER = load_suite("ablation").datasets
@@ -158,7 +185,12 @@ ORDER = load_suite("ablation").datasets
 
 @pytest.mark.parametrize(
     ("worse", "expected"),
-    [(lambda i: 5 + i, HOLDS), (lambda i: 40 if i == 0 else -2, PART), (lambda i: -1, FAILS)],
+    [
+        (lambda i: 5 + i, HOLDS),
+        (lambda i: 6 if i < 3 else 0, PART),
+        (lambda i: 40 if i == 0 else -2, OPEN),
+        (lambda i: -1, FAILS),
+    ],
 )
 @pytest.mark.parametrize("name", ["local_mixer", "global_mixer", "pretraining"])
 def test_a_variant_is_worse_if_the_interval_excludes_zero(
@@ -171,6 +203,7 @@ def test_a_variant_is_worse_if_the_interval_excludes_zero(
     row = verdict(name, with_errors(rule, ("logo_llm",)))
     assert row.verdict is expected
     assert row.ours == f"{sum(map(worse, range(7))) / 7:+.1f} %"
+    assert row.scope == ("on ETTh1, ETTh2, ETTm1" if expected is PART else "")
     assert ("random weights, NOT pretrained" in row.evidence) is (name == "pretraining")
 
 
@@ -232,16 +265,18 @@ def test_times_with_another_number_of_threads_are_not_compared(seconds: float, t
     assert (verdict("fast_epoch", threaded).verdict is UNTESTED) == (threads > 1)
 
 
-@pytest.mark.parametrize(("share", "expected"), [((10, 19), HOLDS), ((10, 30), PART), ((20, 30), FAILS)])
-def test_few_parameters_train_if_at_every_horizon(share: tuple[int, int], expected: Verdict) -> None:
-    at = dict(zip((96, 720), share, strict=True))
-    row = verdict("few_train", with_cost(lambda entry: {"params": 100, "trainable": at[entry.spec.task.horizon]}))
-    assert (row.verdict, row.ours) == (expected, f"{sum(share) / 2:.1f} %")
-    assert row.interval == f"[{share[0]:.1f}, {share[1]:.1f}] over 2 horizons"
+def test_few_parameters_train_by_the_papers_shapes_and_the_runs_stand_beside() -> None:
+    row = verdict("few_train", with_cost(lambda entry: {"params": 100, "trainable": entry.spec.task.horizon / 24}))
+    assert (row.verdict, row.ours, row.p) == (HOLDS, "8.7 %", None)
+    assert row.interval == "[5.8, 11.5] over all 2 values of 2 horizons"
+    assert "of the models run here 4.0 to 30.0 % train" in row.evidence
 
 
-@pytest.mark.parametrize(("ratio", "expected"), [((0.5, 0.9), HOLDS), ((0.5, 1.1), PART), ((1.2, 1.4), FAILS)])
-def test_an_epoch_is_faster_if_at_every_horizon(ratio: tuple[float, float], expected: Verdict) -> None:
+@pytest.mark.parametrize(
+    ("ratio", "expected"),
+    [((0.5, 0.7), HOLDS), ((0.5, 0.9), PART), ((0.9, 1.2), OPEN), ((1.3, 1.4), FAILS)],
+)
+def test_an_epoch_is_faster_if_every_one_is_at_every_horizon(ratio: tuple[float, float], expected: Verdict) -> None:
     at = dict(zip((96, 720), ratio, strict=True))
 
     def seconds(entry: PlannedRun) -> float:
@@ -275,38 +310,40 @@ def test_times_of_runs_that_shared_a_gpu_are_not_compared() -> None:
 
 
 def with_layers(slope: float, twin: float) -> Build:
-    """local_r2 falls and trend_r2 rises by this much from the first block to the last; half as much before training."""
+    """local_r2 falls and trend_r2 rises by this much from the first block to the last; input and norm are unlike."""
 
     def made(entry: PlannedRun) -> RunResult:
-        steps = (twin if entry.variant == "random" else slope) + (entry.spec.seed - 2022) / 1000
+        steps = (twin if entry.variant == "random" else slope) + (entry.spec.seed - 2023) / 1000
         last = int(entry.spec.options["blocks"] or 0)
         layers = [
             Layer(
                 block=block,
-                stage=stage,
-                local_r2=0.9 - gain * steps * (block - 1) / (last - 1) if block else 0.0,
-                trend_r2=0.1 + gain * steps * (block - 1) / (last - 1) if block else 0.0,
+                normed=normed,
+                stage="untrained",
+                local_r2=0.9 - steps * (block - 1) / (last - 1) if block and not normed else 0.0,
+                trend_r2=0.1 + steps * (block - 1) / (last - 1) if block and not normed else 0.0,
                 local_share=0,
                 trend_share=0,
                 slow_power=0,
             )
-            for stage, gain in (("untrained", 0.5), ("trained", 1.0))
-            for block in range(last + 1)
+            for block, normed in [*((block, False) for block in range(last + 1)), (last, True)]
         ]
         return recorded(entry).model_copy(update={"layers": tuple(layers)})
 
     return made
 
 
-@pytest.mark.parametrize(("slope", "twin", "expected"), [(0.4, 0.2, HOLDS), (0.4, 0.5, PART), (-0.1, -0.3, FAILS)])
+@pytest.mark.parametrize(
+    ("slope", "twin", "expected"), [(0.4, 0.2, HOLDS), (0.4, 0.4, OPEN), (0.4, 0.5, FAILS), (-0.1, -0.3, FAILS)]
+)
 @pytest.mark.parametrize(("name", "sign"), [("shallow_local", -1), ("deep_global", 1)])
 def test_a_profile_holds_if_it_is_steeper_than_the_random_twins(
     name: str, sign: int, slope: float, twin: float, expected: Verdict
 ) -> None:
     row = verdict(name, with_layers(slope, twin))
     assert (row.verdict, row.ours) == (expected, f"{sign * slope:+.3f} R2, twin {sign * twin:+.3f}")
-    assert f"beyond the twin {sign * (slope - twin):+.3f} [" in row.evidence
-    assert "over 4 data sets" in row.interval
+    assert f"beyond the twin {sign * (slope - twin) + 0.0:+.3f} [" in row.evidence
+    assert "over 6 data sets" in row.interval
 
 
 def test_without_probes_a_profile_is_not_tested() -> None:
@@ -370,11 +407,12 @@ def test_a_model_that_is_not_compared_changes_nothing() -> None:
 
 def test_one_data_set_and_one_seed_have_no_interval_and_hold_nothing() -> None:
     row = verdict("below_calf", logo(1.0, lambda entry: 0.5), datasets=("ETTh1",), seeds=(2021,))
-    assert (row.verdict, row.interval) == (PART, "")
+    assert (row.verdict, row.p) == (OPEN, 1)
+    assert "[" not in row.interval
 
 
 def test_another_language_model_and_look_back_are_named_in_the_verdict() -> None:
-    row = verdict("value_ili", logo(1.0, lambda entry: 1.0), backbone="smollm2-135m")
+    row = verdict("value_ili", logo(1.0, lambda entry: 1.758), backbone="smollm2-135m")
     assert (row.verdict, row.instead) == (HOLDS, "with SmolLM2-135M-Instruct for GPT-2, look-back 36 on ILI")
     row = verdict("value_etth1", logo(1.0, lambda entry: 0.4), backbone="gpt2-random")
     assert row.instead == "with GPT-2's shape with random weights for GPT-2"
@@ -389,33 +427,93 @@ def test_a_suite_that_refuses_the_backbone_leaves_its_claims_untested() -> None:
 
 @pytest.mark.parametrize("form", SUFFIX)
 def test_verdicts_equal_their_golden_files(form: str) -> None:
-    equals_golden("claims", render(verdicts_sheet(three(), PAPER), form), form)
+    equals_golden("claims", render(verdicts_sheets(three(), PAPER)[0], form), form)
 
 
 def test_every_form_holds_every_verdict() -> None:
     rows = three()
     assert [row.verdict for row in rows] == [FAILS, PART, UNTESTED]
-    read = list(csv.DictReader(io.StringIO(render(verdicts_sheet(rows, PAPER), "csv"))))
-    kept = json.loads(render(verdicts_sheet(rows, PAPER), "json"))["claims"]
+    (sheet,) = verdicts_sheets(rows, PAPER)
+    read = list(csv.DictReader(io.StringIO(render(sheet, "csv"))))
+    kept = json.loads(render(sheet, "json"))["claims"]
     for row, line, item in zip(rows, read, kept, strict=True):
         assert item.pop("runs") == [str(entry.spec.path) for entry, _ in row.runs]
-        assert line == item
+        assert line == {name: "" if value is None else str(value) for name, value in item.items()}
         assert bool(row.runs) == (row.verdict is not UNTESTED)
         assert (item["id"], item["verdict"], item["ours"]) == (row.id, row.verdict.value, row.ours)
     for form in ("text", "md"):
-        text = " ".join(render(verdicts_sheet(rows, PAPER), form).split())
+        text = " ".join(render(sheet, form).split())
         assert f"Not tested: below_calf (suite paper): {rows[2].missing.split()[0]}" in text
         assert PAPER.about in text
-    text = render(verdicts_sheet(rows, PAPER), "latex")
+    text = render(sheet, "latex")
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     assert "Not tested: below\\_calf (suite paper): no data set is complete" in text
+
+
+def test_the_claims_added_here_are_a_block_of_their_own() -> None:
+    rows = [verdict(name, logo(1.0, lambda entry: 0.9)) for name in ("below_calf", "value_ili_104", "no_backbone")]
+    first, second = verdicts_sheets(rows, PAPER)
+    assert [len(sheet.rows) for sheet in (first, second)] == [1, 2]
+    assert [sheet.name for sheet in (first, second)] == ["claims", "claims_added"]
+    assert {claim.id for claim in CLAIMS if claim.added} == {
+        "best_on_ili_104",
+        "value_ili_104",
+        "pretraining",
+        "no_backbone",
+    }
+
+
+def in_world(number: int, effect: float, compared: tuple[str, ...]) -> Build:
+    """Make every error 1 with noise of 1 %, by data set, horizon, seed and variant; the claimed model has less."""
+    draws = np.random.default_rng(number)
+    found: dict[tuple[object, ...], float] = {}
+
+    def rule(entry: PlannedRun) -> float:
+        spec = entry.spec
+        ours = spec.model == "logo_llm" and entry.variant in ("", "full")
+        key = (spec.task.dataset, spec.task.horizon, spec.seed, spec.model, entry.variant)
+        return found.setdefault(key, float((1 - effect * ours) * (1 + draws.normal(0, 0.01))))
+
+    return with_errors(rule, compared)
+
+
+@pytest.mark.parametrize("name", ["below_time_llm", "best_on_four", "local_mixer", "best_mse"])
+def test_claims_of_nothing_rarely_hold_even_in_part_and_clear_effects_are_found(name: str) -> None:
+    """Nulls at 5 % each, without a correction for other claims; docs/coverage.py simulates many more."""
+    nulls = [verdict(name, in_world(number, 0.0, FIVE)).verdict for number in range(30)]
+    assert sum(found in (HOLDS, PART) for found in nulls) <= 3
+    effects = [verdict(name, in_world(number, 0.1, FIVE)).verdict for number in range(3)]
+    assert effects == [HOLDS] * 3
+
+
+def test_with_many_claims_what_was_clear_by_itself_may_be_open() -> None:
+    """Holm over the paper's claims; those added here have a correction of their own."""
+
+    def read(suite: Suite, narrowed: Filters) -> Results:
+        def rule(entry: PlannedRun) -> float:
+            noise = np.random.default_rng([entry.spec.seed, len(entry.spec.model), entry.spec.task.horizon]).normal()
+            return 1.0 + noise / 100 - (0.02 if entry.spec.model == "logo_llm" and entry.variant == "" else 0)
+
+        build = with_errors(rule)
+        return Results([(entry, build(entry)) for entry in entries(suite, narrowed)])
+
+    rows = {row.id: row for row in judged(CLAIMS, PAPER, Filters(), read)}
+    for added in (False, True):
+        own = [row for row in rows.values() if row.added is added and row.p is not None]
+        expected = multipletests([row.p for row in own], method="holm")[1]
+        assert [row.p_corrected for row in own] == pytest.approx(expected, rel=0.2, abs=1e-9)
+    assert all(row.p_corrected >= row.p for row in rows.values() if row.p is not None)
+    order = [HOLDS, PART, OPEN]
+    for row in rows.values():
+        if row.raw in order and row.verdict in order:
+            assert order.index(row.verdict) >= order.index(row.raw)
 
 
 def test_the_file_states_claims_of_every_kind_with_the_numbers_of_published_csv() -> None:
     assert {claim.kind for claim in CLAIMS} == set(KINDS)
     ours = published()
     printed = ours[ours.model == "logo_llm"].set_index("dataset").mse
-    values = {claim.datasets[0]: claim.printed for claim in CLAIMS if claim.kind == "value"}
+    values = {claim.datasets[0]: claim.printed for claim in CLAIMS if claim.kind == "value" and not claim.added}
     assert values == printed.to_dict()
 
 
@@ -471,11 +569,11 @@ def test_the_command_line_prints_verdicts_and_exits_one_while_a_claim_is_not_tes
         Store(tmp_path).put(record(*entry))
     assert claims(results=tmp_path) == 1
     said, noted = capsys.readouterr()
-    assert said.startswith("What Logo-LLM (arXiv 2505.11017) claims, and what came out\n")
-    assert "Holds: 1, holds in part: 1 (1 over part of what is claimed), does not hold: 0, not tested: 19." in " ".join(
-        said.split()
-    )
-    assert noted.endswith("claims: 19 of 21 are not tested. Do: python -m bench plan\n")
+    assert said.startswith("The paper's claims: Logo-LLM (arXiv 2505.11017)\n")
+    expected = "Holds: 0, holds in part: 0, inconclusive: 1 (1 over part of what is claimed), does not hold: 1, not tested: 16."
+    assert expected in " ".join(said.split())
+    assert said.count("\nAdded here, not claimed by the paper: Logo-LLM (arXiv 2505.11017)\n") == 1
+    assert noted.endswith("claims: 20 of 22 are not tested. Do: python -m bench plan\n")
     assert claims("--partial", "--suite", "paper", "--format", "json", results=tmp_path) == 0
     found = {row["id"]: row for row in json.loads(capsys.readouterr().out)["claims"]}
     assert {row["suite"] for row in found.values()} == {"paper"}
@@ -490,7 +588,7 @@ def test_the_command_line_exits_zero_once_all_of_a_suites_claims_are_tested(
         Store(tmp_path).put(record(*entry))
     assert claims("--suite", "efficiency", "--format", "csv", results=tmp_path) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [(row["id"], row["verdict"]) for row in rows] == [("few_train", "holds"), ("fast_epoch", "does not hold")]
+    assert [(row["id"], row["verdict"]) for row in rows] == [("few_train", "holds"), ("fast_epoch", "inconclusive")]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 
 import numpy as np
 import pandas as pd
@@ -30,52 +29,6 @@ def in_order(datasets: int, models: int = 5) -> pd.DataFrame:
     """Errors by which every data set ranks the models as they stand; no two differences are alike."""
     rows = [[(1 + model) * (1 + 0.1 * data) for model in range(models)] for data in range(datasets)]
     return pd.DataFrame(rows, columns=MODELS[:models])
-
-
-# Intervals
-
-
-def test_an_interval_is_the_one_scipy_has_of_the_same_draws() -> None:
-    values = drawn(9).to_numpy()[:, 0]
-    draws = np.random.default_rng(7)
-    for level in (0.95, 0.8):
-        expected = scipy.stats.bootstrap(
-            (values,), np.mean, n_resamples=4000, method="percentile", confidence_level=level, rng=draws
-        ).confidence_interval
-        assert stats.bootstrap(values, np.mean, level, draws=4000) == pytest.approx(tuple(expected), rel=0.03)
-
-
-def test_an_interval_agrees_with_resampling_in_a_plain_loop() -> None:
-    """Of a ratio of sums, so that errors which do not stay paired would show: this ratio is 2 in every draw or none."""
-    pairs = [(2 * value, value) for value in drawn(6).iloc[:, 0]]
-    uneven = [(first * (1 + i / 10), second) for i, (first, second) in enumerate(pairs)]
-
-    def ratio(rows: list[tuple[float, float]]) -> float:
-        return sum(first for first, _ in rows) / sum(second for _, second in rows)
-
-    chance = random.Random(1)
-    plain = sorted(ratio(chance.choices(uneven, k=6)) for _ in range(4000))
-    found = stats.bootstrap(np.array(uneven), lambda rows: ratio([tuple(row) for row in rows]), draws=4000)
-    assert found == pytest.approx((plain[100], plain[3900]), rel=0.02)
-    assert stats.bootstrap(np.array(pairs), lambda rows: ratio(list(rows))) == pytest.approx((2, 2))
-
-
-def test_an_interval_is_the_same_again_and_another_with_another_seed() -> None:
-    values = drawn(9).to_numpy()[:, 0]
-    assert (
-        stats.bootstrap(values, np.mean) == stats.bootstrap(values, np.mean) != stats.bootstrap(values, np.mean, seed=1)
-    )
-
-
-@pytest.mark.parametrize("datasets", [0, 1])
-def test_one_data_set_has_no_interval_however_many_horizons_it_has(datasets: int) -> None:
-    assert all(map(math.isnan, stats.bootstrap(np.ones((datasets, 4)), np.mean)))
-
-
-def test_an_interval_of_what_is_missing_is_missing() -> None:
-    low, high = stats.bootstrap(np.array([0.1, math.nan]), np.mean)
-    assert math.isnan(low)
-    assert math.isnan(high)
 
 
 # Ranks and tests
@@ -223,8 +176,8 @@ def test_models_that_are_equal_everywhere_have_a_p_of_1() -> None:
     equal = pd.DataFrame(np.repeat(drawn(9, 1).to_numpy(), 3, axis=1), columns=list("ABC"))
     assert stats.compare(equal).friedman == (0.0, 1.0)
     assert "Friedman's test gives p = 1;" in stats.compare(equal).sentence
-    assert math.isnan(stats.skill(np.array([0.0]), np.array([0.0])))
-    assert stats.skill(np.array([0.0, 1.0]), np.array([1.0, 1.0])) == 1
+    assert math.isnan(stats.skill(np.array([0.0]), np.array([0.0])).value)
+    assert stats.skill(np.array([0.0, 1.0]), np.array([1.0, 1.0])).value == 1
 
 
 def test_where_nothing_is_told_apart_the_sentence_says_that() -> None:
@@ -275,29 +228,23 @@ def test_what_one_wins_the_other_loses(pairs: list[tuple[float, float]]) -> None
 def test_skill_is_one_less_the_geometric_mean_of_the_ratios(pairs: list[tuple[float, float]]) -> None:
     ours, theirs = np.array(pairs).T
     product = math.prod(one / other for one, other in pairs)
-    assert stats.skill(ours, theirs) == pytest.approx(1 - product ** (1 / len(pairs)))
-    assert stats.skill(ours, theirs) == pytest.approx(1 - scipy.stats.gmean(ours / theirs))
-    assert stats.skill(0.8 * theirs, theirs) == pytest.approx(0.2)
+    assert stats.skill(ours, theirs).value == pytest.approx(1 - product ** (1 / len(pairs)))
+    assert stats.skill(ours, theirs).value == pytest.approx(1 - scipy.stats.gmean(ours / theirs))
+    assert stats.skill(0.8 * theirs, theirs).value == pytest.approx(0.2)
 
 
 def test_a_missing_error_is_neither_a_win_nor_a_skill() -> None:
     ours, theirs = np.array([0.1, math.nan]), np.array([0.2, 0.2])
     assert math.isnan(stats.win_probability(ours, theirs))
-    assert math.isnan(stats.skill(ours, theirs))
+    assert math.isnan(stats.skill(ours, theirs).value)
 
 
-def test_skill_has_an_interval_by_resampled_pairs() -> None:
-    errors = drawn(9)[["Logo-LLM", "PatchTST"]].to_numpy()
-    low, high = stats.bootstrap(errors, lambda rows: stats.skill(*rows.T))
-    assert low < stats.skill(*errors.T) < high
-    ratios = scipy.stats.bootstrap(
-        (np.log(errors[:, 0] / errors[:, 1]),),
-        np.mean,
-        n_resamples=2000,
-        method="percentile",
-        rng=np.random.default_rng(3),
-    ).confidence_interval
-    assert (low, high) == pytest.approx((1 - math.exp(ratios.high), 1 - math.exp(ratios.low)), abs=0.02)
+def test_skill_has_the_interval_of_the_mean_log_ratio() -> None:
+    ours, theirs = drawn(9)[["Logo-LLM", "PatchTST"]].to_numpy().T
+    found, logs = stats.skill(ours, theirs), np.log(ours / theirs)
+    low, high = scipy.stats.t.interval(1 - 0.3 * 0.05, 8, loc=logs.mean(), scale=scipy.stats.sem(logs))
+    assert (found.low, found.high) == pytest.approx((1 - math.exp(high), 1 - math.exp(low)))
+    assert math.isnan(stats.skill(ours[:1], theirs[:1]).low)
 
 
 def test_importing_the_statistics_imports_neither_scipy_nor_torch() -> None:

@@ -28,6 +28,8 @@ LEVEL = 0.05
 STRICTNESS = 0.3
 """Share of LEVEL at which Student's interval over data sets is taken."""
 SIDES = ("greater", "less")
+DECIMALS = 9
+"""Values are rounded to these, so that equal ones have no scatter."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ def over_pairs(ours: np.ndarray, theirs: np.ndarray) -> Interval:
         return Interval(value)
     # Welch's test is on errors in units of the rival's mean error, so that all cells weigh alike.
     scales = theirs.mean(0)
-    one, other = (ours / scales).mean(-1), (theirs / scales).mean(-1)
+    one, other = (ours / scales).mean(-1).round(DECIMALS), (theirs / scales).mean(-1).round(DECIMALS)
     low, high = float(pairs.min()), float(pairs.max())
-    if np.ptp(one) + np.ptp(other) > 1e-12:
+    if np.ptp(one) + np.ptp(other) > 0:
         p = {side: 2 * float(ttest_ind(one, other, equal_var=False, alternative=side).pvalue) for side in SIDES}
     else:
         p = dict.fromkeys(SIDES, 0.0)
@@ -104,6 +106,7 @@ def _student(values: np.ndarray, strictness: float, over: str) -> Interval:
     """Return the mean with Student's interval at 1 - strictness * LEVEL; each p is divided by the strictness."""
     from scipy.stats import t
 
+    values = values.round(DECIMALS)
     mean, n = float(values.mean()), len(values)
     if n < 2:
         return Interval(mean)

@@ -62,7 +62,7 @@ def strength(model: str, metric: str, runs: pd.DataFrame) -> tuple[float, int]:
     `runs`: rows of `Results.frame`. Only values at the same look-back count, and no transfers; NaN without any.
     """
     apart = []
-    own = runs[(runs.tested == runs.dataset) & [not entry.spec.task.test_on for entry in runs.entry]]
+    own = runs[(runs.tested == runs.dataset) & ~runs.entry.map(lambda entry: bool(entry.spec.task.test_on))]
     for (dataset, horizon, share), cell in grouped(own, ["dataset", "horizon", "fraction"]):
         printed = _printed(model, dataset, str(horizon), share)
         theirs = printed[printed.lookback == cell.entry.iloc[0].spec.task.context][metric].mean()

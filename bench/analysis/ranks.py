@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.results import METRICS, Results, run_title
-from bench.analysis.stats import Comparison, bootstrap, compare, datasets_needed, mean_ranks, skill, win_probability
+from bench.analysis.stats import Comparison, compare, datasets_needed, mean_ranks, skill, win_probability
 from bench.analysis.tables import ERRORS, Cell, Group, Table, grouped, mean_error
 from models import REFERENCE
 
@@ -17,7 +17,7 @@ COLUMNS = {"Rank": 2, "Wins %": 0, "Over naive %": 0, "Skill %": 1, "from": 1, "
 LEAD = (
     "Over data sets, errors averaged over horizons first: mean rank; wins, the share of data sets with a smaller error "
     "than another model's, mean over the others, ties half; the same against the seasonal naive forecast; skill, "
-    "1 - geometric mean of error / its error, from and to: 95 % bootstrap interval over data sets"
+    "1 - geometric mean of error / its error, from and to: 95 % interval over data sets"
 )
 
 
@@ -64,8 +64,8 @@ def _standing(errors: pd.DataFrame, name: str, naive: str) -> list[float]:
     against = [math.nan] * 4
     if naive in errors and name != naive:
         reference = errors[naive].to_numpy()
-        interval = bootstrap(np.stack([ours, reference], axis=1), lambda rows: skill(*rows.T))
-        against = [win_probability(ours, reference), skill(ours, reference), *interval]
+        found = skill(ours, reference)
+        against = [win_probability(ours, reference), found.value, found.low, found.high]
     return [rank, *(100 * value for value in (wins, *against))]
 
 

@@ -1,6 +1,6 @@
-"""Intervals, ranks and tests of errors over data sets. Pure; no torch, and scipy is imported by its callers only.
+"""Ranks, skill and tests of errors over data sets. Pure; no torch, and scipy is imported by its callers only.
 
-Horizons of one data set are not independent samples: average them first, so that data sets are resampled and tested.
+Horizons of one data set are not independent samples: average them first, so that data sets are what is tested.
 With too few data sets for a test to reach its level, the sentence of a comparison says so.
 """
 
@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from bench.analysis.intervals import LEVEL
+from bench.analysis.intervals import LEVEL, Interval, over_datasets
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,27 +33,6 @@ class Comparison:
     """What the tests show, or why they cannot show anything."""
 
 
-def bootstrap(
-    values: np.ndarray,
-    statistic: Callable[[np.ndarray], float],
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the percentile interval of a statistic over resampled rows (data sets); NaN for fewer than two rows.
-
-    Paired errors stay paired as rows: `bootstrap(np.stack([ours, theirs], axis=1), lambda rows: skill(*rows.T))`.
-    With a handful of data sets the interval is too narrow; it shows how much single data sets matter.
-    """
-    n = len(values)
-    if n < 2:
-        return math.nan, math.nan
-    chosen = np.random.default_rng(seed).integers(n, size=(draws, n))
-    found = [statistic(values[rows]) for rows in chosen]
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 def mean_ranks(errors: pd.DataFrame) -> pd.Series:
     """Return each model's (column's) mean rank over complete data sets (rows); 1 is the least error, ties share."""
     return errors.dropna().rank(axis=1).mean()
@@ -65,13 +43,16 @@ def win_probability(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.mean((1 - np.sign(ours - theirs)) / 2))
 
 
-def skill(errors: np.ndarray, reference: np.ndarray) -> float:
+def skill(errors: np.ndarray, reference: np.ndarray) -> Interval:
     """Return 1 - geometric mean over data sets of error / reference error: 0 equals the reference, 1 is no error.
 
-    As fev's skill score, but no ratio is clipped; NaN if an error is missing.
+    As fev's skill score, but no ratio is clipped; NaN if an error is missing. The interval is that of the mean log
+    ratio (`over_datasets`); NaN bounds for fewer than two data sets.
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # an error of 0 is a skill of 1, 0 / 0 is none
-        return float(1 - np.exp(np.log(errors / reference).mean()))
+        found = over_datasets(np.log(errors / reference))
+        value, low, high = (float(1 - np.exp(log)) for log in (found.value, found.high, found.low))
+    return Interval(value, low, high, over=found.over)
 
 
 def compare(errors: pd.DataFrame) -> Comparison:

@@ -26,6 +26,12 @@ from bench.plan.settings import CLAIMS
 from bench.plan.suite import Filters, PlannedRun, Suite
 from models.llm_files import BACKBONES
 
+INTERVALS = (
+    "Intervals are of 95 %: over data sets Student's t at a stricter level, as a few skewed values are covered too "
+    "little; over seeds or pairs of seeds they show training noise on one test period. Verdicts are corrected for the "
+    "number of claims (Holm); docs/verdicts.md says how they are found."
+)
+"""What a caption says of intervals and verdicts."""
 ReadSuite = Callable[[Suite, Filters], Results]
 """Pairs the planned runs of a suite with their records."""
 
@@ -116,6 +122,18 @@ class Judged:
     """Why it is not tested, or which runs are missing."""
     runs: tuple[tuple[PlannedRun, RunResult], ...] = ()
     """The runs behind the verdict."""
+
+    @property
+    def judgement(self) -> str:
+        """The verdict, the one before the correction if that was another, its scope, and what is not the paper's."""
+        before = f"{self.raw} before correction" if self.raw is not self.verdict else ""
+        return ", ".join(filter(None, [self.verdict, before, self.scope, self.instead]))
+
+    @property
+    def test(self) -> str:
+        """The interval and both p."""
+        p = "" if self.p is None else f"p {self.p:g}, corrected {self.p_corrected:g}"
+        return "; ".join(filter(None, [self.interval, p]))
 
     def words(self) -> dict[str, object]:
         """Return all fields but the runs."""
@@ -330,6 +348,14 @@ def _short(backbone: str) -> str:
 
 def _unique(items: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(dict.fromkeys(items))
+
+
+def blocks(rows: Iterable[Judged]) -> dict[str, list[Judged]]:
+    """Return title -> claims: the paper's own, then those that were added here; blocks without a claim are left out."""
+    found: dict[str, list[Judged]] = {"The paper's claims": [], "Added here, not claimed by the paper": []}
+    for row in rows:
+        list(found.values())[row.added].append(row)
+    return {title: claims for title, claims in found.items() if claims}
 
 
 def tally(rows: Iterable[Judged]) -> str:

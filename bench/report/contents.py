@@ -64,10 +64,15 @@ def tables_of(name: str, planned: Results, about: str) -> list[Table]:
 
 
 def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Judged]:
-    """Judge the claims that this suite tests; None judges every claim."""
+    """Judge the claims that this suite tests; None judges every claim.
+
+    All claims are judged in any case, because the correction is for their number.
+    """
     paper, claims = load_claims()
-    chosen = [claim for claim in claims if suite in (None, claim.suite)]
-    return judged(chosen, paper, filters, lambda suite, filters: read(suite, filters, store)) if chosen else []
+    if suite not in (None, *(claim.suite for claim in claims)):
+        return []
+    rows = judged(claims, paper, filters, lambda suite, filters: read(suite, filters, store))
+    return [row for row in rows if suite in (None, row.suite)]
 
 
 def under(filters: Filters, suite: Suite) -> Suite:

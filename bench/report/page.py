@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
 from bench.analysis.results import Results, State, run_title
-from bench.analysis.verdicts import Judged
+from bench.analysis.verdicts import INTERVALS, Judged, blocks
 from bench.core.record import RunResult, Where
 from bench.plan.suite import PlannedRun, Suite, load_suite, suite_names
 from bench.report.contents import Review
@@ -31,7 +31,7 @@ from models.llm_files import BACKBONES
 
 STATES = {"done": "done", "failed": "failed", "missing": "not run", "refused": "refused"}
 """State of a run -> its name on the page."""
-GLYPHS = {Verdict.HOLDS: "✓", Verdict.PART: "◐", Verdict.FAILS: "✗", Verdict.UNTESTED: "–"}
+GLYPHS = {Verdict.HOLDS: "✓", Verdict.PART: "◐", Verdict.OPEN: "?", Verdict.FAILS: "✗", Verdict.UNTESTED: "–"}
 COMMITS = 4
 """Most commits named in the head; each run names its own."""
 
@@ -58,7 +58,8 @@ def page(review: Review, results: str) -> str:
     return environment.get_template("page.html").render(
         review=review,
         facts=_facts(review.planned),
-        tally=Counter(row.verdict for row in review.claims),
+        blocks={title: (rows, Counter(row.verdict for row in rows)) for title, rows in blocks(review.claims).items()},
+        INTERVALS=INTERVALS,
         STATES=STATES,
         GLYPHS=GLYPHS,
         runs=runs,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from bench.analysis.claims import Verdict
 from bench.analysis.tables import Cell, Table
-from bench.analysis.verdicts import Judged, Paper, tally
+from bench.analysis.verdicts import INTERVALS, Judged, Paper, blocks, tally
 from bench.report.methods import Section
 
 VERDICT_WIDTHS = {"claim": 34, "verdict": 22, "ours": 18, "paper": 12, "interval": 16, "evidence": 36}
@@ -98,23 +98,29 @@ def _numbers(cells: list[Cell], spreads: bool) -> Iterator[float | None]:
         yield from (cell.value, cell.spread) if spreads else (cell.value,)
 
 
-def verdicts_sheet(rows: list[Judged], paper: Paper) -> Sheet:
-    """Return the Sheet of the verdicts; a claim that is not tested has a footnote with what is missing."""
-    title, counts = f"What {paper.title} claims, and what came out", tally(rows)
-    caption = f"{counts[:1].upper()}{counts[1:]}. {paper.about}"
+def verdicts_sheets(rows: list[Judged], paper: Paper) -> list[Sheet]:
+    """Return a Sheet of verdicts for the paper's claims and one for those added here, each with its own tally."""
+    names = {False: "claims", True: "claims_added"}
+    return [_verdicts_sheet(names[own[0].added], title, own, paper) for title, own in blocks(rows).items()]
+
+
+def _verdicts_sheet(name: str, title: str, rows: list[Judged], paper: Paper) -> Sheet:
+    """Return the Sheet of one block; a claim that is not tested has a footnote with what is missing."""
+    title, counts = f"{title}: {paper.title}", tally(rows)
+    caption = f"{counts[:1].upper()}{counts[1:]}. {INTERVALS} {paper.about}"
     untested = [row for row in rows if row.verdict is Verdict.UNTESTED]
     numbers = {row.id: number for number, row in enumerate(untested, 1)}
     entries = [
         [
             Entry(f"{row.claim} ({row.source})"),
-            Entry(", ".join(filter(None, [row.verdict, row.scope, row.instead])), note=numbers.get(row.id)),
-            *map(Entry, (row.ours, row.paper, row.interval, row.evidence)),
+            Entry(row.judgement, note=numbers.get(row.id)),
+            *map(Entry, (row.ours, row.paper, row.test, "; ".join(filter(None, [row.rivals, row.evidence])))),
         ]
         for row in rows
     ]
     claims = [row.words() | {"runs": [str(entry.spec.path) for entry, _ in row.runs]} for row in rows]
     return Sheet(
-        "claims",
+        name,
         title,
         tuple(VERDICT_WIDTHS),
         entries,
@@ -122,7 +128,7 @@ def verdicts_sheet(rows: list[Judged], paper: Paper) -> Sheet:
         [f"Not tested: {row.id} (suite {row.suite}): {row.missing}." for row in untested],
         widths=tuple(VERDICT_WIDTHS.values()),
         lines=[list(rows[0].words()), *(list(row.words().values()) for row in rows)],
-        content={"table": "claims", "title": title, "caption": caption, "claims": claims},
+        content={"table": name, "title": title, "caption": caption, "claims": claims},
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.analysis.claims import Verdict
 from bench.analysis.results import Results
-from bench.analysis.verdicts import load_claims, tally
+from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, filters_of
 from bench.core.base import BenchError
 from bench.core.store import Store
@@ -21,7 +21,7 @@ from bench.plan import suite as suites
 from bench.plan.suite import Filters, Suite
 from bench.report.contents import Review, count_with_backbone, read, read_others, review, tables_of, under, verdicts
 from bench.report.render import SUFFIX, render
-from bench.report.sheet import section_sheet, table_sheet, verdicts_sheet
+from bench.report.sheet import section_sheet, table_sheet, verdicts_sheets
 from models.llm_files import BACKBONES
 
 REPORTS = HOME / "reports"
@@ -55,9 +55,13 @@ def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, 
     planned = read(suite, filters, store)
     texts = [render(table, arguments.format) for table in tables_of(arguments.table, planned, suite.about)]
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
-    several = arguments.format == "json" and len(texts) > 1
-    print(f"[{','.join(texts)}]\n" if several else "\n".join(texts), end="")
+    _print_all(texts, arguments.format)
     return planned
+
+
+def _print_all(texts: list[str], form: str) -> None:
+    """Print rendered tables one after the other; several in JSON as a list."""
+    print(f"[{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "\n".join(texts), end="")
 
 
 def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
@@ -72,8 +76,7 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
     except OSError as error:
         raise BenchError(f"{folder}: cannot be written: {error}. Do: choose another --into") from None
     print(render(content.tables[0], arguments.format))
-    if content.claims:
-        print(f"Claims of the paper: {tally(content.claims)}\n")
+    print("\n".join(f"{title}: {tally(rows)}" for title, rows in blocks(content.claims).items()), end="\n\n")
     print("\n".join(f"wrote {page}" for page in pages))
     return content.planned
 
@@ -84,7 +87,7 @@ def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store)
     if not rows:
         raise BenchError(f"--suite {arguments.suite}: no claim stands on it. Do: leave --suite out for all claims")
     print(f"results from {arguments.results}", file=sys.stderr)
-    print(render(verdicts_sheet(rows, load_claims()[0]), arguments.format), end="")
+    _print_all([render(sheet, arguments.format) for sheet in verdicts_sheets(rows, load_claims()[0])], arguments.format)
     if untested := sum(row.verdict is Verdict.UNTESTED for row in rows):
         print(f"claims: {untested} of {len(rows)} are not tested. Do: python -m bench plan", file=sys.stderr)
     return not untested
@@ -116,8 +119,7 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
         shutil.rmtree(folder / name, ignore_errors=True)
         (folder / name).mkdir()
     # 1. Tables and figures.
-    sheets = [verdicts_sheet(content.claims, content.paper)] if content.claims else []
-    sheets += map(table_sheet, content.tables)
+    sheets = [*verdicts_sheets(content.claims, content.paper), *map(table_sheet, content.tables)]
     for sheet in sheets:
         for form, suffix in SUFFIX.items():
             (folder / "tables" / f"{sheet.name}.{suffix}").write_text(render(sheet, form), encoding="utf-8")
