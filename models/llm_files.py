@@ -46,6 +46,8 @@ class Backbone:
     package: str | None = None
     """Python package that ships the files; `install` is the command that installs it."""
     install: str | None = None
+    differs: str = ""
+    """What is different in the models when they read it in place of GPT-2, as sentences."""
 
     @property
     def sha256(self) -> str | None:
@@ -103,6 +105,9 @@ _PRETRAINED = (
             "initializer_range": 1 / 24,
             "rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"},
         },
+        differs="In GPT-2's place it changes the models: it has no position embeddings, so none train (in CALF-lite's text "
+        "branch nothing does); rotary positions, RMS norms, gated feed-forward layers and grouped queries instead; no "
+        "dropout inside; LoRA updates three projections (q, k, v) and not one.",
     ),
 )
 

@@ -15,9 +15,11 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store, UnusableRecord
 from bench.plan import registry
 from bench.plan.suite import PlannedRun
+from models import MODELS
 from models.llm_files import BACKBONES
 
 METRICS = ("mse", "mae")
+LOSSES = {"mse": "MSE", "l1": "L1", "smooth_l1": "smooth L1"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Results:
 
     def common(self, about: str) -> str:
         """Return what all captions of a report share: language model, `about` (the suite on itself), devices."""
-        sentences = [*_backbones(self.reference), about, *_devices(self.done)]
+        sentences = [*_backbones(self.reference), about, _losses(self.reference), *_devices(self.done)]
         return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
     @cached_property
@@ -161,7 +163,9 @@ def _backbones(specs: Sequence[RunSpec]) -> list[str]:
     readers: dict[str, dict[str, None]] = {}
     for spec in specs:
         if spec.backbone and spec.options["reader"] == "blocks":
-            detail = f"{registry.title(spec.model)} {spec.options['blocks']} blocks"
+            blocks, whole = spec.options["blocks"], BACKBONES[spec.backbone].blocks
+            extent = f"all {whole} blocks" if blocks == whole else f"the first {blocks} of {whole} blocks"
+            detail = f"{registry.title(spec.model)} {extent}"
             if "local_tap" in spec.options:
                 detail += f", taps {spec.options['local_tap']} and {spec.options['global_tap']}"
             readers.setdefault(spec.backbone, {})[detail] = None
@@ -170,6 +174,17 @@ def _backbones(specs: Sequence[RunSpec]) -> list[str]:
         f"({'; '.join(details)})."
         for name, details in readers.items()
     ]
+
+
+def _losses(specs: Sequence[RunSpec]) -> str:
+    """Return a sentence on the loss that each model is trained with; empty if none trains."""
+    models: dict[str, dict[str, None]] = {}
+    for spec in specs:
+        if spec.model not in MODELS or MODELS[spec.model].trains:
+            models.setdefault(LOSSES[spec.train.loss], {})[registry.title(spec.model)] = None
+    return (
+        f"Trained with {'; '.join(f'{loss}: {', '.join(names)}' for loss, names in models.items())}." if models else ""
+    )
 
 
 def _devices(done: Sequence[RunResult]) -> list[str]:

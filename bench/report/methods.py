@@ -100,6 +100,7 @@ def _models(planned: Results) -> Section:
         model = BACKBONES[backbone]
         weights = f"pretrained; SHA-256 {model.sha256[:12]}" if model.sha256 else "NOT pretrained"
         text.append(f"Language model: {model.title}, {model.blocks} blocks of width {model.width}, {weights}.")
+        text += [model.differs] if model.differs and model.pretrained else []
     # 2. The forecasters.
     costs = [(entry.spec.model, result.cost if result else None) for entry, result in planned.runs]
     sizes = gathered((name, (cost.params, cost.trainable) if cost else None) for name, cost in costs)
