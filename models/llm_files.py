@@ -105,8 +105,8 @@ _PRETRAINED = (
             "initializer_range": 1 / 24,
             "rope_parameters": {"rope_theta": 100000.0, "rope_type": "default"},
         },
-        differs="In GPT-2's place it changes the models: it has no position embeddings, so none train (in CALF-lite's text "
-        "branch nothing does); rotary positions, RMS norms, gated feed-forward layers and grouped queries instead; no "
+        differs="In GPT-2's place it changes the models: it has no position embeddings, so none train (in CALF-lite's "
+        "text branch nothing does), but rotary positions; RMS norms, gated feed-forward layers and grouped queries; no "
         "dropout inside; LoRA updates three projections (q, k, v) and not one.",
     ),
 )

@@ -182,9 +182,8 @@ def _losses(specs: Sequence[RunSpec]) -> str:
     for spec in specs:
         if spec.model not in MODELS or MODELS[spec.model].trains:
             models.setdefault(LOSSES[spec.train.loss], {})[registry.title(spec.model)] = None
-    return (
-        f"Trained with {'; '.join(f'{loss}: {', '.join(names)}' for loss, names in models.items())}." if models else ""
-    )
+    by_loss = "; ".join(f"{loss}: {', '.join(names)}" for loss, names in models.items())
+    return f"Trained with {by_loss}." if by_loss else ""
 
 
 def _devices(done: Sequence[RunResult]) -> list[str]:
