@@ -78,6 +78,12 @@ class Blocks(nn.Module):
         if not is_plain():
             _replace_slow_parts(self.model)
 
+    @property
+    def norm(self) -> nn.Module | None:
+        """The norm of the last block's state; None without it."""
+        found = self.model.get_submodule("ln_f" if self.family == "gpt2" else "norm")
+        return None if isinstance(found, nn.Identity) else found
+
     def forward(self, tokens: Tokens, prefix: Tensor | None = None) -> tuple[Tokens, ...]:
         """Return the hidden states. With `prefix`, from `read_prefix`, the tokens follow that prompt."""
         start = 0 if prefix is None else prefix.shape[-2]

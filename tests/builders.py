@@ -88,6 +88,7 @@ EXPERIMENTS = {
     "few_shot": {"models": tuple(ERRORS), **HOURLY_AND_WEEKLY},
     "zero_shot": {"models": tuple(ERRORS), "horizons": (96, 192), "seeds": SEEDS},
     "ablation": HOURLY_AND_WEEKLY,
+    "taps": {"datasets": ("ETTh1", "ILI"), "seeds": SEEDS},
     "layers": {"datasets": ("ETTh1", "ILI"), "seeds": SEEDS},
     "losses": {"models": ("logo_llm", "patchtst", "itransformer"), **HOURLY_AND_WEEKLY},
     "efficiency": {"models": tuple(ERRORS), "seeds": SEEDS},
@@ -100,23 +101,25 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
 
     Errors grow with horizon, seed and the share of windows not trained on, and by a thousandth for each letter of the
     variant and its number; each tested data set adds its own amount. From block to block local change falls and slow
-    trend rises; a random backbone has half of both.
+    trend rises; a random backbone has half of both. The final norm halves what a probe reads of the last block.
     """
     task, later = spec.task, spec.seed - 2021
     number = sum(map(int, re.findall(r"\b\d+\b", variant)))
     evaluations = []
-    for tested in (task.dataset, *task.test_on):
+    for tested in (task.dataset, *task.test_on) if task.probe != "states" else ():
         mse = MORE_ERRORS[spec.model] + task.horizon / 1000 + later / 100
         mse += HARDER.get(tested, 0) + (1 - task.train_fraction) / 10 + (len(variant) + number) / 1000
         evaluations.append(Evaluation(dataset=tested, mse=mse, mae=mse / 2, windows=1))
     layers = []
-    for stage, gain in (("untrained", 0.0), ("trained", 0.01)) if task.probe else ():
-        for block in range(int(spec.options["blocks"]) + 1):
-            local, trend = 0.9 - block / 20 + gain + later / 100, 0.2 + block / 20 + gain + later / 100
-            if str(spec.options["backbone"]).endswith("-random"):
+    stages = {"untrained": 0.0} | ({"trained": 0.01} if task.probe == "training" else {})
+    for stage, gain in stages.items() if task.probe else ():
+        last = int(spec.options["blocks"])
+        for block, normed in [*((block, False) for block in range(last + 1)), (last, True)]:
+            local, trend = 0.9 - block / 50 + gain + later / 100, 0.2 + block / 50 + gain + later / 100
+            if normed != str(spec.options["backbone"]).endswith("-random"):
                 local, trend = local / 2, trend / 2
             shares = {"local_share": local / 2, "trend_share": trend / 2, "slow_power": trend / 4}
-            layers.append(Layer(block=block, normed=False, stage=stage, local_r2=local, trend_r2=trend, **shares))
+            layers.append(Layer(block=block, normed=normed, stage=stage, local_r2=local, trend_r2=trend, **shares))
     curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=1, lr=1, seconds=10 / i + later) for i in (1, 2))
     cost = Cost(
         train_s=15 + 2 * later,

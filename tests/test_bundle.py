@@ -157,7 +157,7 @@ def test_a_run_has_the_same_numbers_from_a_bundle_also_from_one_with_rounded_mat
 @pytest.mark.usefixtures("tiny_gpt2")
 def test_matrices_are_rounded_only_where_every_run_would_round_them_itself(card: DatasetCard, tmp_path: Path) -> None:
     logo, folder = llm_spec(card), tmp_path / "bundle"
-    probed = logo.model_copy(update={"task": logo.task.model_copy(update={"probe": True})})
+    probed = logo.model_copy(update={"task": logo.task.model_copy(update={"probe": "training"})})
     for other in (float32(logo), probed, llm_spec(card, "time_llm_lite"), float32(llm_spec(card, "calf_lite"))):
         make_bundle([logo, other], folder)
         assert held(folder)["rounded"] is False

@@ -142,10 +142,10 @@ def test_a_missing_variant_makes_the_table_incomplete_unless_that_is_asked_for(
 
 
 def test_what_the_probes_found_is_shown_with_the_run(capsys: pytest.CaptureFixture[str]) -> None:
-    words = filled("layers", ONE)
-    assert bench("show", "--suite", "layers", *words) == 0
+    words = filled("taps", ONE)
+    assert bench("show", "--suite", "taps", *words) == 0
     found = capsys.readouterr().out.split("logo_llm (")
-    for name, probed in (("pretrained", 13), ("random", 13), ("local tap 7", 0)):
+    for name, probed in (("pretrained", 14), ("random", 14), ("local tap 7", 0)):
         (run,) = (part for part in found if part.startswith(f"{name})"))
         assert run.count(" untrained: local R2 ") == run.count(" trained: local R2 ") == probed
 

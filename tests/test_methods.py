@@ -58,7 +58,12 @@ def test_holes_are_counted_by_their_kind() -> None:
 
 
 def test_few_shot_and_zero_shot_and_probes_are_explained_where_they_are_planned() -> None:
-    for suite, word in (("few_shot", "Few-shot:"), ("zero_shot", "Zero-shot:"), ("layers", "Layers:")):
+    for suite, word in (
+        ("few_shot", "Few-shot:"),
+        ("zero_shot", "Zero-shot:"),
+        ("taps", "Layers:"),
+        ("layers", "Layers:"),
+    ):
         plan = entries(load_suite(suite), Filters(datasets=("ETTh1",), backbone="smollm2-135m", seeds=(2021,)))
         made = methods(load_suite(suite), Results([(entry, None) for entry in plan]))
         assert any(text.startswith(word) for text in section("Protocol", made).text)

@@ -186,7 +186,7 @@ def test_a_suite_gets_the_figures_that_its_tables_ask_for() -> None:
     assert PLOTS["spread"].build(few("paper", 1)) is None, "one seed"
     assert names("few_shot", 1) == ["few_shot", "curves"]
     assert names("ablation", 1) == ["variants"]
-    assert names("layers", 1) == ["layers"]
+    assert names("layers", 1) == names("taps", 1) == ["layers"]
     assert names("zero_shot", 1) == ["heatmap"]
     assert names("efficiency", 1) == [], "two epochs are no accuracy"
 
@@ -520,7 +520,7 @@ def test_a_variant_is_compared_with_its_models_first_one_and_averaged_only_where
 
 
 def test_taps_move_from_left_to_right_and_a_missing_run_breaks_the_line_and_the_mean() -> None:
-    planned = changed(complete("layers"), r"local tap 3\) ILI h24 s2021")
+    planned = changed(complete("taps"), r"local tap 3\) ILI h24 s2021")
     plot = drawn(planned, "layers")
     axes = panel(plot.figure, "Moving the local tap")
     lines = {each.get_label(): each for each in axes.lines}
@@ -536,7 +536,7 @@ def test_taps_move_from_left_to_right_and_a_missing_run_breaks_the_line_and_the_
 
 
 def test_probes_are_averaged_over_data_sets_that_are_complete() -> None:
-    planned = changed(complete("layers"), r"random\) ILI h24 s2021")
+    planned = changed(complete("taps"), r"random\) ILI h24 s2021")
     plot = drawn(planned, "layers")
     assert "over 3 of 4 data sets" in plot.caption
     measured = [

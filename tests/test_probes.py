@@ -211,7 +211,11 @@ def probed(slim_backbones: None, make_card: MakeCard, cpu: torch.device) -> Call
     """A small run on a slim random backbone, probed if asked for; and on other test rows."""
 
     def run(
-        model: str = "logo_llm", ask: bool = True, test: float = 1.0, precision: str = "float32", **options: object
+        model: str = "logo_llm",
+        ask: bool | str = "training",
+        test: float = 1.0,
+        precision: str = "float32",
+        **options: object,
     ) -> RunResult:
         values = waves(260, SHAPE.channels)
         values[-52:] *= test
@@ -229,7 +233,7 @@ def test_a_run_with_probes_is_the_same_run_bit_for_bit(
     models: list[nn.Module] = []
     build = execute.build
     monkeypatch.setattr(execute, "build", lambda spec, series: models.append(build(spec, series)) or models[-1])
-    without, with_probes = (probed(ask=ask, precision=precision) for ask in (False, True))
+    without, with_probes = (probed(ask=ask, precision=precision) for ask in (False, "training"))
     assert without.status == with_probes.status == "done"
     assert without.layers == ()
     assert with_probes.evaluations == without.evaluations
@@ -241,18 +245,42 @@ def test_a_run_with_probes_is_the_same_run_bit_for_bit(
 
 
 @pytest.mark.parametrize(
-    ("options", "blocks"), [({}, 2), ({"mixers": "local"}, 1), ({"reader": "attention"}, 2), ({"blocks": 3}, 2)]
+    ("options", "blocks", "normed"),
+    [
+        ({}, 2, True),
+        ({"mixers": "local"}, 1, False),
+        ({"reader": "attention"}, 2, False),
+        ({"blocks": 3}, 2, False),
+    ],
 )
 def test_every_block_that_is_built_is_measured_before_and_after_training(
-    probed: Callable[..., RunResult], options: dict, blocks: int
+    probed: Callable[..., RunResult], options: dict, blocks: int, normed: bool
 ) -> None:
     layers = probed(**options).layers
-    expected = [(stage, block) for stage in ("untrained", "trained") for block in range(blocks + 1)]
-    assert [(layer.stage, layer.block) for layer in layers] == expected
+    states = [*((block, False) for block in range(blocks + 1)), *[(blocks, True)] * normed]
+    expected = [(stage, *state) for stage in ("untrained", "trained") for state in states]
+    assert [(layer.stage, layer.block, layer.normed) for layer in layers] == expected
     assert all(
         before.trend_r2 != after.trend_r2  # the local one is within rounding of 1 here
-        for before, after in zip(layers[: blocks + 1], layers[blocks + 1 :], strict=True)
+        for before, after in zip(layers[: len(states)], layers[len(states) :], strict=True)
     )
+
+
+def test_states_before_the_final_norm_are_those_of_blocks_without_one(probed: Callable[..., RunResult]) -> None:
+    """With three blocks planned and two built there is no final norm; the weights are drawn alike."""
+    *blocks, normed = probed(ask="states").layers
+    assert normed.normed and normed.local_r2 != blocks[-1].local_r2
+    for ours, bare in zip(blocks, probed(ask="states", blocks=3).layers, strict=True):
+        assert ours.model_dump() == pytest.approx(bare.model_dump(), abs=1e-6)
+
+
+def test_probing_states_alone_trains_and_tests_nothing_and_measures_what_a_run_does_before_training(
+    probed: Callable[..., RunResult],
+) -> None:
+    alone, whole = probed(ask="states"), probed()
+    assert alone.status == "done" and alone.cost is not None
+    assert (alone.evaluations, alone.curve, alone.cost.steps, alone.cost.infer_ms) == ((), (), 0, None)
+    assert alone.layers == whole.layers[: len(alone.layers)]
 
 
 def test_changing_the_test_rows_changes_no_measurement(probed: Callable[..., RunResult]) -> None:

@@ -23,7 +23,7 @@ OTHER: dict[str, Any] = {
     "task.horizon": 192,
     "task.train_fraction": 0.1,
     "task.test_on": ["ETTm1"],
-    "task.probe": True,
+    "task.probe": "states",
     "task.cards": {"ETTh1": "abd"},
     "model": "patchtst",
     "options": {"kernel": 24},

@@ -220,7 +220,7 @@ def test_look_backs_of_single_data_sets_come_before_that_of_the_suite() -> None:
 
 def test_shortest_is_the_shortest_horizon_of_each_card() -> None:
     found = {(spec.task.dataset, spec.task.horizon) for spec in plan(load_suite("layers"), Filters(seeds=(2021,)))}
-    assert found == {("ETTh1", 96), ("ETTm1", 96), ("Weather", 96), ("ILI", 24)}
+    assert found == {*((name, 96) for name in ("ETTh1", "ETTh2", "ETTm1", "Weather", "Exchange")), ("ILI", 24)}
     with pytest.raises(BenchError, match=r"no horizon 192 in suite layers .* it has 24, 96"):
         plan(load_suite("layers"), Filters(horizons=(192,)))
 
@@ -294,7 +294,7 @@ def test_variants_follow_the_shape_of_the_language_model_and_its_random_twin_kee
 
 
 def test_layers_are_read_at_every_tap_and_cut_at_every_depth_with_all_else_as_usual() -> None:
-    found = {variant: spec for (_, variant), spec in one_each("layers").items()}
+    found = {variant: spec for (_, variant), spec in one_each("taps").items()}
     usual = found["pretrained"]
     expected = {"pretrained": {}, "random": {"backbone": "gpt2-random"}}
     for tap in (0, 1, 2, 3, 7, 9, 11, 12):
@@ -303,21 +303,30 @@ def test_layers_are_read_at_every_tap_and_cut_at_every_depth_with_all_else_as_us
         expected[f"{blocks} blocks"] = {"blocks": blocks, "global_tap": blocks, "probe": False}
     assert {variant: changes(spec, usual) for variant, spec in found.items()} == expected
     assert list(found) == list(expected)
-    assert [variant for _, variant in one_each("layers", "smollm2-135m")][2:] == [
+    assert [variant for _, variant in one_each("taps", "smollm2-135m")][2:] == [
         *(f"local tap {tap}" for tap in (0, 1, 3, 4, 5, 6)),
         *(f"{blocks} blocks" for blocks in (2, 3, 4, 5)),
     ]
 
 
 def test_probes_are_part_of_the_key_and_change_nothing_else() -> None:
-    found, usual = one_each("layers"), one_each("paper")["logo_llm", ""]
+    found, usual = one_each("taps"), one_each("paper")["logo_llm", ""]
     assert {variant for (_, variant), spec in found.items() if spec.task.probe} == {
         "pretrained",
         "random",
     }
     probed = found["logo_llm", "pretrained"]
-    assert changes(probed, usual) == {"probe": True}
+    assert changes(probed, usual) == {"probe": "training"}
     assert probed.key != usual.key
+
+
+def test_layers_are_probed_through_the_whole_language_model_and_train_nothing() -> None:
+    for backbone, blocks in (("gpt2", 12), ("smollm2-135m", 30)):
+        found = one_each("layers", backbone)
+        assert [variant for _, variant in found] == ["pretrained", "random"]
+        assert {spec.task.probe for spec in found.values()} == {"states"}
+        assert {spec.options["blocks"] for spec in found.values()} == {blocks}
+        assert [spec.backbone for spec in found.values()] == [backbone, f"{backbone}-random"]
 
 
 def test_under_one_loss_for_all_nothing_but_the_loss_of_a_model_changes() -> None:

@@ -423,7 +423,7 @@ MEASURED = {
 
 
 def test_taps_are_swept_in_one_table_and_blocks_are_rows_of_two_with_every_probed_variant() -> None:
-    sweep, *blocks = tables("layers")
+    sweep, *blocks = tables("taps")
     taps = [*(f"local tap {tap}" for tap in (0, 1, 3, 4, 5, 6)), *(f"{blocks} blocks" for blocks in (2, 3, 4, 5))]
     assert [label for label, _ in sweep.rows] == [f"Logo-LLM, {variant}" for variant in (*PROBED, *taps)]
     assert [table.name for table in blocks] == list(MEASURED)
@@ -437,17 +437,19 @@ def test_taps_are_swept_in_one_table_and_blocks_are_rows_of_two_with_every_probe
             "block 2 (local tap)",
             *(f"block {block}" for block in (3, 4, 5)),
             "block 6 (global tap)",
+            "block 6, final norm",
         ]
 
 
 def test_what_a_block_holds_is_the_mean_over_the_variants_runs_before_and_after_training() -> None:
-    drawn = with_random_numbers("layers")
-    for table in tables("layers", drawn)[1:]:
-        for block, (_, line) in enumerate(table.rows):
+    drawn = with_random_numbers("taps")
+    for table in tables("taps", drawn)[1:]:
+        states = [*((block, False) for block in range(7)), (6, True)]
+        for state, (_, line) in zip(states, table.rows, strict=True):
             expected = []
             for variant, stage in itertools.product(PROBED, ("untrained", "trained")):
-                runs = [result for entry, result in drawn.runs if entry.variant == variant]
-                found = [each for run in runs for each in run.layers if (each.block, each.stage) == (block, stage)]
+                layers = [each for entry, run in drawn.runs if entry.variant == variant for each in run.layers]
+                found = [each for each in layers if (each.block, each.normed, each.stage) == (*state, stage)]
                 assert len(found) == 4
                 for name, unit in MEASURED[table.name].items():
                     expected.append(unit * np.mean([getattr(each, name) for each in found]))
@@ -456,7 +458,7 @@ def test_what_a_block_holds_is_the_mean_over_the_variants_runs_before_and_after_
 
 def test_blocks_of_a_variant_with_a_missing_run_are_holes_and_those_of_the_other_are_not() -> None:
     missing = "logo_llm (random) ILI h24 s2022"
-    for table in tables("layers", without("layers", lambda entry: entry.label == missing))[1:]:
+    for table in tables("taps", without("taps", lambda entry: entry.label == missing))[1:]:
         assert table.notes == ["Logo-LLM, random: 1 of 4 runs missing: ILI h24 s2022 not run"]
         half = len(table.columns) // 2
         for _, line in table.rows:
@@ -528,7 +530,7 @@ def test_an_experiment_without_a_single_run_is_holes_in_every_form(name: str) ->
 def test_variants_of_different_depths_share_a_table_of_blocks_and_have_nothing_beyond_their_own(
     deep_first: bool,
 ) -> None:
-    runs = experiment("layers").runs
+    runs = experiment("taps").runs
     probed = [(entry, result) for entry, result in runs if entry.spec.task.probe and entry.variant == "pretrained"]
     shallow = []
     for entry, result in probed:
