@@ -104,7 +104,7 @@ def test_features_that_are_constant_do_no_harm() -> None:
 
 def test_a_state_that_never_changes_holds_nothing() -> None:
     (dead,) = measure(lambda x: torch.ones(len(local(x)), 8, 4))
-    assert (dead.local_r2, dead.trend_r2, dead.local_share, dead.trend_share) == pytest.approx((0, 0, 0, 0), abs=1e-4)
+    assert (dead.local_r2, dead.trend_r2, dead.local_share, dead.trend_share) == pytest.approx((0, 0, 0, 0), abs=1e-3)
 
 
 def test_probing_reads_no_target_and_no_validation_window_that_shares_a_row_with_training() -> None:

@@ -39,10 +39,10 @@ from bench.train.evaluate import autocast
 from bench.train.windows import Windows
 from models.layers import normalize_window, split_patches
 
-TOKENS = 8192
-"""Limit of probed tokens of a split; the windows they come from are evenly spaced over it."""
+TOKENS = 6144
+"""Limit of probed tokens of a split; the series (a channel in a window) that they come from are drawn from all."""
 PIECE = 256
-"""Series (windows times channels) that are read at once."""
+"""Series that are read at once."""
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the ridge, as shares of the features' mean variance."""
 
@@ -85,18 +85,19 @@ def probe(
 def _read(
     model: Any, norm: nn.Module | None, windows: Windows, first: int, precision: str
 ) -> tuple[Rows, Rows, list[Rows]]:
-    """Return local change and trend of each token, and all states, in evenly spaced windows from `first` on.
+    """Return local change and trend of each token, and all states, in series drawn from window `first` on.
 
     The states are the blocks' input, the output of each block before the final norm, and, with a norm, its output.
     """
     device, channels = windows.series.device, windows.series.shape[1]
-    series = TOKENS // len(patch_ends(windows.context, model.patch, model.stride))
-    count = min(len(windows) - first, max(1, series // channels))
-    index = torch.linspace(first, len(windows) - 1, count, device=device).round().long()
+    series = (len(windows) - first) * channels
+    limit = max(1, TOKENS // len(patch_ends(windows.context, model.patch, model.stride)))
+    drawn = torch.randperm(series, generator=torch.Generator().manual_seed(0))[:limit].sort().values.to(device)
     model.eval()
     local, trend, states = [], [], []
-    for part in index.split(max(1, PIECE // channels)):
-        x, _ = normalize_window(windows.gather(part)[0])
+    for part in drawn.split(PIECE):
+        x = windows.gather(first + part // channels)[0][torch.arange(len(part)), :, part % channels]
+        x, _ = normalize_window(x[..., None])
         patches = split_patches(x, model.patch, model.stride)
         local.append(patches.diff(dim=-1))
         trend.append(trailing_mean(x, model.patch, model.stride))
@@ -163,9 +164,8 @@ def held_out_r2(
         own = slice(first, first := first + target.shape[-1])
         best = len(STRENGTHS) // 2
         if len(late):
-            found = [_r2(late @ weights[:, own], late_target[:, own]) for weights in trial]
-            best = max(range(len(STRENGTHS)), key=lambda i: found[i])
-        scores.append(_r2(held @ final[best][:, own], held_target.flatten(0, 1)))
+            best = int(_r2(late @ trial[:, :, own], late_target[:, own]).argmax())
+        scores.append(float(_r2(held @ final[best][:, own], held_target.flatten(0, 1))))
     return scores
 
 
@@ -177,10 +177,11 @@ def _ridge(gram: Float[Tensor, "k k"], product: Float[Tensor, "k m"], rows: int)
     return torch.linalg.solve(gram / rows + ridges, product / rows)
 
 
-def _r2(forecast: Float[Tensor, "rows m"], truth: Float[Tensor, "rows m"]) -> float:
+def _r2(forecast: Float[Tensor, "*n rows m"], truth: Float[Tensor, "rows m"]) -> Float[Tensor, "*n"]:
     """Return the R^2 over all columns together, against the columns' means in `truth`; 0 if nothing varies."""
     variance = truth.var(dim=0, unbiased=False).sum()
-    return float(1 - (forecast - truth).square().mean(dim=0).sum() / variance) if variance > 0 else 0.0
+    errors = (forecast - truth).square().mean(dim=-2).sum(dim=-1)
+    return 1 - errors / variance if variance > 0 else torch.zeros_like(errors)
 
 
 def slow_power(state: Rows) -> float:
