@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,6 +58,13 @@ class Verdict(StrEnum):
     UNTESTED = "not tested"
 
 
+class Part(NamedTuple):
+    """A part of a claim: the p of its being true, corrected for the number of parts, and its interval in words."""
+
+    p: float
+    interval: str
+
+
 @dataclass(frozen=True)
 class Finding:
     """Our number and its interval in words, and the evidence for and against a claim."""
@@ -67,8 +74,7 @@ class Finding:
     true: float = 1.0
     """The p of the claim being true, as evidence against its opposite; doubled, as of a two-sided test."""
     false: float = 1.0
-    parts: Mapping[str, float] = field(default_factory=dict)
-    """Name of a part of the claim -> the p of its being true, corrected for the number of parts."""
+    parts: Mapping[str, Part] = field(default_factory=dict)
     listed: bool = False
     """The claim lists separate statements, so that one of them being false leaves the others."""
     scope: str = ""
@@ -85,36 +91,27 @@ class Finding:
     @property
     def best_part(self) -> float:
         """The smallest p of a part; 1 without parts."""
-        return min(self.parts.values(), default=1.0)
+        return min((part.p for part in self.parts.values()), default=1.0)
 
-    def verdict(self, p: float | None = None, best_part: float | None = None) -> tuple[Verdict, str]:
-        """Return the verdict and its scope; if given, `p` and `best_part` are what a correction made of them."""
+    def verdict(self, times: float = 1.0, parts_times: float = 1.0) -> tuple[Verdict, str, str]:
+        """Return the verdict, its scope and its interval; a correction has multiplied the p of claim and parts."""
         if self.counted:
-            return self.counted, self.scope
+            return self.counted, self.scope, self.interval
         # 1. The claim as a whole.
-        factor = _factor(min(self.true, self.false), p)
-        if self.true * factor < LEVEL:
-            return (Verdict.PART if self.scope else Verdict.HOLDS), self.scope
+        if self.true * times < LEVEL:
+            return (Verdict.PART if self.scope else Verdict.HOLDS), self.scope, self.interval
         # 2. Its parts.
-        refuted = self.false * factor < LEVEL
-        of_parts = _factor(self.best_part, best_part)
-        clear = [name for name, value in self.parts.items() if value * of_parts < LEVEL]
+        clear = {name: part for name, part in self.parts.items() if part.p * parts_times < LEVEL}
         if clear and (self.listed or self.true < LEANING):
-            return Verdict.PART, f"on {', '.join(clear)}"
-        return (Verdict.FAILS if refuted else Verdict.OPEN), ""
-
-
-def _factor(p: float, corrected: float | None) -> float:
-    """Return by how much a correction multiplied p; 1 without one."""
-    return 1.0 if corrected is None or not p else corrected / p
+            intervals = "; ".join(f"{name} {part.interval}" for name, part in clear.items())
+            return Verdict.PART, f"on {', '.join(clear)}", intervals
+        return (Verdict.FAILS if self.false * times < LEVEL else Verdict.OPEN), "", self.interval
 
 
 def _errors(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     """Return errors: rows by dataset, horizon, fraction, tested, seed; columns by side. Only transfers, if any."""
-    transfers = runs[runs.tested != runs.dataset]
-    return _by_side(
-        runs if transfers.empty else transfers, metric, ["dataset", "horizon", "fraction", "tested", "seed"]
-    )
+    transfers, cell = runs[runs.tested != runs.dataset], ["dataset", "horizon", "fraction", "tested", "seed"]
+    return _by_side(runs if transfers.empty else transfers, metric, cell)
 
 
 def _costs(runs: pd.DataFrame, measure: Callable[[RunResult, Cost], float]) -> pd.DataFrame:
@@ -180,9 +177,9 @@ class Versus(Claim):
         """Return rival -> percent by which the model's error is above the rival's."""
         return {rival: difference(table, self.model, rival) for rival in self.rivals if rival in table}
 
-    def by_part(self, table: pd.DataFrame) -> dict[str, dict[str, Interval]]:
-        """Return data set -> rival -> difference; horizons in place of data sets if there is one of these."""
-        return {name: self.against(part) for name, part in parts_of(table).items()}
+    def part(self, found: Mapping[str, Interval]) -> Part:
+        """Return how a part of the claim stands, by its differences to each rival."""
+        return Part(lower_than_all(found), found[nearest(found)].words("+.1f"))
 
 
 def nearest(found: Mapping[str, Interval]) -> str:
@@ -258,7 +255,7 @@ class LowerThan(Versus):
             true, false = (max(p) for p in zip(*each, strict=True))
             scope = "lower, but clearly by less than printed" if least.low > self.printed else ""
             remarks += ["by more than printed"] if least.high < self.printed else []
-        parts = {name: lower_than_all(part) for name, part in self.by_part(table).items()}
+        parts = {name: self.part(self.against(part)) for name, part in parts_of(table).items()}
         ours += f" against {registry.title(rival)}"
         return Finding(ours, interval, true, false, _corrected(parts), scope=scope, remark="; ".join(remarks))
 
@@ -270,17 +267,16 @@ class Ahead(Versus):
         found = {name: self.against(part) for name, part in _errors(runs, self.metric).groupby(level="dataset")}
         names = runs.dataset.unique().tolist()
         least = {name: found[name][nearest(found[name])] for name in names}
-        ahead = {name: lower_than_all(found[name]) for name in names}
-        behind = [above_any(found[name]) for name in names]
+        parts = {name: self.part(found[name]) for name in names}
         each = [f"{name} {least[name].value:+.1f} % against {registry.title(nearest(found[name]))}" for name in names]
-        intervals = [f"{name} {words}" for name in names if (words := least[name].words("+.1f"))]
+        intervals = [f"{name} {part.interval}" for name, part in parts.items() if part.interval]
         first = sum(interval.value < 0 for interval in least.values())
         return Finding(
             f"{first} of {len(names)}: {', '.join(each)}",
             "; ".join(intervals),
-            max(ahead.values()),
-            at_least(1, behind),
-            _corrected(ahead) if len(names) > 1 else {},
+            max(part.p for part in parts.values()),
+            at_least(1, [above_any(found[name]) for name in names]),
+            _corrected(parts) if len(names) > 1 else {},
             listed=True,
         )
 
@@ -325,8 +321,8 @@ class VariantWorse(AboutVariant):
         table = _errors(runs, self.metric)
         found = difference(table, self.variant, self.model)
         each = {name: difference(part, self.variant, self.model) for name, part in parts_of(table).items()}
-        parts = _corrected({name: part.above for name, part in each.items()})
-        return Finding(f"{found.value:+.1f} %", found.words("+.1f"), found.above, found.below, parts)
+        parts = {name: Part(part.above, part.words("+.1f")) for name, part in each.items()}
+        return Finding(f"{found.value:+.1f} %", found.words("+.1f"), found.above, found.below, _corrected(parts))
 
 
 class TrainableShare(Claim):
@@ -456,9 +452,10 @@ def _over(values: pd.Series) -> Interval:
     return over_datasets(by_dataset) if len(by_dataset) > 1 else over_seeds(values)
 
 
-def _corrected(parts: Mapping[str, float]) -> dict[str, float]:
+def _corrected(parts: Mapping[str, Part]) -> dict[str, Part]:
     """Correct the p of parts for their number (Holm)."""
-    return dict(zip(parts, holm(list(parts.values())), strict=True))
+    p = holm([part.p for part in parts.values()])
+    return {name: part._replace(p=own) for (name, part), own in zip(parts.items(), p, strict=True)}
 
 
 def _side(true: float, false: float) -> int:

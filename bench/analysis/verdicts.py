@@ -168,8 +168,7 @@ def judged(claims: list[Claim], paper: Paper, filters: Filters, read: ReadSuite)
     return _corrected([_judged(claim, paper, filters, runs[claim.suite]) for claim in claims])
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """A claim and what was found of it, before the correction for the number of claims."""
 
     row: Judged
@@ -177,18 +176,23 @@ class Found:
     missing: str = ""
     """The part of the claim that missing runs and filters leave; empty: all of it."""
 
-    def judged(self, p: float | None = None, best_part: float | None = None) -> Judged:
-        """Return the claim with its verdict; `p` and `best_part` are corrected ones, if it was tested."""
-        raw, _ = self._verdict()
-        verdict, scope = self._verdict(p, best_part)
-        uncorrected = _rounded(self.finding.p)
-        return replace(self.row, verdict=verdict, raw=raw, scope=scope, p=uncorrected, p_corrected=_rounded(p))
+    def judged(self, p: float | None = None, best_part: float = 1.0) -> Judged:
+        """Return the claim with its verdict; `p` and `best_part` are the finding's after correction, if it has any."""
+        raw, *_ = self._verdict(1.0, 1.0)
+        times, parts_times = _ratio(p, self.finding.p), _ratio(best_part, self.finding.best_part)
+        verdict, scope, interval = self._verdict(times, parts_times)
+        row = replace(self.row, verdict=verdict, raw=raw, scope=scope, interval=interval)
+        return replace(row, p=_rounded(self.finding.p), p_corrected=_rounded(p))
 
-    def _verdict(self, p: float | None = None, best_part: float | None = None) -> tuple[Verdict, str]:
-        """Return verdict and scope; what holds where not all of the claim is there, holds in part."""
-        verdict, scope = self.finding.verdict(p, best_part)
-        whole = ", ".join(filter(None, [scope, self.missing]))
-        return (Verdict.PART if verdict is Verdict.HOLDS and self.missing else verdict), whole
+    def _verdict(self, times: float, parts_times: float) -> tuple[Verdict, str, str]:
+        """Return verdict, scope and interval; what holds where not all of the claim is there, holds in part."""
+        verdict, scope, interval = self.finding.verdict(times, parts_times)
+        part = Verdict.PART if verdict is Verdict.HOLDS and self.missing else verdict
+        return part, ", ".join(filter(None, [scope, self.missing])), interval
+
+
+def _ratio(corrected: float | None, p: float | None) -> float:
+    return corrected / p if corrected is not None and p else 1.0
 
 
 def _rounded(p: float | None) -> float | None:
@@ -249,7 +253,6 @@ def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Fo
         row,
         instead=_instead(paper, specs),
         ours=finding.ours,
-        interval=finding.interval,
         rivals=_strengths(claim, counted) if isinstance(claim, Versus) else "",
         evidence="; ".join(filter(None, [f"{len(once)} runs", *_setup(specs), finding.remark, missing])),
         missing=missing,

@@ -63,8 +63,8 @@ def _protocol(suite: Suite, entries: Sequence[PlannedRun]) -> Section:
         )
     if any(task.probe for task in tasks):
         text.append(
-            "Layers: ridge probes on the states after each block, fitted on training windows, scored on validation "
-            "windows, before and after training."
+            "Layers: ridge probes on the states after each block, before the final norm, fitted on training windows, "
+            "scored on validation windows; where nothing is trained, that is all of the run."
         )
     return Section("Protocol", tuple(text))
 
