@@ -10,7 +10,7 @@ import sys
 import textwrap
 
 from bench.analysis.claims import Verdict
-from bench.analysis.verdicts import tally
+from bench.analysis.verdicts import blocks, tally
 from bench.core.base import ROOT
 from bench.core.store import Store
 from bench.plan.suite import Filters, load_suite
@@ -23,7 +23,8 @@ ILI = Filters(datasets=("ILI",))
 REPORTED = {
     "paper": Filters(),
     "ablation": Filters(models=("logo_llm",), datasets=("ILI",)),
-    "layers": ILI,
+    "taps": ILI,
+    "layers": Filters(),
     "few_shot": ILI,
     "lookback_336": ILI,
     "efficiency": Filters(),
@@ -34,30 +35,20 @@ SHOWN = re.compile(r"(<!-- python -m tests\.committed -->\n).*?(<!-- end -->\n)"
 
 def shown() -> str:
     """The main table and the verdicts, as README shows them."""
-    rows = verdicts(None, Filters(), Store(RESULTS))
     paper = load_suite("paper")
     planned = read(paper, Filters(), Store(RESULTS))
     (main,) = tables_of("main", planned, paper.about)
     latest = max(result.where.date for result in planned.done)[:10]
-    said = f"Of {len(rows)} claims that are judged, by the runs up to {latest}: {tally(rows)}."
-    return "\n".join(
-        [
-            textwrap.fill(said, 120),
-            "`python -m bench.report --table main` prints, from the committed records and without torch:",
-            "",
-            f"```\n{render(main, 'text')}```",
-            "",
-            "| claim | verdict | ours | paper | interval |",
-            "|---|---|---|---|---|",
-            *(
-                f"| {row.claim} | {', '.join(filter(None, [row.verdict, row.scope]))} | {row.ours or '-'} "
-                f"| {row.paper or '-'} | {row.interval or '-'} |"
-                for row in rows
-                if row.verdict is not Verdict.UNTESTED
-            ),
-            "",
-        ]
-    )
+    lines = [f"By the runs up to {latest}, after correction for the number of claims ([how](docs/verdicts.md)):", ""]
+    judged = blocks(verdicts(None, Filters(), Store(RESULTS)))
+    for title, rows in judged.items():
+        lines += [textwrap.fill(f"- {title}: {tally(rows)}.", 120, subsequent_indent="  ")]
+    lines += ["", "| claim | verdict | ours | paper | interval, p |", "|---|---|---|---|---|"]
+    for row in (row for rows in judged.values() for row in rows if row.verdict is not Verdict.UNTESTED):
+        words = ", ".join(filter(None, [row.verdict, row.scope]))
+        lines += [f"| {row.claim} | {words} | {row.ours or '-'} | {row.paper or '-'} | {row.test or '-'} |"]
+    about = "`python -m bench.report --table main` prints, from the committed records and without torch:"
+    return "\n".join([*lines, "", about, "", f"```\n{render(main, 'text')}```", ""])
 
 
 def main() -> int:

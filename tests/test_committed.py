@@ -17,7 +17,7 @@ from bench.core.store import Store
 from bench.plan.suite import Filters, load_suite, plan, suite_names
 from bench.report.contents import read, tables_of, under, verdicts
 from bench.report.render import SUFFIX, render
-from bench.report.sheet import verdicts_sheet
+from bench.report.sheet import verdicts_sheets
 from models.llm_files import BACKBONES
 from tests.committed import README, REPORTED, REPORTS, RESULTS, SHOWN, shown
 
@@ -75,9 +75,9 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
         for table in tables_of(name, planned, chosen.about)
         for form, suffix in SUFFIX.items()
     }
-    if rows := verdicts(None if suite == "paper" else suite, filters, Store(RESULTS)):
-        sheet = verdicts_sheet(rows, load_claims()[0])
-        expected |= {f"claims.{suffix}": render(sheet, form) for form, suffix in SUFFIX.items()}
+    rows = verdicts(None if suite == "paper" else suite, filters, Store(RESULTS))
+    for sheet in verdicts_sheets(rows, load_claims()[0]):
+        expected |= {f"{sheet.name}.{suffix}": render(sheet, form) for form, suffix in SUFFIX.items()}
     assert {path.name for path in folder.iterdir()} == set(expected)
     for name, text in expected.items():
         assert (folder / name).read_text(encoding="utf-8") == text, f"{folder / name} is not that of results/"
