@@ -166,7 +166,7 @@ def _backbones(specs: Sequence[RunSpec]) -> list[str]:
             blocks, whole = spec.options["blocks"], BACKBONES[spec.backbone].blocks
             extent = f"all {whole} blocks" if blocks == whole else f"the first {blocks} of {whole} blocks"
             detail = f"{registry.title(spec.model)} {extent}"
-            if "local_tap" in spec.options:
+            if "local_tap" in spec.options and spec.task.probe != "states":
                 detail += f", taps {spec.options['local_tap']} and {spec.options['global_tap']}"
             readers.setdefault(spec.backbone, {})[detail] = None
     return [
@@ -180,7 +180,7 @@ def _losses(specs: Sequence[RunSpec]) -> str:
     """Return a sentence on the loss that each model is trained with; empty if none trains."""
     models: dict[str, dict[str, None]] = {}
     for spec in specs:
-        if spec.model not in MODELS or MODELS[spec.model].trains:
+        if spec.task.probe != "states" and (spec.model not in MODELS or MODELS[spec.model].trains):
             models.setdefault(LOSSES[spec.train.loss], {})[registry.title(spec.model)] = None
     by_loss = "; ".join(f"{loss}: {', '.join(names)}" for loss, names in models.items())
     return f"Trained with {by_loss}." if by_loss else ""

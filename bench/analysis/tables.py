@@ -380,9 +380,10 @@ def _probe_table(name: str, probed: Results) -> Table:
     """Build columns by variant and stage, rows by block; holes unless every run of the variant is done."""
     title, lead, measures, (unit, digits) = PROBES[name]
     table = Table(name, title, probed.lead(lead), [], marked=False)
-    # 1. A row for the input and each block; a tap is named if all variants share it.
+    # 1. A row for the input and each block; a tap is named if all variants train with it.
     options = [entry.spec.options for entry, _ in probed.runs]
-    taps = {key: {each[key] for each in options} for key in ("local_tap", "global_tap")}
+    trains = any(entry.spec.task.probe == "training" for entry, _ in probed.runs)
+    taps = {key: {each[key] for each in options} for key in ("local_tap", "global_tap") if trains}
     names = {taps[key].pop(): f" ({key.replace('_', ' ')})" for key in taps if len(taps[key]) == 1}
     blocks = range(1, max(int(each["blocks"] or 0) for each in options) + 1)
     keys = {(block, False): f"block {block}{names.get(block, '')}" if block else "input" for block in [0, *blocks]}
@@ -392,7 +393,6 @@ def _probe_table(name: str, probed: Results) -> Table:
     for variant, runs in grouped(probed.own, "variant"):
         layers = [layer.model_dump() for result in runs.result if result for layer in result.layers]
         measured = pd.DataFrame(layers, columns=["stage", "block", "normed", *measures.values()])
-        trains = any(entry.spec.task.probe == "training" for entry in runs.entry)
         for stage, when in {"untrained": "before training", "trained": "after training"}.items():
             if stage == "trained" and not trains:
                 continue

@@ -144,10 +144,12 @@ def _foreign(result: RunResult, spec: RunSpec) -> str | None:
         return "holds the record of another run"
     if result.status == "failed":
         return None
-    tested = spec.task.datasets
-    if tuple(each.dataset for each in result.evaluations) != tested:
-        return f"has no errors on {', '.join(tested)}"
-    for name in tested:
+    if spec.task.probe == "states":
+        if result.evaluations or not result.layers:
+            return "does not hold probes alone"
+    elif tuple(each.dataset for each in result.evaluations) != spec.task.datasets:
+        return f"has no errors on {', '.join(spec.task.datasets)}"
+    for name in spec.task.datasets:
         card, found = cards()[name], result.where.data_sha256.get(name, "")
         if found not in card.sha256:
             return f"its data of {name} have SHA-256 {found[:8]!r}, the card says {card.sha256[0][:8]!r}"
