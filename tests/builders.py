@@ -116,8 +116,8 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
         last = int(spec.options["blocks"])
         for block, normed in [*((block, False) for block in range(last + 1)), (last, True)]:
             local, trend = 0.9 - block / 50 + gain + later / 100, 0.2 + block / 50 + gain + later / 100
-            if normed != str(spec.options["backbone"]).endswith("-random"):
-                local, trend = local / 2, trend / 2
+            halves = normed + str(spec.options["backbone"]).endswith("-random")
+            local, trend = local / 2**halves, trend / 2**halves
             shares = {"local_share": local / 2, "trend_share": trend / 2, "slow_power": trend / 4}
             layers.append(Layer(block=block, normed=normed, stage=stage, local_r2=local, trend_r2=trend, **shares))
     curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=1, lr=1, seconds=10 / i + later) for i in (1, 2))

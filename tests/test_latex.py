@@ -14,7 +14,7 @@ from bench.analysis.tables import Table
 from bench.plan.suite import Filters, entries, load_suite
 from bench.report.contents import tables_of
 from bench.report.render import TALLEST, render
-from bench.report.sheet import verdicts_sheet
+from bench.report.sheet import verdicts_sheets
 from tests.builders import EXPERIMENTS, PAPER, experiment, planned, record, three
 
 PREAMBLE = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}Text."
@@ -35,7 +35,7 @@ def texts() -> dict[str, str]:
     ]
     made += [table for name in EXPERIMENTS for table in tables_of(name, experiment(name), "Generated.")]
     written = {f"{i}-{table.name}": render(table, "latex") for i, table in enumerate(made)}
-    return written | {"claims": render(verdicts_sheet(three() * 8, PAPER), "latex")}
+    return written | {"claims": render(verdicts_sheets(three() * 8, PAPER)[0], "latex")}
 
 
 def test_every_table_is_balanced() -> None:

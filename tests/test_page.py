@@ -56,7 +56,15 @@ def _verdict(verdict: Verdict, drawn: Results, said: str) -> Judged:
     behind = tuple((entry, result) for entry, result in drawn.runs if result)[:3] if tested else ()
     ours = "-15.7 %" if tested else ""
     return Judged(
-        id=verdict.name.lower(), suite="paper", kind="ahead", verdict=verdict, ours=ours, runs=behind, **words
+        id=verdict.name.lower(),
+        suite="paper",
+        kind="ahead",
+        added=False,
+        verdict=verdict,
+        raw=verdict,
+        ours=ours,
+        runs=behind,
+        **words,
     )
 
 
@@ -421,9 +429,9 @@ def test_a_verdict_opens_its_evidence_and_those_not_tested_are_folded_away(opene
     tab = opened()
     badges = tab.locator(".verdicts .badge")
     assert [text.split(maxsplit=1)[1] for text in badges.all_text_contents()] == list(Verdict)
-    assert [badges.nth(number).is_visible() for number in range(4)] == [True, True, True, False]
+    assert [badges.nth(number).is_visible() for number in range(5)] == [True, True, True, True, False]
     tab.locator("#verdicts summary").click()
-    assert badges.nth(3).is_visible()
+    assert badges.nth(4).is_visible()
     tab.locator('[id="claim.fails"]').click()
     assert tab.locator("#panel .run").count() == 3
 

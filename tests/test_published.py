@@ -82,7 +82,7 @@ def test_what_a_source_does_not_print_is_a_dash_and_no_hole() -> None:
     made = table(("logo_llm",), ("ILI",))
     ((label, cells),) = made.rows
     assert label == "Logo-LLM ILI avg [1]"
-    assert [cell.value is None for cell in cells] == [False, False, False, True, False, True]
+    assert [cell.value is None for cell in cells] == [False, False, False, True, True, True], "the look-back is unknown"
     assert complete(made)
     assert "look-back not stated" in made.notes[0]
     assert " - " in render(made, "text")

@@ -357,7 +357,7 @@ def test_variants_that_are_the_same_run_are_both_in_the_table_and_planned_once(t
     [
         ("[[variant]]\ntitle = 'x'\nrandom = true", "gpt2-random", "gpt2-random is one. Do: take gpt2"),
         ("[[variant]]\ntitle = 'x'\nbackbones = ['gpt2']", "smollm2-135m", "is for the backbone smollm2-135m"),
-        ("[[variant]]\ntitle = 'x'\nprobe = true", "gpt2", "probe: only logo_llm has a state"),
+        ("[[variant]]\ntitle = 'x'\nprobe = 'states'", "gpt2", "probe: only logo_llm has a state"),
         ("[[variant]]\ntitle = 'x'\nsweep = { width = [] }", "gpt2", "at least 1 item"),
     ],
 )

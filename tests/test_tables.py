@@ -164,7 +164,7 @@ def test_the_caption_states_look_back_seeds_backbone_and_device() -> None:
         "look-back 96 (ILI 36)",
         "seeds 2021, 2022",
         "SmolLM2-135M",
-        "pretrained (Logo-LLM 6 blocks, taps 2 and 6)",
+        "pretrained (Logo-LLM the first 6 of 30 blocks, taps 2 and 6)",
         "Generated numbers.",
         "Run on Test CPU.",
         "bf16 arithmetic in Logo-LLM",
@@ -423,7 +423,7 @@ MEASURED = {
 
 
 def test_taps_are_swept_in_one_table_and_blocks_are_rows_of_two_with_every_probed_variant() -> None:
-    sweep, *blocks = tables("taps")
+    (sweep,), blocks = tables("taps"), tables_of("layers", experiment("taps"), "")
     taps = [*(f"local tap {tap}" for tap in (0, 1, 3, 4, 5, 6)), *(f"{blocks} blocks" for blocks in (2, 3, 4, 5))]
     assert [label for label, _ in sweep.rows] == [f"Logo-LLM, {variant}" for variant in (*PROBED, *taps)]
     assert [table.name for table in blocks] == list(MEASURED)
@@ -443,7 +443,7 @@ def test_taps_are_swept_in_one_table_and_blocks_are_rows_of_two_with_every_probe
 
 def test_what_a_block_holds_is_the_mean_over_the_variants_runs_before_and_after_training() -> None:
     drawn = with_random_numbers("taps")
-    for table in tables("taps", drawn)[1:]:
+    for table in tables_of("layers", drawn, ""):
         states = [*((block, False) for block in range(7)), (6, True)]
         for state, (_, line) in zip(states, table.rows, strict=True):
             expected = []
@@ -458,7 +458,7 @@ def test_what_a_block_holds_is_the_mean_over_the_variants_runs_before_and_after_
 
 def test_blocks_of_a_variant_with_a_missing_run_are_holes_and_those_of_the_other_are_not() -> None:
     missing = "logo_llm (random) ILI h24 s2022"
-    for table in tables("taps", without("taps", lambda entry: entry.label == missing))[1:]:
+    for table in tables_of("layers", without("taps", lambda entry: entry.label == missing), ""):
         assert table.notes == ["Logo-LLM, random: 1 of 4 runs missing: ILI h24 s2022 not run"]
         half = len(table.columns) // 2
         for _, line in table.rows:
@@ -539,8 +539,8 @@ def test_variants_of_different_depths_share_a_table_of_blocks_and_have_nothing_b
         shallow.append((PlannedRun(spec, "four"), result.model_copy(update={"spec": spec, "layers": kept})))
     both = [*probed, *shallow] if deep_first else [*shallow, *probed]
     read = next(table for table in tables_of("layers", Results(both), "") if table.name == "layers_read")
-    assert [label for label, _ in read.rows][-2:] == ["block 5", "block 6"]
-    for label, line in read.rows[-2:]:
+    assert [label for label, _ in read.rows][-3:] == ["block 5", "block 6", "block 6, final norm"]
+    for label, line in read.rows[-3:]:
         filled = [cell.value is not None for cell in line]
         assert sorted(filled) == [False] * 4 + [True] * 4, label
         assert all(cell.note is None for cell in line)
