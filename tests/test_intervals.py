@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttest_ind
@@ -82,6 +82,7 @@ def test_the_ratio_of_mean_errors_has_the_interval_of_the_jackknife() -> None:
     assert found.high - found.value == pytest.approx(error * scipy.stats.t.isf(STRICTNESS * LEVEL / 2, n - 1), rel=0.03)
 
 
+@settings(max_examples=25, deadline=None)
 @given(PROBABILITIES)
 def test_holm_equals_statsmodels(p: list[float]) -> None:
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1].tolist())
