@@ -480,10 +480,10 @@ def in_world(number: int, effect: float, compared: tuple[str, ...]) -> Build:
 @pytest.mark.parametrize("name", ["below_time_llm", "best_on_four", "local_mixer", "best_mse"])
 def test_claims_of_nothing_rarely_hold_even_in_part_and_clear_effects_are_found(name: str) -> None:
     """Nulls at 5 % each, without a correction for other claims; docs/coverage.py simulates many more."""
-    nulls = [verdict(name, in_world(number, 0.0, FIVE)).verdict for number in range(30)]
-    assert sum(found in (HOLDS, PART) for found in nulls) <= 3
-    effects = [verdict(name, in_world(number, 0.1, FIVE)).verdict for number in range(3)]
-    assert effects == [HOLDS] * 3
+    nulls = [verdict(name, in_world(number, 0.0, FIVE)).verdict for number in range(20)]
+    assert sum(found in (HOLDS, PART) for found in nulls) <= 1
+    effects = [verdict(name, in_world(number, 0.1, FIVE)).verdict for number in range(2)]
+    assert effects == [HOLDS] * 2
 
 
 def test_with_many_claims_what_was_clear_by_itself_may_be_open() -> None:

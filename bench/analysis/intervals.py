@@ -107,13 +107,13 @@ def at_least(count: int, p: Sequence[float]) -> float:
 
 def _student(values: np.ndarray, strictness: float, over: str) -> Interval:
     """Return the mean with Student's interval at 1 - strictness * LEVEL; each p is divided by the strictness."""
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit  # Student's distribution; scipy.stats takes fifty times as long
 
     mean, n = float(values.mean()), len(values)
     if n < 2:
         return Interval(mean)
     error = float(values.round(DECIMALS).std(ddof=1)) / math.sqrt(n)
-    reach = error * float(t.isf(strictness * LEVEL / 2, n - 1))
+    reach = error * float(stdtrit(n - 1, 1 - strictness * LEVEL / 2))
     score = mean / error if error else math.inf * np.sign(round(mean, DECIMALS)) if round(mean, DECIMALS) else 0.0
-    above, below = (min(1.0, 2 * float(t.sf(side, n - 1)) / strictness) for side in (score, -score))
+    above, below = (min(1.0, 2 * float(stdtr(n - 1, side)) / strictness) for side in (-score, score))
     return Interval(mean, mean - reach, mean + reach, above, below, over)
