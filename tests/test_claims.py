@@ -19,7 +19,7 @@ from bench.analysis.verdicts import judged, load_claims
 from bench.core.base import BenchError
 from bench.core.record import Layer, RunResult
 from bench.core.store import Store
-from bench.plan.suite import Filters, PlannedRun, Suite, entries, load_suite, suite_names
+from bench.plan.suite import Filters, PlannedRun, Suite, entries, load_suite, plan, suite_names
 from bench.report import __main__ as report
 from bench.report.render import SUFFIX, render
 from bench.report.sheet import verdicts_sheets
@@ -270,6 +270,21 @@ def test_few_parameters_train_by_the_papers_shapes_and_the_runs_stand_beside() -
     assert (row.verdict, row.ours, row.p) == (HOLDS, "8.7 %", None)
     assert row.interval == "[5.8, 11.5] over all 2 values of 2 horizons"
     assert "of the models run here 4.0 to 30.0 % train" in row.evidence
+
+
+def test_the_counts_of_the_papers_shapes_are_those_of_the_models_that_are_built() -> None:
+    from bench.core.card import cards
+    from bench.plan import registry
+
+    claim, counted = BY_ID["few_train"], {}
+    for spec in plan(load_suite(claim.suite), Filters(models=(claim.model,), backbone="gpt2")):
+        model_class = registry.load(spec.model)
+        options = registry.make_options(spec.model, model_class, spec.options | {"backbone": "gpt2-random"})
+        model = model_class(cards()[spec.task.dataset].shape(spec.task.context, spec.task.horizon), options)
+        sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+        trained = sum(size for size, trains in sizes if trains)
+        counted[str(spec.task.horizon)] = (trained, sum(size for size, _ in sizes))
+    assert counted == claim.counts
 
 
 @pytest.mark.parametrize(

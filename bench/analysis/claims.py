@@ -344,7 +344,7 @@ class TrainableShare(Claim):
 
 
 class Faster(Claim):
-    """Every training epoch, with its validation, takes less time than every epoch of the rival at the same horizon.
+    """Every training epoch, with its validation, takes less time than each of the rival on the same task.
 
     Not tested unless all runs are of one machine that they did not share.
     """
@@ -363,14 +363,14 @@ class Faster(Claim):
         if len(machines) > 1:
             remark = f"the runs are of several machines: {'; '.join(sorted(machines))}"
             return Finding(remark=remark, counted=Verdict.UNTESTED)
-        seconds: dict[int, dict[str, list[float]]] = {}
+        seconds: dict[str, dict[str, list[float]]] = {}
         for run in runs.itertuples():
-            epochs = seconds.setdefault(run.horizon, {}).setdefault(run.side, [])
+            epochs = seconds.setdefault(f"{run.dataset} at horizon {run.horizon}", {}).setdefault(run.side, [])
             epochs += [epoch.seconds for epoch in run.result.curve]
         fastest = _costs(runs, lambda result, cost: result.epoch_s)
         ratios = {
-            f"horizon {horizon}": [ours / theirs for ours in sides[self.model] for theirs in sides[self.rival]]
-            for horizon, sides in seconds.items()
+            cell: [ours / theirs for ours in sides[self.model] for theirs in sides[self.rival]]
+            for cell, sides in seconds.items()
         }
         form = "{:.2f} of " + registry.title(self.rival) + "'s time"
         return _below(1, form, (fastest[self.model] / fastest[self.rival]).mean(), ratios)

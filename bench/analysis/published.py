@@ -84,9 +84,9 @@ def _row(runs: pd.DataFrame, printed: list[float], comparable: bool, table: Tabl
     ours, theirs = table.errors(runs), list(map(Cell, printed))
     apart = []
     for own, other in zip(ours, theirs, strict=True):
-        stated = comparable and other.value is not None
-        change = 100 * (own.value / other.value - 1) if stated and own.value is not None else math.nan  # type: ignore
-        note = own.note if stated else None
+        change, note = math.nan, None
+        if comparable and other.value is not None:
+            change, note = math.nan if own.value is None else 100 * (own.value / other.value - 1), own.note
         apart.append(Cell(change, digits=1, signed=True, note=note, runs=own.runs))
     return [*ours, *theirs, *apart]
 

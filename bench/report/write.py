@@ -76,7 +76,8 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
     except OSError as error:
         raise BenchError(f"{folder}: cannot be written: {error}. Do: choose another --into") from None
     print(render(content.tables[0], arguments.format))
-    print("\n".join(f"{title}: {tally(rows)}" for title, rows in blocks(content.claims).items()), end="\n\n")
+    if content.claims:
+        print("\n".join(f"{title}: {tally(rows)}" for title, rows in blocks(content.claims).items()), end="\n\n")
     print("\n".join(f"wrote {page}" for page in pages))
     return content.planned
 

@@ -96,7 +96,7 @@ def _read(
     model.eval()
     local, trend, states = [], [], []
     for part in drawn.split(PIECE):
-        x = windows.gather(first + part // channels)[0][torch.arange(len(part)), :, part % channels]
+        x = windows.gather(first + part // channels)[0][torch.arange(len(part), device=device), :, part % channels]
         x, _ = normalize_window(x[..., None])
         patches = split_patches(x, model.patch, model.stride)
         local.append(patches.diff(dim=-1))
