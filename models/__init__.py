@@ -41,7 +41,7 @@ MODELS = {
     ),
     "time_llm_lite": Registered(
         "Time-LLM-lite", "models.time_llm:TimeLLMLite", options.TimeLLMOptions, "arXiv 2310.01728",
-        "a small language model; prompt fixed per data set; prototypes in a reduced basis",
+        "a small language model; prompt fixed per data set; prototypes from a sixth of the words",
         printed="Time-LLM", reads_words=True, reads_prompt=True,
     ),
     "calf_lite": Registered(

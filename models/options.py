@@ -90,6 +90,8 @@ class TimeLLMOptions:
     """Width of each reprogramming head, and how many output features of the language model are read."""
     heads: int = 8
     prototypes: int = 1000
+    words: int = 8192
+    """Most words of the vocabulary that prototypes are mixtures of (officially all)."""
     dropout: float = 0.1
     reader: Reader = "blocks"
 

@@ -9,14 +9,14 @@ It differs:
 - The prompt is fixed per data set and horizon (description and task; no statistics of the single window). It is read
   once and kept as keys and values. No prompt is padded, so a forecast does not depend on the rest of its batch; in the
   official code it does.
-- Prototypes are linear combinations of the word embeddings E (V x d). The official layer learns them as W E with
-  W (1000 x V), 50 million weights. E has rank d, so W E = G B with B (d x d) a fixed basis of E's row space, and only
-  G (1000 x d) is learned: the same set of prototypes with the same spread at the start, but without the bias. Adam
-  takes other steps in G than in W.
+- Prototypes are mixtures of word embeddings, learned as officially, but of every n-th word (option `words`; see
+  `Prototypes`) and not of all 50 thousand, whose weights would be most of the work of a step.
 - The prompt describes the run's data set; the official scripts describe ETT for every data set.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from einops import rearrange
@@ -66,27 +66,41 @@ class TimeLLMLite(nn.Module):
 
 
 class Reprogramming(nn.Module):
-    """Cross-attention from patches to text prototypes, which are mixtures of the word embeddings."""
-
-    basis: Tensor
+    """Cross-attention from patches to text prototypes."""
 
     def __init__(self, words: Float[Tensor, "vocabulary d"], options: TimeLLMOptions) -> None:
         super().__init__()
         width, inner = words.shape[1], options.heads * options.feedforward
-        self.register_buffer("basis", _row_space(words), persistent=False)
-        # The official W is uniform in +-1/sqrt(V): its rows have variance 1/(3V) in any orthonormal basis.
-        self.mixture = nn.Parameter(torch.randn(options.prototypes, width) / (3 * len(words)) ** 0.5)
+        self.prototypes = Prototypes(words, options.prototypes, options.words)
         self.attention = Attention(options.width, width, inner, options.heads, options.dropout)
         self.out = nn.Linear(inner, width)
 
     def forward(self, patches: Float[Tensor, "s n d_patch"]) -> Tokens:
-        return self.out(self.attention(patches, self.mixture @ self.basis))
+        return self.out(self.attention(patches, self.prototypes()))
 
 
-def _row_space(words: Float[Tensor, "vocabulary d"]) -> Float[Tensor, "d d"]:
-    """Return B with B^T B = E^T E: an orthonormal basis of E's row space, scaled by the singular values."""
-    squares, directions = torch.linalg.eigh((words.T @ words).double())
-    return (squares.clamp(min=0).sqrt()[:, None] * directions.T).float()
+class Prototypes(nn.Module):
+    """Text prototypes W E + b: learned mixtures of the word embeddings E, as the official layer learns them.
+
+    With fewer than all V words, W is learned for every n-th word (they are sorted by frequency), K in all, and the
+    product is scaled by V / K. Adam moves each weight by its rate, whatever the scale of its gradient; so a step moves
+    the prototypes by V / K times the sum over K words, which estimates the sum over V that the official step is. W
+    starts with the variance that gives the prototypes the official spread. docs/prototypes.py measures the difference.
+    """
+
+    words: Tensor
+
+    def __init__(self, words: Float[Tensor, "vocabulary d"], count: int, most: int) -> None:
+        super().__init__()
+        sample = words[:: math.ceil(len(words) / most)]
+        scale = len(words) / len(sample)
+        bound = len(words) ** -0.5  # of the official layer
+        self.register_buffer("words", scale * sample, persistent=False)
+        self.mixture = nn.Parameter(torch.empty(count, len(sample)).uniform_(-bound, bound) * scale**-0.5)
+        self.bias = nn.Parameter(torch.empty(count, 1).uniform_(-bound, bound))
+
+    def forward(self) -> Float[Tensor, "count d"]:
+        return self.mixture @ self.words + self.bias
 
 
 def prompt_of(shape: Shape) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model, PatchTSTConfig, PatchTSTForPrediction
 
 from bench.core.base import BenchError, UnknownName
@@ -21,7 +22,7 @@ from models.calf import principal_words
 from models.layers import normalize_window, split_patches
 from models.llm_blocks import Blocks
 from models.options import DLinearOptions, LogoLLMOptions, NoOptions, Shape
-from models.time_llm import _row_space
+from models.time_llm import Prototypes
 from tests.builders import LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
 
 pytestmark = pytest.mark.usefixtures("slim_backbones")
@@ -133,7 +134,7 @@ def test_every_option_is_read(name: str) -> None:
     different = {
         "backbone": None, "blocks": 3, "local_tap": 0, "global_tap": 1, "patch": 16, "stride": 8, "width": 24,
         "heads": 2, "layers": 3, "feedforward": 48, "dropout": 0.9, "head_dropout": 0.5, "residual_attention": False,
-        "kernel": 9, "prototypes": 30, "components": 12, "rank": 4, "alpha": 1.0, "lora_dropout": 0.9,
+        "kernel": 9, "prototypes": 30, "words": 300, "components": 12, "rank": 4, "alpha": 1.0, "lora_dropout": 0.9,
         "output_weight": 0.0, "feature_weight": 5.0, "feature_decay": 0.1, "calendar": False, "reader": "attention",
         "mixers": "local",
     }  # fmt: skip
@@ -328,13 +329,35 @@ def test_principal_words_are_the_scores_of_a_plain_svd() -> None:
     assert np.allclose(found, signs * expected, atol=1e-3)
 
 
-def test_the_reduced_prototypes_of_time_llm_lite_are_those_of_the_full_map() -> None:
-    words = torch.randn(300, 24, generator=torch.Generator().manual_seed(0))
-    basis = _row_space(words)
-    assert torch.allclose(basis.T @ basis, words.T @ words, atol=1e-2)
-    full = torch.randn(7, 300) @ words  # any W E ...
-    mixture = torch.linalg.solve(basis.T.double(), full.T.double()).T
-    assert torch.allclose(mixture.float() @ basis, full, atol=1e-3)  # ... is G B for some G
+def moved(layer: nn.Module, prototypes: Callable[[], Tensor], steps: int) -> Tensor:
+    """How far Adam moves prototypes in so many steps towards a target, through a bounded function of them."""
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-5)
+    draw = torch.Generator().manual_seed(1)
+    readers = torch.randn(steps, 16, 8, generator=draw)  # another batch each step
+    target = torch.rand(50, 8, generator=draw)
+    start = prototypes().detach()
+    for reader in readers:
+        optimizer.zero_grad()
+        ((prototypes() @ reader).tanh() - target).square().mean().backward()
+        optimizer.step()
+    return prototypes().detach() - start
+
+
+@pytest.mark.parametrize(("most", "error"), [(6000, 1e-4), (3000, 0.05)])
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_prototypes_move_as_those_of_the_official_layer(most: int, error: float, steps: int) -> None:
+    """The official layer is a linear map over the vocabulary of word embeddings: of unequal length, off centre."""
+    draw = torch.Generator().manual_seed(0)
+    words = torch.randn(6000, 16, generator=draw) * (1 + torch.rand(6000, 1, generator=draw)) + 0.5
+    torch.manual_seed(0)
+    ours, official = Prototypes(words, 50, most), nn.Linear(6000, 50)
+    start = official(words.T).T.detach()
+    shift = start - ours().detach()  # both start alike
+    assert ours().std().item() == pytest.approx(start.std().item(), rel=0.2)  # 50 draws of each
+    found = moved(ours, lambda: ours() + shift, steps)
+    expected = moved(official, lambda: official(words.T).T, steps)
+    assert torch.cosine_similarity(found, expected, dim=1).min() > 1 - error
+    assert (found.norm(dim=1) / expected.norm(dim=1) - 1).abs().max() < error
 
 
 def test_patchtst_equals_transformers_patchtst_with_the_same_weights() -> None:

@@ -68,10 +68,12 @@ def logo_llm(shape: str) -> tuple[int, int]:
 
 
 def time_llm_lite(shape: str) -> tuple[int, int]:
-    """Nothing of the language model trains; 1000 prototypes, 8 heads of width 128, of which the head reads one's."""
+    """Nothing of the language model trains; 1000 prototypes of every sixth or seventh word and a bias; 8 heads of width
+    128, of which the head reads one's."""
     d, blocks = WIDTH[shape], LOGO_AND_TIME_LLM_BLOCKS[shape]
     embed = 32 * 16 * 3
-    reprogram = 1000 * d + linear(32, 8 * 128) + 2 * linear(d, 8 * 128) + linear(8 * 128, d)
+    words = {"gpt2": 7180, "smollm2-135m": 8192}[shape]
+    reprogram = linear(words, 1000) + linear(32, 8 * 128) + 2 * linear(d, 8 * 128) + linear(8 * 128, d)
     trainable = embed + reprogram + linear(PATCHES * 128, HORIZON)
     return trainable + blocks * block(shape) + norms(shape, blocks) + positions(shape), trainable
 
