@@ -1,4 +1,4 @@
-"""`python -m bench VERB`: list, plan, fetch, run, show, perf, add-dataset. Each imports what it needs when called."""
+"""`python -m bench VERB`: list, plan, fetch, run, tune, show, perf, add-dataset. Each imports what it needs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bench.cli import duration, positive
 from models.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.grid.driver import Tally
     from bench.grid.engine import Engine
     from bench.plan.suite import PlannedRun
 
@@ -40,17 +41,8 @@ def _parser() -> argparse.ArgumentParser:
     fetch = verb("fetch", _fetch, "bring data and backbones here, verified")
     fetch.add_argument("--into", type=Path, metavar="DIR", help="make a bundle of them, for machines without network")
     run = verb("run", _run, "train and test what is missing")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    run.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
-    run.add_argument(
-        "--jobs", type=positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
-    )
-    run.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
-    run.add_argument("--address", help="of the Ray cluster (default: the running one, else one on this machine)")
-    run.add_argument("--shard", type=cli.shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
-    run.add_argument("--time-budget", type=duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h")
-    run.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
-    run.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
+    _add_running(run)
+    _add_running(verb("tune", _tune, "run a search of settings, and keep the best by validation", suite="tune"))
     perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
@@ -73,6 +65,23 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--debug", action="store_true", help="show tracebacks")
     verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")
     return parser
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command that runs a grid."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    parser.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
+    parser.add_argument(
+        "--jobs", type=positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
+    )
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
+    parser.add_argument("--address", help="of the Ray cluster (default: the running one, else one on this machine)")
+    parser.add_argument("--shard", type=cli.shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
+    parser.add_argument(
+        "--time-budget", type=duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h"
+    )
+    parser.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
+    parser.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -138,12 +147,17 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    tally = _run_all(arguments, _planned(arguments))
+    return cli.INCOMPLETE if tally.failed or tally.remaining else cli.DONE
+
+
+def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
+    """Do the planned runs that the options ask for; print and return how they ended."""
     from rich.console import Console
 
     from bench.core.store import Store
     from bench.grid.driver import Orders, run_grid
 
-    planned = _planned(arguments)
     if arguments.offline:
         from bench.data.bundle import use_bundle
 
@@ -154,7 +168,31 @@ def _run(arguments: argparse.Namespace) -> int:
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), Console())
     left = f", {tally.remaining} left" if tally.remaining else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
-    return cli.INCOMPLETE if tally.failed or tally.remaining else cli.DONE
+    return tally
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    """Choose only when every trial has ended; one that failed (diverged) is never chosen."""
+    from tabulate import tabulate
+
+    from bench.analysis.results import Results
+    from bench.analysis.tuning import search_rows, searched
+    from bench.core.store import Store
+    from bench.plan.suite import entries, load_suite, suite_path
+    from bench.plan.tuning import write_searches
+
+    suite = load_suite(arguments.suite)
+    planned = entries(suite, cli.filters_of(arguments))
+    _run_all(arguments, planned)
+    results = Results.read(planned, Store(arguments.results))
+    if missing := sum(result is None for _, result in results.runs):
+        print(f"{missing} trials are missing, and nothing is chosen yet: start it again, it goes on")
+        return cli.INCOMPLETE
+    found = searched(suite, results)
+    headers, rows = search_rows(found)
+    print(tabulate(rows, headers, disable_numparse=True))
+    print(f"validation scores; *: chosen, written to {write_searches(suite_path(arguments.suite), found)}")
+    return cli.DONE
 
 
 def _engine(arguments: argparse.Namespace) -> Engine:

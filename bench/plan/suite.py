@@ -2,7 +2,7 @@
 
 A suite lists models, data sets and seeds. The training settings of each model on each data set are in
 suites/settings.toml, the same for every suite; a suite may override them, and may run models in several variants. Keys
-that a suite lacks are taken from the suite that its `base` names, except `name` and `about`.
+that a suite lacks are taken from the suite that its `base` names, except `name`, `about` and `tuned`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bench.plan import registry
 from bench.plan.registry import BackboneName, DatasetName, ModelName
 from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings
 from bench.plan.settings import settings as model_settings
+from bench.plan.tuning import Searches, read_searches
 from models import MODELS
 from models.llm_files import BACKBONES
 
@@ -68,6 +69,8 @@ class Suite(Frozen):
     override: tuple[dict[Literal["all"] | ModelName, ModelSettings], ...] = ()
     """Tables of model -> changes over settings.toml, those of the bases first; `all` for every model, applied before
     the model's own. (A suite file holds one table.)"""
+    tuned: Searches = Searches()
+    """Settings that a search chose, over those of settings.toml. (A suite file names the suite that was searched.)"""
     variant: tuple[Variant, ...] = ()
     """Each model is run once per variant that names it, over all other settings; the first is the reference."""
     tables: Annotated[tuple[TableName, ...], Field(min_length=1)] = ("main", "full")
@@ -127,6 +130,8 @@ def suite_names() -> list[str]:
 def load_suite(name: str) -> Suite:
     """Read a suite by name, or a user's own by the path of its TOML file. Raises BenchError for a mistake in it."""
     path, values = _read_suite(name)
+    if isinstance(searched := values.get("tuned"), str):
+        values["tuned"] = read_searches(suite_path(searched, path))
     suite = parse(Suite, {"name": path.stem, **values}, str(path))
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
         raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project. Do: give this one another name")
@@ -138,14 +143,19 @@ def load_suite(name: str) -> Suite:
     return suite.model_copy(update={"variant": tuple(variants)})
 
 
+def suite_path(name: str, named_by: Path | None = None) -> Path:
+    """Return the file of a suite by its name, or by the path of its TOML file as seen from the file that names it."""
+    if name.endswith(".toml"):
+        return named_by.parent / name if named_by else Path(name)
+    if name not in suite_names():
+        raise UnknownName("suite", name, suite_names(), str(named_by or ""))
+    return SUITES / f"{name}.toml"
+
+
 def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
     """Return the file of a suite, and its keys over those of its base; `named_by`: the files that led here."""
     # 1. Find and read the file.
-    path = SUITES / f"{name}.toml"
-    if name.endswith(".toml"):
-        path = named_by[-1].parent / name if named_by else Path(name)
-    elif name not in suite_names():
-        raise UnknownName("suite", name, suite_names(), str(named_by[-1]) if named_by else "")
+    path = suite_path(name, named_by[-1] if named_by else None)
     if path in named_by:
         raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite. Do: choose another base")
     values = read_toml(path)
@@ -157,7 +167,7 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     if not isinstance(base, str):
         raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}. Do: correct it")
     _, inherited = _read_suite(base, (*named_by, path))
-    inherited = {key: value for key, value in inherited.items() if key not in ("name", "about")}
+    inherited = {key: value for key, value in inherited.items() if key not in ("name", "about", "tuned")}
     return path, inherited | values | {"override": inherited["override"] + own}
 
 
@@ -197,7 +207,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
             runs = [
                 PlannedRun(_spec(suite, task, model, backbone, variant), variant.title)
                 for model in models
-                for variant in _variants(suite, model, backbone)
+                for variant in variants_of(suite, model, backbone)
             ]
             for seed in dict.fromkeys(filters.seeds or suite.seeds):
                 planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
@@ -219,7 +229,7 @@ def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Tas
     )
 
 
-def _variants(suite: Suite, model: str, backbone: str) -> list[Variant]:
+def variants_of(suite: Suite, model: str, backbone: str) -> list[Variant]:
     """Return the variants of a model in this suite; for a model without any one that has no title and no change."""
     own = [variant for variant in suite.variant if variant.models is None or model in variant.models]
     if not own:
@@ -249,13 +259,15 @@ def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant)
             cause = f"only {probed} has a state of every patch after every block"
             raise BenchError(f"{place}: probe: {cause}. Do: name the variant's models")
         task = task.model_copy(update={"probe": variant.probe})
-    # 2. Its settings: the project's, then the suite's overrides, then the variant's.
+    # 2. Its settings: the project's, then those that a search chose, the suite's overrides, the variant's.
     train: dict[str, Any] = {}
     options: dict[str, Option] = {"backbone": backbone} if model in MODELS and MODELS[model].uses_backbone else {}
     settings = model_settings()
-    layers = [settings.get(model, settings["default"])]
-    layers += [tables[name] for tables in suite.override for name in ("all", model) if name in tables]
-    for change in (*(change for layer in layers for change in layer.changes(task, backbone)), variant):
+    official = settings.get(model, settings["default"])
+    overrides = [tables[name] for tables in suite.override for name in ("all", model) if name in tables]
+    changes = [*official.changes(task, backbone), suite.tuned.change(model, task, place)]
+    changes += [change for override in overrides for change in override.changes(task, backbone)]
+    for change in (*changes, variant):
         train.update(change.train)
         options.update(change.options)
     return RunSpec(

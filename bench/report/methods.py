@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bench.analysis.results import Results, run_title
 from bench.analysis.stats import LEVEL
+from bench.analysis.tuning import search_rows
 from bench.core.card import DatasetCard, cards
 from bench.core.spec import Task
 from bench.plan import registry
@@ -38,6 +39,7 @@ def methods(suite: Suite, planned: Results) -> list[Section]:
         _data(entries),
         _models(planned),
         _settings(entries),
+        *_searches(suite, entries),
         _statistics(entries),
         _provenance(planned),
     ]
@@ -121,6 +123,25 @@ def _settings(entries: Sequence[PlannedRun]) -> Section:
     uses = gathered(map(_use, sorted(entries, key=lambda entry: models.index(entry.spec.model))))
     rows = tuple((title, _places(places), train, options) for (title, train, options), places in uses.items())
     return Section("Settings", (), ("Model", "On", "Training", "Options"), rows)
+
+
+def _searches(suite: Suite, entries: Sequence[PlannedRun]) -> list[Section]:
+    """Say how settings were searched on the planned data sets; nothing without a search."""
+    used = {(entry.spec.model, entry.spec.task.dataset) for entry in entries}
+    searches = [each for each in suite.tuned.searches if (each.model, each.dataset) in used]
+    if not searches:
+        return []
+    first = searches[0]
+    backbones = {BACKBONES[each.backbone].title for each in searches if each.backbone}
+    text = (
+        f"Where no script exists for a data set and its look-back, every model has had the same number of trials "
+        f"({len(first.trials)}; seeds {_listed(first.seeds)}; horizons {_listed(first.trials[0].scores)}"
+        f"{'; language model ' + _listed(backbones) if backbones else ''}). The trial with the best validation score, "
+        "mean over seeds and horizons, is run at every horizon (marked *). Scores are in the metric of a model's loss: "
+        "compare within a column. Test errors had no part in it."
+    )
+    headers, rows = search_rows(searches)
+    return [Section("Search of settings", (text,), headers, tuple(rows))]
 
 
 def _use(entry: PlannedRun) -> tuple[tuple[str, str, str], tuple[str, int]]:
