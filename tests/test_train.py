@@ -290,6 +290,8 @@ def test_the_floors_equal_what_their_names_say(make_card: MakeCard, cpu: torch.d
         errors = [scaled[t + s] - source(t, s) for t in range(208, 253) for s in range(8)]
         result = run_one(make_spec(card, model), cpu)
         assert result.evaluations[0].mse == pytest.approx(float(np.square(errors).mean()), rel=1e-5)
+        by_channel = np.stack([np.square(errors).mean(0), np.abs(errors).mean(0)], axis=1)  # of window and step
+        assert np.array(result.evaluations[0].channels) == pytest.approx(by_channel, rel=1e-5)
 
 
 @pytest.mark.parametrize("model", ["logo_llm", "itransformer", "patchtst", "dlinear"])

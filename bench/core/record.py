@@ -15,6 +15,8 @@ class Evaluation(Frozen):
     mse: float
     mae: float
     windows: int
+    channels: tuple[tuple[float, float], ...] = ()
+    """MSE and MAE of each channel, to six digits; empty in old records."""
 
 
 class Epoch(Frozen):

@@ -25,6 +25,8 @@ class Errors:
     mse: float
     mae: float
     windows: int
+    channels: tuple[tuple[float, float], ...]
+    """Both errors of each channel, to six digits."""
 
 
 @torch.inference_mode()
@@ -34,6 +36,7 @@ def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
     channels = windows.series.shape[1]
     batch = max(1, SERIES_PER_BATCH[device.type] // channels)
     squared, absolute = torch.zeros(2, dtype=torch.float64, device=device)
+    by_channel = torch.zeros(channels, 2, dtype=torch.float64, device=device)
     model.eval()
     first = 0
     while first < len(windows):
@@ -49,9 +52,12 @@ def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
             continue
         squared += error.square().sum(dtype=torch.float64)
         absolute += error.abs().sum(dtype=torch.float64)
+        both = torch.stack([error.square(), error.abs()], dim=-1)
+        by_channel += both.sum((0, 1), dtype=torch.float64)
         first += len(index)
-    values = len(windows) * windows.horizon * channels
-    return Errors(squared.item() / values, absolute.item() / values, len(windows))
+    values = len(windows) * windows.horizon
+    each = tuple((float(f"{mse:.6g}"), float(f"{mae:.6g}")) for mse, mae in (by_channel / values).tolist())
+    return Errors(squared.item() / (values * channels), absolute.item() / (values * channels), len(windows), each)
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 
@@ -68,7 +69,7 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
         errors = evaluate(model, test, precision)
         if not math.isfinite(errors.mse):
             raise TrainingDiverged(f"the test error on {name} is {errors.mse}")
-        evaluations.append(Evaluation(dataset=name, mse=errors.mse, mae=errors.mae, windows=errors.windows))
+        evaluations.append(Evaluation(dataset=name, **dataclasses.asdict(errors)))
     finished, tested_windows = time.perf_counter(), sum(each.windows for each in evaluations)
     # 4. Keep one forecast.
     forecast = None
