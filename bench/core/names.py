@@ -9,6 +9,7 @@ TableName = Literal[
     "full",
     "seeds",
     "ranks",
+    "regimes",
     "few_shot",
     "zero_shot",
     "ablation",

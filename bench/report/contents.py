@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.published import published_table
 from bench.analysis.ranks import ranks_table
+from bench.analysis.regimes import regimes_table
 from bench.analysis.results import Results
 from bench.analysis.tables import TABLES as OWN_TABLES
 from bench.analysis.tables import Builder, Table
@@ -20,7 +21,12 @@ from models.llm_files import BACKBONES
 if TYPE_CHECKING:
     from bench.report.figures.catalogue import Picture
 
-TABLES: dict[str, Builder] = {**OWN_TABLES, "ranks": ranks_table, "published": published_table}
+TABLES: dict[str, Builder] = {
+    **OWN_TABLES,
+    "ranks": ranks_table,
+    "regimes": regimes_table,
+    "published": published_table,
+}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,91 @@
+"""The table by regime: how models stand on channels of one kind, as with a strong trend. Pure; no torch.
+
+`datasets/features.csv` has a row for each channel (docs/features.py makes it); records hold each channel's errors.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.analysis.results import METRICS, Results, first_few, run_title
+from bench.analysis.stats import mean_ranks, skill
+from bench.analysis.tables import ERRORS, Cell, Group, Table, grouped
+from bench.core.card import CARDS
+from bench.core.system import SHIPPED_CARDS
+from models import REFERENCE
+
+FILE = "features.csv"
+CUTS = {
+    "trend": (0.9, "strength of trend"),
+    "season": (0.5, "strength of season"),
+    "entropy": (0.45, "spectral entropy"),
+    "unit_root_p": (0.05, "p of a unit root"),
+}
+"""Feature -> the value that parts its two regimes, about half of the channels each; its name."""
+LEAD = (
+    "Over channels of one kind, a channel's errors averaged over horizons first: mean rank, and skill, 1 - geometric "
+    "mean of error / the seasonal naive forecast's. Strengths of trend and season are those of an STL decomposition, "
+    "entropy is that of the spectrum (1: white noise), a small p rejects a unit root (Dickey-Fuller). Channels of one "
+    "data set are not independent: no test is made of them"
+)
+
+
+def features() -> pd.DataFrame:
+    """Return a row per channel: dataset, channel (from 0), and the features of CUTS; without files, no row."""
+    files = [folder / FILE for folder in (SHIPPED_CARDS, CARDS)]
+    known = [pd.read_csv(file) for file in files if file.exists()]
+    known = known or [pd.DataFrame(columns=["dataset", "channel", *CUTS])]
+    return pd.concat(known).drop_duplicates(["dataset", "channel"], keep="last")
+
+
+def regimes_table(planned: Results) -> list[Table]:
+    """Show a table for each error: a row for each regime, rank and skill of each model."""
+    known = features()
+    errors = _channel_errors(planned)
+    listed = dict(grouped(planned.own, "dataset"))
+    whole = [name for name in set(known.dataset) & set(listed) if set(listed[name].key) <= set(errors.key)]
+    keys = {title: tuple(runs.key) for title, runs in grouped(planned.own[planned.own.dataset.isin(whole)], "title")}
+    left_out = [name for name in listed if name not in whole]
+    tables = []
+    for metric, error in zip(METRICS, ERRORS, strict=True):
+        groups = [Group(title.replace(" ", "-"), title, ("Rank", "Skill %")) for title in planned.own.title.unique()]
+        title = f"How models stand on channels of one kind, by {error}"
+        table = Table(f"regimes_{metric}", title, planned.lead(LEAD), groups, marked=False)
+        if left_out:
+            table.notes.append(f"Left out, since not every run holds each channel's errors: {first_few(left_out)}.")
+        if whole:
+            _add_regimes(table, errors[errors.dataset.isin(whole)], metric, known, keys)
+        tables.append(table)
+    return tables
+
+
+def _channel_errors(planned: Results) -> pd.DataFrame:
+    """Return a row per run and channel of the runs that hold them: dataset, channel, title, key, mse, mae."""
+    rows = []
+    for run in planned.own[planned.own.status == "done"].itertuples():
+        own = next(each for each in run.result.evaluations if each.dataset == run.dataset)
+        rows += [(run.dataset, i, run.title, run.key, *both) for i, both in enumerate(own.channels)]
+    return pd.DataFrame(rows, columns=["dataset", "channel", "title", "key", *METRICS])
+
+
+def _add_regimes(
+    table: Table, errors: pd.DataFrame, metric: str, known: pd.DataFrame, keys: dict[str, tuple[str, ...]]
+) -> None:
+    """Add the rows of both sides of each feature's cut; a side without channels has none."""
+    means = errors.groupby(["dataset", "channel", "title"], sort=False)[metric].mean().unstack(sort=False)
+    kinds = known.set_index(["dataset", "channel"]).reindex(means.index)
+    naive = run_title(REFERENCE)
+    for feature, (cut, name) in CUTS.items():
+        table.rule()
+        for side, inside in ((f"below {cut:g}", kinds[feature] < cut), (f"{cut:g} and more", kinds[feature] >= cut)):
+            own = means[inside]
+            if own.empty:
+                continue
+            ranks, datasets = mean_ranks(own), own.index.unique("dataset")
+            cells = []
+            for title, runs in keys.items():
+                gain = skill(own[title].to_numpy(), own[naive].to_numpy()).value if naive in own else None
+                gain = None if gain is None or title == naive else 100 * gain
+                cells += [Cell(ranks[title], 2, runs=runs), Cell(gain, 1, runs=runs)]
+            count = f"{len(own)} channels of {', '.join(datasets)}"
+            table.rows.append((f"{name} {side}: {count}", cells))
