@@ -18,7 +18,7 @@ from scipy.stats import rankdata
 from bench.analysis.results import Results
 from bench.analysis.tables import Table
 from bench.core.record import RunResult
-from bench.plan.suite import PlannedRun, load_suite, suite_names
+from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
 from bench.report import contents as review
 from bench.report.contents import tables_of
 from bench.report.render import SUFFIX, render
@@ -31,6 +31,7 @@ from tests.builders import (
     equals_golden,
     experiment,
     planned,
+    record,
 )
 
 
@@ -47,8 +48,8 @@ def test_tables_equal_their_golden_files(name: str, holes: bool, form: str) -> N
 
 def test_every_form_but_csv_holds_title_caption_and_footnotes_and_says_what_the_marks_mean() -> None:
     table = make("main", holes=True)
-    legends = {"text": "* best, + second.", "md": "**Best**, <u>second</u>."}
-    legends["latex"] = "Best in bold, second underlined."
+    legends = {"text": "* best, + second, among the values there are.", "md": "**Best**, <u>second</u>, among"}
+    legends["latex"] = "Best in bold, second underlined, among"
     assert len(table.notes) == 3
     for form, legend in legends.items():
         text = " ".join(render(table, form).replace(r"\%", "%").replace(r"\_", "_").split())
@@ -146,7 +147,27 @@ def test_a_cell_with_a_missing_or_failed_run_is_a_hole_with_its_reason_and_never
     assert table.notes[1] == "PatchTST: 1 of 8 runs missing: ILI h24 s2022 not run"
     assert "over the 1 of 2 rows" in table.notes[2]
     assert found["Average"] == found["ETTh1"]
-    assert all(cell.mark == "" for cell in table.rows[1][1])
+    assert [cell.mark for cell in table.rows[1][1]] == [*4 * [""], *2 * ["best"], *2 * ["second"]], "of those there are"
+
+
+def test_a_model_that_was_hardly_run_takes_no_part_in_the_summary_and_is_named() -> None:
+    """Three data sets, four models; PatchTST on one of them alone."""
+    chosen = Filters(models=tuple(ERRORS), datasets=("ETTh1", "ETTh2", "ILI"), seeds=(2021,), backbone="smollm2-135m")
+    runs = entries(load_suite("paper"), chosen)
+    hardly = [(e.spec.model, e.spec.task.dataset) not in (("patchtst", "ETTh1"), ("patchtst", "ETTh2")) for e in runs]
+    found = [(entry, record(entry.spec) if there else None) for entry, there in zip(runs, hardly, strict=True)]
+    (table,) = tables_of("main", Results(found), "")
+    (others,) = tables_of("main", Results([pair for pair in found if pair[0].spec.model != "patchtst"]), "")
+    patchtst = [2, 3]
+    for (label, line), (_, without) in zip(table.summary, others.summary, strict=True):
+        assert [cell.value for i, cell in enumerate(line) if i in patchtst] == [None, None], label
+        assert [cell.value for i, cell in enumerate(line) if i not in patchtst] == [cell.value for cell in without]
+    assert table.notes[-1] == (
+        "Average, mean rank and first places are over the 3 of 3 rows that are complete for every model but PatchTST."
+    )
+    (ranks,) = tables_of("ranks", Results(found), "")
+    assert [label for label, _ in ranks.rows] == ["Logo-LLM", "iTransformer", "Repeat last"]
+    assert ranks.notes[-1] == "Left out, since complete on few data sets: PatchTST."
 
 
 def test_no_summary_is_made_of_no_complete_row() -> None:
@@ -358,7 +379,7 @@ def test_changes_are_percentages_of_the_models_first_row_averaged_over_data_sets
     assert not marks[:, -2:].any()
 
 
-def test_a_missing_ablation_is_a_hole_also_in_its_change_and_its_column_has_no_best() -> None:
+def test_a_missing_ablation_is_a_hole_also_in_its_change_and_its_column_marks_the_others() -> None:
     missing = "logo_llm (random backbone) ILI h24 s2022"
     (table,) = tables("ablation", without("ablation", lambda entry: entry.label == missing))
     block = of_block(table, "logo_llm")
@@ -367,7 +388,7 @@ def test_a_missing_ablation_is_a_hole_also_in_its_change_and_its_column_has_no_b
     assert table.notes == ["Logo-LLM, random backbone: 1 of 4 runs missing: ILI h24 s2022 not run"]
     for variant, line in block.items():
         assert variant == "random backbone" or None not in [cell.value for cell in line]
-        assert not any(cell.mark for cell in line[2:])
+    assert [line[2].mark for line in block.values()].count("best") == 1 and not block["random backbone"][2].mark
     assert [line[0].mark for line in block.values()].count("best") == 1
     for model in ("time_llm_lite", "calf_lite"):
         assert of_block(table, model) == of_block(tables("ablation")[0], model)

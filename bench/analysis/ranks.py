@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bench.analysis.results import METRICS, Results, run_title
-from bench.analysis.stats import Comparison, compare, datasets_needed, mean_ranks, skill, win_probability
+from bench.analysis.stats import Comparison, comparable, compare, datasets_needed, mean_ranks, skill, win_probability
 from bench.analysis.tables import ERRORS, Cell, Group, Table, grouped, mean_error
 from models import REFERENCE
 
@@ -31,7 +31,10 @@ def ranks_table(planned: Results) -> list[Table]:
     whole = {metric: errors[metric].dropna() for metric in METRICS}
     complete = planned.own[planned.own.data.isin(whole[METRICS[0]].index)]
     note = table.footnote("No data set is complete for every model.") if complete.empty else None
-    runs = {title: tuple(own.key) for title, own in grouped(planned.own if complete.empty else complete, "title")}
+    shown = grouped(planned.own if complete.empty else complete, "title")
+    runs = {title: tuple(own.key) for title, own in shown if title in whole[METRICS[0]]}
+    if left_out := [title for title in planned.own.title.unique() if title not in runs]:
+        table.notes.append(f"Left out, since complete on few data sets: {', '.join(left_out)}.")
     for name, keys in runs.items():
         values = [value for metric in METRICS for value in _standing(whole[metric], name, run_title(REFERENCE))]
         numbers = zip(values, [*COLUMNS.values()] * len(METRICS), strict=True)
@@ -40,9 +43,9 @@ def ranks_table(planned: Results) -> list[Table]:
 
 
 def errors_by_dataset(planned: Results, metric: str) -> pd.DataFrame:
-    """Return mean errors over horizons, data sets by titles of models and variants; NaN if a run is missing."""
+    """Return mean errors over horizons, data sets by titles of `comparable` models; NaN if a run is missing."""
     means = {key: mean_error(runs, metric) for key, runs in grouped(planned.own, ["data", "title"])}
-    return pd.DataFrame(pd.Series(means).unstack(sort=False))
+    return comparable(pd.DataFrame(pd.Series(means).unstack(sort=False)))
 
 
 def tests_sentence(compared: dict[str, Comparison]) -> str:

@@ -87,5 +87,5 @@ def _add_regimes(
                 gain = skill(own[title].to_numpy(), own[naive].to_numpy()).value if naive in own else None
                 gain = None if gain is None or title == naive else 100 * gain
                 cells += [Cell(ranks[title], 2, runs=runs), Cell(gain, 1, runs=runs)]
-            count = f"{len(own)} channels of {', '.join(datasets)}"
+            count = f"{len(own)} channel{'s' * (len(own) > 1)} of {', '.join(datasets)}"
             table.rows.append((f"{name} {side}: {count}", cells))

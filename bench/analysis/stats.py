@@ -33,6 +33,16 @@ class Comparison:
     """What the tests show, or why they cannot show anything."""
 
 
+def comparable(errors: pd.DataFrame) -> pd.DataFrame:
+    """Drop models (columns) known on fewer than half as many data sets (rows) as the median model.
+
+    Comparisons are over data sets complete for every model: one model that has hardly been run would undo them all. Of
+    two models none is dropped.
+    """
+    known = errors.notna().sum()
+    return errors.loc[:, known >= known.median() / 2] if len(known) > 2 else errors
+
+
 def mean_ranks(errors: pd.DataFrame) -> pd.Series:
     """Return each model's (column's) mean rank over complete data sets (rows); 1 is the least error, ties share."""
     return errors.dropna().rank(axis=1).mean()

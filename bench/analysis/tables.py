@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from bench.analysis.results import METRICS, Results, first_few, run_title
+from bench.analysis.stats import comparable
 from bench.core.base import BenchError
 from bench.core.record import Cost, RunResult
 from bench.plan import registry
@@ -295,35 +296,37 @@ def _mark_row(cells: list[Cell]) -> None:
 
 
 def _mark(cells: Sequence[Cell]) -> None:
-    """Mark the least and the second value unless one is missing; equal values share a mark."""
+    """Mark the least and the second of the cells that have a value; equal values share a mark."""
     values = sorted({cell.value for cell in cells if cell.value is not None})
-    if len(values) > 1 and all(cell.value is not None for cell in cells):
+    if len(values) > 1:
         marks: dict[float | None, str] = {values[0]: "best", values[1]: "second"}
         for cell in cells:
             cell.mark = marks.get(cell.value, "")
 
 
 def _summarised(table: Table, rows: list[list[Cell]] | None = None, of: str | None = None) -> Table:
-    """Add average, mean rank and first places over those of these rows (None: all) that are complete."""
-    # 1. Keep the complete rows; say so if there are others.
+    """Add average, mean rank and first places over those of these rows (None: all) complete for comparable models."""
+    # 1. Keep the models that can be compared and the rows complete for them; say so if there are others.
     rows = [cells for _, cells in table.rows] if rows is None else rows
-    complete = [cells for cells in rows if all(cell.value is not None for cell in cells)]
-    if len(complete) < len(rows):
+    values = pd.DataFrame([[cell.value for cell in cells] for cells in rows], dtype=float)
+    kept = comparable(values)
+    complete = kept.dropna()
+    if complete.shape != values.shape:
+        absent = [group.title for i, group in enumerate(table.groups) if i * len(METRICS) not in kept]
         table.notes.append(
             f"Average, mean rank and first places{'' if of is None else f' ({of})'} are over the {len(complete)} of "
-            f"{len(rows)} rows that are complete for every model."
+            f"{len(rows)} rows that are complete for every model{' but ' * bool(absent)}{', '.join(absent)}."
         )
-    if not complete:
+    if complete.empty:
         return table
     # 2. Rank the models of each metric in each row.
-    values = pd.DataFrame([[cell.value for cell in cells] for cells in complete], dtype=float)
-    columns = values.T  # a row for each model and metric, a column for each row of the table
+    columns = complete.T  # a row for each model and metric, a column for each row of the table
     by_metric = columns.groupby(columns.index % len(METRICS))
     ranks, firsts = by_metric.rank().mean(axis=1), columns.eq(by_metric.transform("min")).sum(axis=1)
-    runs = [behind(column) for column in zip(*complete, strict=True)]
+    runs = [behind(column) for column in zip(*(rows[row] for row in complete.index), strict=True)]
     averages, *counts = (
-        [Cell(value, digits, runs=keys) for value, keys in zip(line, runs, strict=True)]
-        for line, digits in ((values.mean(), 3), (ranks, 2), (firsts, 0))
+        [Cell(value, digits, runs=keys) for value, keys in zip(line.reindex(values.columns), runs, strict=True)]
+        for line, digits in ((complete.mean(), 3), (ranks, 2), (firsts, 0))
     )
     _mark_row(averages)
     labels = (label if of is None else f"{label}, {of}" for label in ("Average", "Mean rank", "First places"))

@@ -79,8 +79,16 @@ LATEX = str.maketrans(
     }
 )
 """Character that LaTeX would read as a command -> its escape."""
-TEXT_STYLE = Style(str, "{}{}*", "{}{}+", " ± {}", "-", "[{}]", "* best, + second.")
-MARKDOWN_STYLE = Style(_markdown, "**{}**{}", "<u>{}</u>{}", " ± {}", "–", " [{}]", legend="**Best**, <u>second</u>.")
+TEXT_STYLE = Style(str, "{}{}*", "{}{}+", " ± {}", "-", "[{}]", "* best, + second, among the values there are.")
+MARKDOWN_STYLE = Style(
+    _markdown,
+    "**{}**{}",
+    "<u>{}</u>{}",
+    " ± {}",
+    "–",
+    " [{}]",
+    legend="**Best**, <u>second</u>, among the values there are.",
+)
 LATEX_STYLE = Style(
     lambda text: text.translate(LATEX),
     best=r"\textbf{{{}}}{}",
@@ -88,7 +96,7 @@ LATEX_STYLE = Style(
     spread=r" {{\tiny$\pm${}}}",
     dash="--",
     note=r"\textsuperscript{{{}}}",
-    legend="Best in bold, second underlined.",
+    legend="Best in bold, second underlined, among the values there are.",
 )
 
 

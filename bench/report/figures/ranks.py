@@ -24,6 +24,7 @@ def ranks(planned: Results) -> Drawn | None:
     if len(models) < 2:
         return None
     errors = {metric: errors_by_dataset(planned, metric) for metric in METRICS}
+    models = {name: look for name, look in models.items() if name in errors["mse"]}
     compared = {metric: compare(errors[metric]) for metric in METRICS}
     complete, pairs = compared["mse"].datasets, math.comb(len(models), 2)
     lead = "Mean rank of each model over data sets, 1 the best; errors averaged over horizons first"
