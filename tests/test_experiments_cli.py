@@ -76,7 +76,7 @@ def test_a_table_of_an_experiment_is_that_of_the_suite_of_its_name(capsys: pytes
 @pytest.mark.parametrize(
     ("suite", "table", "has"),
     [
-        ("paper", "few_shot", "main, full, seeds, ranks, published"),
+        ("paper", "few_shot", "main, full, seeds, ranks, regimes, published"),
         ("few_shot", "main", "few_shot, published"),
         ("ablation", "layers", "ablation"),
     ],

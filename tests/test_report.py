@@ -54,7 +54,7 @@ def test_a_report_is_every_table_in_every_form_the_verdicts_the_figures_and_two_
     assert make(place) == 0
     folder = place / "reports" / "paper"
     tables = {path.name for path in (folder / "tables").iterdir()}
-    names = ("main", "full", "seeds", "ranks", "published", "claims", "claims_added")
+    names = ("main", "full", "seeds", "ranks", "regimes_mse", "regimes_mae", "published", "claims", "claims_added")
     assert tables == {f"{name}.{suffix}" for name in names for suffix in SUFFIX.values()}
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert {name.partition(".")[2] for name in figures} == {"svg", "pdf", "png"}
