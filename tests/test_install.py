@@ -54,7 +54,8 @@ def test_a_checkout_reads_and_writes_in_its_own_folder() -> None:
 
 def test_the_installed_copy_holds_code_cards_suites_and_page_but_no_data(site: Path) -> None:
     installed = site / "bench"
-    assert {path.name for path in (installed / "cards").iterdir()} == {f"{name}.toml" for name in cards()}
+    cards_and_features = {*(f"{name}.toml" for name in cards()), "features.csv"}
+    assert {path.name for path in (installed / "cards").iterdir()} == cards_and_features
     for folder in ("suites", "report/assets"):
         assert {path.name for path in (installed / folder).iterdir()} == {
             path.name for path in (ROOT / "bench" / folder).iterdir()
