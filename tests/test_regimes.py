@@ -56,24 +56,26 @@ def test_ranks_and_skill_are_those_of_the_channels_on_each_side_of_a_cut() -> No
             ]
             means[name, channel] = [float(np.mean(each)) for each in own]
     kinds = features().set_index(["dataset", "channel"])
-    found = {label.partition(":")[0]: [cell.value for cell in cells] for label, cells in mse.rows}
+    found = {label.partition(" (")[0]: [cell.value for cell in cells] for label, cells in mse.rows}
     assert len(found) == 2 * len(CUTS)
-    for feature, (cut, name) in CUTS.items():
-        for side, above in ((f"below {cut:g}", False), (f"{cut:g} and more", True)):
+    for feature, cut in CUTS.items():
+        for side, above in (("<", False), (">=", True)):
             own = np.array([each for key, each in means.items() if (kinds.loc[key, feature] >= cut) == above])
             ranks = np.mean([rankdata(row) for row in own], axis=0)
             skills = [100 * (1 - gmean(own[:, i] / own[:, 2])) for i in range(3)]
             expected = [x for pair in zip(ranks, skills, strict=True) for x in pair]
-            assert found[f"{name} {side}"][:5] == pytest.approx(expected[:5])
-            assert found[f"{name} {side}"][5] is None  # the reference against itself
+            line = found[f"{feature.replace('_', ' ')} {side} {cut:g}"]
+            assert line[:5] == pytest.approx(expected[:5])
+            assert line[5] is None  # the reference against itself
     assert [label for label, _ in mae.rows] == [label for label, _ in mse.rows]
-    assert mse.rows[0][0].endswith("channels of ETTh1, ILI")
+    assert mse.rows[0][0].endswith(" channels, 2 data sets)") and mse.notes == ["Over channels of ETTh1, ILI."]
 
 
 def test_a_data_set_without_errors_of_channels_is_left_out_and_named() -> None:
     for table in regimes_table(planned(without="ETTh1")):
-        assert all(label.endswith("of ILI") for label, _ in table.rows)
-        assert table.notes == ["Left out, since not every run holds each channel's errors: ETTh1."]
+        assert all(label.endswith(", 1 data set)") for label, _ in table.rows)
+        over, left_out = table.notes
+        assert (over, left_out.partition(": ")[2]) == ("Over channels of ILI.", "ETTh1.")
     nothing = Results([(entry, None) for entry, _ in planned().runs])
     assert [table.rows for table in regimes_table(nothing)] == [[], []]
 
@@ -84,7 +86,7 @@ def test_every_channel_of_the_data_at_hand_is_described() -> None:
     for name, own in known.groupby("dataset"):
         assert list(own.channel) == list(range(cards()[name].width))
     assert known[list(CUTS)].apply(lambda column: column.between(0, 1).all()).all()
-    for feature, (cut, _) in CUTS.items():
+    for feature, cut in CUTS.items():
         assert 0.2 < (known[feature] < cut).mean() < 0.8 or feature == "unit_root_p"
 
 

@@ -15,17 +15,12 @@ from bench.core.system import SHIPPED_CARDS
 from models import REFERENCE
 
 FILE = "features.csv"
-CUTS = {
-    "trend": (0.9, "strength of trend"),
-    "season": (0.5, "strength of season"),
-    "entropy": (0.45, "spectral entropy"),
-    "unit_root_p": (0.05, "p of a unit root"),
-}
-"""Feature -> the value that parts its two regimes, about half of the channels each; its name."""
+CUTS = {"trend": 0.9, "season": 0.5, "entropy": 0.45, "unit_root_p": 0.05}
+"""Feature -> the value that parts its two regimes, the first three about half of the channels each."""
 LEAD = (
     "Over channels of one kind, a channel's errors averaged over horizons first: mean rank, and skill, 1 - geometric "
-    "mean of error / the seasonal naive forecast's. Strengths of trend and season are those of an STL decomposition, "
-    "entropy is that of the spectrum (1: white noise), a small p rejects a unit root (Dickey-Fuller). Channels of one "
+    "mean of error / the seasonal naive forecast's. Trend and season: their strength in an STL decomposition; entropy: "
+    "of the spectrum, 1 is white noise; unit root: p of the Dickey-Fuller test, a small one rejects it. Channels of one "
     "data set are not independent: no test is made of them"
 )
 
@@ -43,7 +38,8 @@ def regimes_table(planned: Results) -> list[Table]:
     known = features()
     errors = _channel_errors(planned)
     listed = dict(grouped(planned.own, "dataset"))
-    whole = [name for name in set(known.dataset) & set(listed) if set(listed[name].key) <= set(errors.key)]
+    described = [name for name in listed if name in set(known.dataset)]
+    whole = [name for name in described if set(listed[name].key) <= set(errors.key)]
     keys = {title: tuple(runs.key) for title, runs in grouped(planned.own[planned.own.dataset.isin(whole)], "title")}
     left_out = [name for name in listed if name not in whole]
     tables = []
@@ -51,8 +47,9 @@ def regimes_table(planned: Results) -> list[Table]:
         groups = [Group(title.replace(" ", "-"), title, ("Rank", "Skill %")) for title in planned.own.title.unique()]
         title = f"How models stand on channels of one kind, by {error}"
         table = Table(f"regimes_{metric}", title, planned.lead(LEAD), groups, marked=False)
+        table.notes.append(f"Over channels of {', '.join(whole) or 'no data set'}.")
         if left_out:
-            table.notes.append(f"Left out, since not every run holds each channel's errors: {first_few(left_out)}.")
+            table.notes.append(f"Left out, as not every run holds its channels' errors: {first_few(left_out)}.")
         if whole:
             _add_regimes(table, errors[errors.dataset.isin(whole)], metric, known, keys)
         tables.append(table)
@@ -75,9 +72,9 @@ def _add_regimes(
     means = errors.groupby(["dataset", "channel", "title"], sort=False)[metric].mean().unstack(sort=False)
     kinds = known.set_index(["dataset", "channel"]).reindex(means.index)
     naive = run_title(REFERENCE)
-    for feature, (cut, name) in CUTS.items():
+    for feature, cut in CUTS.items():
         table.rule()
-        for side, inside in ((f"below {cut:g}", kinds[feature] < cut), (f"{cut:g} and more", kinds[feature] >= cut)):
+        for side, inside in (("<", kinds[feature] < cut), (">=", kinds[feature] >= cut)):
             own = means[inside]
             if own.empty:
                 continue
@@ -87,5 +84,5 @@ def _add_regimes(
                 gain = skill(own[title].to_numpy(), own[naive].to_numpy()).value if naive in own else None
                 gain = None if gain is None or title == naive else 100 * gain
                 cells += [Cell(ranks[title], 2, runs=runs), Cell(gain, 1, runs=runs)]
-            count = f"{len(own)} channel{'s' * (len(own) > 1)} of {', '.join(datasets)}"
-            table.rows.append((f"{name} {side}: {count}", cells))
+            count = f"{len(own)} channel{'s' * (len(own) > 1)}, {len(datasets)} data set{'s' * (len(datasets) > 1)}"
+            table.rows.append((f"{feature.replace('_', ' ')} {side} {cut:g} ({count})", cells))
