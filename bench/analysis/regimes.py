@@ -20,8 +20,8 @@ CUTS = {"trend": 0.9, "season": 0.5, "entropy": 0.45, "unit_root_p": 0.05}
 LEAD = (
     "Over channels of one kind, a channel's errors averaged over horizons first: mean rank, and skill, 1 - geometric "
     "mean of error / the seasonal naive forecast's. Trend and season: their strength in an STL decomposition; entropy: "
-    "of the spectrum, 1 is white noise; unit root: p of the Dickey-Fuller test, a small one rejects it. Channels of one "
-    "data set are not independent: no test is made of them"
+    "of the spectrum, 1 is white noise; unit root: p of the Dickey-Fuller test, a small one rejects it. Channels of "
+    "one data set are not independent: no test is made of them"
 )
 
 
