@@ -114,12 +114,15 @@ class _Training:
         """The first step of the running epoch."""
         return len(self.so_far.curve) * self.plan.per_epoch
 
+    def batches(self) -> Sequence[Tensor]:
+        """Draw the batches of an epoch."""
+        return torch.randperm(len(self.train), generator=self.order).to(self.device).split(self.config.batch)
+
     def epoch(self) -> None:
         """Take the (remaining) steps of one epoch."""
         self.model.train()
-        # 1. Draw the order of all windows, and skip the batches that an earlier part has trained.
-        batches = torch.randperm(len(self.train), generator=self.order).to(self.device).split(self.config.batch)
-        batches = batches[self.so_far.steps - self.first_step : self.plan.total - self.first_step]
+        # 1. Draw the batches, and skip those that an earlier part has trained.
+        batches = self.batches()[self.so_far.steps - self.first_step : self.plan.total - self.first_step]
         # 2. Train.
         train_epoch(self.take_step, self.plan, self.so_far.steps, batches, self.loss, self._after)
         # 3. Read the loss from the device.

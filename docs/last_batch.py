@@ -1,0 +1,78 @@
+"""What the small last batch of an epoch does: kept (as we do), dropped (as official loaders do), or joined to another.
+
+python docs/last_batch.py lookback_336 dlinear ETTh1 336 720     trains each nine times (three seeds, SmolLM2)
+python docs/last_batch.py paper patchtst ETTh1 96
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+from bench.core.card import cards
+from bench.core.spec import RunSpec, TrainConfig
+from bench.data.series import load_series
+from bench.plan.suite import Filters, load_suite, plan
+from bench.train import loop
+from bench.train.device import seed_everything
+from bench.train.evaluate import evaluate
+from bench.train.execute import build, windows_of
+from bench.train.schedule import StepPlan
+
+CPU = torch.device("cpu")
+
+
+class WholeBatches(StepPlan):
+    """A plan whose epochs have no step for the rest."""
+
+    @property
+    def per_epoch(self) -> int:
+        return self.train_windows // self.config.batch
+
+
+class Dropped(loop._Training):
+    def __init__(self, model: torch.nn.Module, train: loop.Windows, config: TrainConfig, *others: object) -> None:
+        super().__init__(model, train, config, *others)  # type: ignore[arg-type]
+        self.plan = WholeBatches(config, len(train))
+
+    def batches(self) -> Sequence[Tensor]:
+        return super().batches()[: self.plan.per_epoch]
+
+
+class Joined(Dropped):
+    def batches(self) -> Sequence[Tensor]:
+        *whole, last = super(Dropped, self).batches()
+        return [*whole[:-1], torch.cat([whole[-1], last])]
+
+
+FORMS = {"kept": loop._Training, "dropped": Dropped, "joined": Joined}
+
+
+def error(spec: RunSpec, form: type[loop._Training]) -> float:
+    """Return the test MSE of a run that draws its batches so."""
+    series = load_series(cards()[spec.task.dataset])
+    parts = windows_of(spec, series, CPU)
+    seed_everything(spec.seed)
+    model = build(spec, series)
+    loop._Training = form  # type: ignore[misc]
+    loop.fit(model, parts["train"], parts["val"], spec.train, spec.seed)
+    return evaluate(model, parts["test"], spec.train.precision).mse
+
+
+def main(suite: str, model: str, dataset: str, *horizons: str) -> None:
+    chosen = Filters(models=(model,), datasets=(dataset,), horizons=tuple(map(int, horizons)), backbone="smollm2-135m")
+    rows = []
+    for spec in plan(load_suite(suite), chosen):
+        count = cards()[dataset].windows("train", spec.task.context, spec.task.horizon, 1.0)
+        errors = {name: error(spec, form) for name, form in FORMS.items()}
+        rows.append({"horizon": spec.task.horizon, "seed": spec.seed, "last": count % spec.train.batch} | errors)
+        print(tabulate(rows[-1:], headers="keys", floatfmt=".4f"), flush=True)
+    print(tabulate(rows, headers="keys", floatfmt=".4f"))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
