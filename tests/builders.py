@@ -109,7 +109,8 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
     for tested in (task.dataset, *task.test_on) if task.probe != "states" else ():
         mse = MORE_ERRORS[spec.model] + task.horizon / 1000 + later / 100
         mse += HARDER.get(tested, 0) + (1 - task.train_fraction) / 10 + (len(variant) + number) / 1000
-        evaluations.append(Evaluation(dataset=tested, mse=mse, mae=mse / 2, windows=1))
+        windows = cards()[tested].windows("test", task.context, task.horizon)
+        evaluations.append(Evaluation(dataset=tested, mse=mse, mae=mse / 2, windows=windows))
     layers = []
     stages = {"untrained": 0.0} | ({"trained": 0.01} if task.probe == "training" else {})
     for stage, gain in stages.items() if task.probe else ():
@@ -120,7 +121,8 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
             local, trend = local / 2**halves, trend / 2**halves
             shares = {"local_share": local / 2, "trend_share": trend / 2, "slow_power": trend / 4}
             layers.append(Layer(block=block, normed=normed, stage=stage, local_r2=local, trend_r2=trend, **shares))
-    curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=1, lr=1, seconds=10 / i + later) for i in (1, 2))
+    epochs = range(1, min(2, spec.train.epochs) + 1)
+    curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=1, lr=1, seconds=10 / i + later) for i in epochs)
     cost = Cost(
         train_s=15 + 2 * later,
         total_s=30,
@@ -140,6 +142,7 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
         status="done",
         evaluations=tuple(evaluations),
         layers=tuple(layers),
+        best_epoch=1,
         curve=curve,
         cost=cost,
         where=provenance,
@@ -205,8 +208,12 @@ HERE = WHERE.model_copy(update={"device": "a machine", "sharing": 3})
 def done(spec: RunSpec, card: DatasetCard) -> RunResult:
     """Return the finished record of a run on a generated card; all errors are 1."""
     provenance = HERE.model_copy(update={"data_sha256": {card.name: card.sha256[0]}})
-    errors = (Evaluation(dataset=card.name, mse=1.0, mae=1.0, windows=1),)
-    return RunResult(spec=spec, status="done", evaluations=errors, where=provenance)
+    windows = card.windows("test", spec.task.context, spec.task.horizon)
+    errors = (Evaluation(dataset=card.name, mse=1.0, mae=1.0, windows=windows),)
+    cost = Cost(
+        train_s=1, total_s=1, steps=1, samples_per_s=1, infer_ms=1, peak_mb=None, params=1, trainable=1, flops=1
+    )
+    return RunResult(spec=spec, status="done", evaluations=errors, cost=cost, where=provenance)
 
 
 PAPER, CLAIMS = load_claims()

@@ -335,7 +335,7 @@ def with_layers(slope: float, twin: float) -> Build:
                 block=block,
                 normed=normed,
                 stage="untrained",
-                local_r2=0.9 - steps * (block - 1) / (last - 1) if block and not normed else 0.0,
+                local_r2=0.6 - steps * (block - 1) / (last - 1) if block and not normed else 0.0,
                 trend_r2=0.1 + steps * (block - 1) / (last - 1) if block and not normed else 0.0,
                 local_share=0,
                 trend_share=0,
@@ -399,7 +399,7 @@ def test_filters_narrow_a_verdict_which_says_so() -> None:
     assert found("below_calf", datasets=("ili",)) == ("holds in part", "over ILI only (1 of 9 data sets)")
     assert found("below_calf", horizons=(96, 24)) == ("holds in part", "horizon 24, 96 only")
     assert found("below_calf", seeds=(2021,)) == ("holds in part", "seed 2021 only")
-    assert found("below_calf", seeds=(1, 2, 3)) == ("holds", "")
+    assert found("below_calf", seeds=(2031, 2032, 2033)) == ("holds", "")
     rivals = ("Logo_LLM", "calf_lite", "dlinear", "patchtst")
     assert found("best_mae", models=rivals) == ("holds in part", "without Time-LLM-lite, iTransformer")
     nothing_left: dict[str, dict[str, object]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report import __main__ as report
 from bench.report import write as reporter
 from bench.report.render import SUFFIX
-from tests.builders import record
+from tests.builders import in_process, record
 
 FEW = Filters(
     models=("logo_llm", "patchtst", "seasonal_naive"),
@@ -196,3 +197,20 @@ def test_what_a_failed_run_said_is_no_html_in_markdown(place: Path, capsys: pyte
     assert make(place, "--table", "main", "--format", "md", "--models", "patchtst", "--partial") == 0
     said = capsys.readouterr().out
     assert r"&lt;b>boom&lt;/b> \| a &amp; b" in said
+
+
+def test_what_is_no_file_in_a_records_place_is_a_hole_in_a_report_and_stops_a_plan(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = records(place)
+    pipe, folder = (next(path for path in paths if word in str(path)) for word in ("ILI/h24/patchtst", "ILI/h36/logo"))
+    for path in (pipe, folder):
+        path.unlink()
+    os.mkfifo(pipe)
+    folder.mkdir()
+    assert make(place) == 1
+    out, complaint = capsys.readouterr()
+    assert "2 recorded runs cannot be used" in complaint and "Do: move it away and run again" in complaint
+    assert out.count("refused (is not a regular file)") >= 2
+    assert in_process("plan", "--suite", "paper", *FEW.words.split(), "--results", place / "results") == 2
+    assert capsys.readouterr().err.count("is not a regular file") == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +17,8 @@ import torch
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
 from bench.core.record import RunResult
-from bench.core.store import WORK, Store
+from bench.core.store import LARGEST, WORK, Store, UnusableRecord
+from bench.plan.estimate import records_of
 from bench.train.execute import run_one
 from tests.builders import make_spec, waves
 
@@ -170,3 +173,120 @@ def test_a_claim_holds_against_other_processes_and_ends_with_its_own(tmp_path: P
         asked.kill()
     assert store.claim(result.spec)
     store.close()
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def socket_(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(os.path.relpath(path))
+
+
+def loop_of_links(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def link_out(path: Path) -> None:
+    secret = path.parents[5] / "secret.txt"
+    secret.write_text("a secret")
+    path.symlink_to(secret)
+
+
+def huge(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(LARGEST + 1)
+
+
+NO_FILES = {
+    fifo: "is not a regular file",
+    Path.mkdir: "is not a regular file",
+    socket_: "is not a regular file",
+    loop_of_links: "cannot be read",
+    link_out: "is a link out of the results directory",
+    huge: "is larger than 32 MiB",
+}
+
+
+@pytest.mark.parametrize("make", NO_FILES, ids=lambda make: make.__name__)
+def test_what_is_no_regular_file_is_refused_at_once_and_without_its_content(
+    make: Callable[[Path], None], tmp_path: Path, result: RunResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path may not be long
+    store = Store(tmp_path / "deep" / "results")
+    path = store.put(result)
+    path.unlink()
+    make(path)
+    with pytest.raises(UnusableRecord, match=NO_FILES[make]) as refusal:
+        store.get(result.spec)
+    assert str(path) in str(refusal.value) and "secret" not in refusal.value.reason
+    assert records_of(store.root, ["repeat_last"]) == []
+
+
+def test_a_link_within_the_results_directory_is_followed(tmp_path: Path, result: RunResult) -> None:
+    store = Store(tmp_path / "results")
+    path = store.put(result)
+    path.rename(tmp_path / "results" / "elsewhere.json")
+    path.symlink_to(tmp_path / "results" / "elsewhere.json")
+    assert store.get(result.spec) == result
+    (tmp_path / "link").symlink_to(tmp_path / "results")
+    assert Store(tmp_path / "link").get(result.spec) == result
+
+
+LAYER = {"block": 0, "normed": False, "stage": "untrained", "local_r2": 0, "trend_r2": 0}
+LAYER |= {"local_share": 0, "trend_share": 0, "slow_power": 0}
+IMPOSSIBLE: list[tuple[str, object, str]] = [
+    ("evaluations.0.mse", -0.1, "evaluations.0.mse: input should be greater than or equal to 0"),
+    ("evaluations.0.mse", True, "evaluations.0.mse: input should be a valid number"),
+    ("evaluations.0.mse", "0.385", "evaluations.0.mse: input should be a valid number"),
+    ("evaluations.0.mse", 1e308, "evaluations.0.mse: input should be less than or equal to"),
+    ("evaluations.0.mae", 1e6, "has errors of a mean beyond its root mean square"),
+    ("evaluations.0.windows", 1, "has errors over another number of windows than the test part holds"),
+    ("evaluations.0.windows", -5, "evaluations.0.windows: input should be greater than 0"),
+    ("evaluations.0.windows", 45.0, "evaluations.0.windows: input should be a valid integer"),
+    ("evaluations.0.channels", [[1.0, 1.0]], "has errors of another number of channels than the data"),
+    ("best_epoch", 999, "has its best epoch outside its curve"),
+    ("best_epoch", 0, "best_epoch: input should be greater than 0"),
+    ("curve", [], "has its best epoch outside its curve"),
+    ("curve.0.epoch", 2, "has a curve whose epochs are not counted"),
+    ("spec.train.epochs", 1, "holds the record of another run"),
+    ("cost", None, "is done without a cost"),
+    ("cost.trainable", 10**9, "trains more than it has"),
+    ("cost.steps", -1, "cost.steps: input should be greater than or equal to 0"),
+    ("sample.forecast", [0.0], "has a sample of another length"),
+    ("sample.past", [0.0] * 31, "has a sample of another length"),
+    ("layers", [LAYER], "does not hold the probes that it was to make"),
+    ("status", "failed", "is failed without a reason"),
+    ("error", "none", "is done and has a reason for a failure"),
+    ("evaluations", [], "has no errors on Waves"),
+    ("where.threads", 0, "where.threads: input should be greater than 0"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "said"), IMPOSSIBLE, ids=lambda part: str(part)[:24])
+def test_a_record_that_no_run_can_have_written_is_refused(
+    place: str, value: object, said: str, tmp_path: Path, make_card: Callable[..., DatasetCard], cpu: torch.device
+) -> None:
+    store = Store(tmp_path / "results")
+    result = run_one(make_spec(make_card(waves(260, 3)), "dlinear"), cpu)
+    path = store.put(result)
+    assert store.get(result.spec) == result
+    values = json.loads(path.read_text())
+    *parts, last = [int(part) if part.isdigit() else part for part in place.split(".")]
+    inside = values
+    for part in parts:
+        inside = inside[part]
+    inside[last] = value
+    path.write_text(json.dumps(values))
+    with pytest.raises(UnusableRecord, match=re.escape(said)):
+        store.get(result.spec)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000, '{"spec": ' * 10_000, "\x00", ""])
+def test_text_that_is_no_record_is_refused_at_once(text: str, tmp_path: Path, result: RunResult) -> None:
+    store = Store(tmp_path / "results")
+    store.put(result).write_text(text)
+    with pytest.raises(UnusableRecord, match="Do: move it away and run again") as refusal:
+        store.get(result.spec)
+    assert len(str(refusal.value)) < 600

@@ -32,9 +32,12 @@ Parsed = TypeVar("Parsed", bound=Frozen)
 
 
 def parse(kind: type[Parsed], values: object, place: str, remedy: str = "correct it") -> Parsed:
-    """Validate `values` (JSON if they are text) as `kind`. Raises BenchError with `place` and the first error."""
+    """Validate `values` (JSON if they are text; then no type is converted) as `kind`.
+
+    Raises BenchError with `place` and the first error.
+    """
     try:
-        return kind.model_validate_json(values) if isinstance(values, str) else kind.model_validate(values)
+        return kind.model_validate_json(values, strict=True) if isinstance(values, str) else kind.model_validate(values)
     except ValidationError as error:
         do = f". Do: {remedy}" if remedy else ""
         raise BenchError(f"{place}: {first_cause(error, kind.model_fields)}{do}") from None

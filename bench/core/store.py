@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from models.llm_files import BACKBONES
 
 WORK = ".work"
 """Folder in the results directory for unfinished runs: one folder per run, and the file of claims."""
+LARGEST = 32 << 20
+"""Most bytes of a record."""
 
 
 class UnusableRecord(BenchError):
@@ -40,14 +43,9 @@ class Store:
     def get(self, spec: RunSpec) -> RunResult | None:
         """Return the record of this spec; None if it is missing. Raises UnusableRecord for another record."""
         path = self.root / spec.path
-        try:
-            result = parse(RunResult, path.read_text(encoding="utf-8"), str(path), remedy="")
-        except FileNotFoundError:
+        result = read_record(path, self.root)
+        if result is None:
             return None
-        except OSError as error:
-            raise BenchError(f"{path}: cannot be read: {error}. Do: move it away and run again") from None
-        except (UnicodeDecodeError, BenchError) as error:
-            raise UnusableRecord(path, str(error).removeprefix(f"{path}: ")) from None
         if foreign := _foreign(result, spec):
             raise UnusableRecord(path, foreign)
         return result
@@ -136,19 +134,49 @@ class Store:
         return path
 
 
+def read_record(path: Path, root: Path) -> RunResult | None:
+    """Read a record below a results directory; None if there is none.
+
+    Raises UnusableRecord for what is no record: never blocks, never follows a link out of the directory. Raises
+    BenchError if the directory itself cannot be read.
+    """
+    try:
+        content = _regular(path, root)
+        return parse(RunResult, content.decode(), str(path), remedy="")
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError) as error:
+        if not os.access(root, os.R_OK | os.X_OK) or not root.is_dir():
+            cause = f"cannot be read: {error}"
+            raise BenchError(f"results directory {root}: {cause}. Do: choose another --results") from None
+        raise UnusableRecord(path, f"cannot be read: {error}") from None
+    except (UnicodeDecodeError, BenchError) as error:
+        raise UnusableRecord(path, str(error).removeprefix(f"{path}: ")) from None
+
+
+def _regular(path: Path, root: Path) -> bytes:
+    """Return the content of a regular file below `root` of at most LARGEST bytes; BenchError for anything else."""
+    found = path.resolve(strict=True)
+    if not found.is_relative_to(root.resolve()):
+        raise BenchError("is a link out of the results directory")
+    status = found.stat()  # before it is opened: a FIFO would block
+    if not stat.S_ISREG(status.st_mode):
+        raise BenchError("is not a regular file")
+    if status.st_size > LARGEST:
+        raise BenchError(f"is larger than {LARGEST >> 20} MiB")
+    return found.read_bytes()
+
+
 def _foreign(result: RunResult, spec: RunSpec) -> str | None:
     """Return why a record does not belong to this spec; None if it does."""
     if result.spec.protocol != spec.protocol:
         return f"is a record of protocol {result.spec.protocol}; this is protocol {spec.protocol}"
     if result.spec != spec:
         return "holds the record of another run"
+    if fault := result.fault:
+        return fault
     if result.status == "failed":
         return None
-    if spec.task.probe == "states":
-        if result.evaluations or not result.layers:
-            return "does not hold probes alone"
-    elif tuple(each.dataset for each in result.evaluations) != spec.task.datasets:
-        return f"has no errors on {', '.join(spec.task.datasets)}"
     for name in spec.task.datasets:
         card, found = cards()[name], result.where.data_sha256.get(name, "")
         if found not in card.sha256:

@@ -16,10 +16,11 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, NamedTuple
 
-from bench.core.base import BenchError, parse
+from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
+from bench.core.store import read_record
 from bench.core.system import cpu_name
 
 RECORDS_PER_TASK = 2
@@ -143,8 +144,8 @@ def records_of(root: Path, models: Iterable[str]) -> list[RunResult]:
     """Return the newest `RECORDS_PER_TASK` records of each model, data set and horizon, without damaged files."""
     found = []
     for folder in sorted(path for name in {*models} for path in root.glob(f"*/h*/{name.replace(':', '.')}")):
-        newest = sorted(folder.glob("s*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        newest = sorted(folder.glob("s*.json"), key=lambda path: path.lstat().st_mtime, reverse=True)
         for path in newest[:RECORDS_PER_TASK]:
-            with suppress(BenchError, OSError, UnicodeDecodeError):
-                found.append(parse(RunResult, path.read_text(encoding="utf-8"), str(path)))
-    return found
+            with suppress(BenchError):
+                found.append(read_record(path, root))
+    return [record for record in found if record and not record.fault]
