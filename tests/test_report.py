@@ -54,8 +54,8 @@ def test_a_report_is_every_table_in_every_form_the_verdicts_the_figures_and_two_
     records(place)
     assert make(place) == 0
     folder = place / "reports" / "paper"
-    tables = {path.name for path in (folder / "tables").iterdir()}
-    names = ("main", "full", "seeds", "ranks", "regimes_mse", "regimes_mae", "published", "claims", "claims_added")
+    tables = {path.name for path in (folder / "tables").iterdir()}  # none by regime: no record holds channels
+    names = ("main", "full", "seeds", "ranks", "published", "claims", "claims_added")
     assert tables == {f"{name}.{suffix}" for name in names for suffix in SUFFIX.values()}
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert {name.partition(".")[2] for name in figures} == {"svg", "pdf", "png"}

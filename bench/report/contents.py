@@ -57,7 +57,7 @@ def review(suite: Suite, filters: Filters, store: Store) -> Review:
         planned=planned,
         paper=load_claims()[0],
         claims=verdicts(None if suite.name == "paper" else suite.name, filters, store),
-        tables=[table for name in suite.tables for table in tables_of(name, planned, suite.about)],
+        tables=[table for name in suite.tables for table in tables_of(name, planned, suite.about) if table.rows],
         pictures=pictures(plots(planned, suite)),
         methods=methods(suite, planned),
     )
