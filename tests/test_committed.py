@@ -73,6 +73,7 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
         f"{table.name}.{suffix}": render(table, form)
         for name in chosen.tables
         for table in tables_of(name, planned, chosen.about)
+        if table.rows
         for form, suffix in SUFFIX.items()
     }
     rows = verdicts(None if suite == "paper" else suite, filters, Store(RESULTS))
