@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from bench.analysis.results import Results
 from bench.analysis.tables import grouped
 from bench.core.base import BenchError
+from bench.core.record import RunResult
 from bench.plan import registry
 from bench.plan.suite import Suite, variants_of
 from bench.plan.tuning import Search, Trial
@@ -51,10 +53,9 @@ def _search(suite: Suite, model: str, dataset: str, runs: pd.DataFrame) -> Searc
     )
 
 
-def _score(result: object) -> float | None:
+def _score(result: RunResult) -> float | None:
     """Return the validation score of a record's best epoch; None of a failed run."""
-    curve = getattr(result, "curve", ())
-    return min((epoch.val_loss for epoch in curve), default=None) if getattr(result, "status", "") == "done" else None
+    return min(epoch.val_loss for epoch in result.curve) if result.status == "done" else None
 
 
 def search_rows(searches: Iterable[Search]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -68,7 +69,7 @@ def search_rows(searches: Iterable[Search]) -> tuple[tuple[str, ...], list[tuple
     for search in searches:
         for trial in search.trials:
             mark = "*" if trial == search.chosen else ""
-            text = f"{trial.score:.4f}{mark}" if trial.score < float("inf") else "-"
+            text = f"{trial.score:.4f}{mark}" if trial.score < math.inf else "-"
             cells.setdefault((search.dataset, trial.title), {})[search.model] = text
     headers = ("Data set", "Trial", *map(registry.title, models))
     return headers, [(*place, *(row.get(model, "") for model in models)) for place, row in cells.items()]
