@@ -208,6 +208,40 @@ def test_bf16_changes_the_arithmetic_a_little_and_stores_what_is_frozen_in_it() 
     assert rounded == pytest.approx(exact, rel=2e-2)
 
 
+@pytest.mark.parametrize(("count", "kept", "joined"), [(65, 5, 4), (64, 4, 4), (66, 5, 5), (1, 1, 1), (17, 2, 1)])
+def test_a_last_batch_of_one_window_can_join_the_batch_before(count: int, kept: int, joined: int) -> None:
+    config = TrainConfig(epochs=2, batch=16, lr=1e-3)
+    for joins, batches in ((False, kept), (True, joined)):
+        plan = StepPlan(config, count, joins)
+        assert plan.per_epoch == batches
+        assert sum(plan.batch_sizes) == plan.windows(plan.per_epoch) == count
+        assert 1 not in plan.batch_sizes or not joins or count == 1
+
+
+def test_no_batch_of_one_window_reaches_a_model_of_the_users_own() -> None:
+    class Counting(Net):
+        def __init__(self, norm: nn.Module) -> None:
+            super().__init__()
+            self.norm = norm
+            self.sizes: list[int] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                self.sizes.append(len(x))
+            return super().forward(self.norm(x.flatten(1)).view_as(x))
+
+    config = TrainConfig(epochs=2, batch=32, lr=1e-3)
+    assert len(windows()) % 32 == 1
+    for norm in (nn.BatchNorm1d(96), nn.Identity()):
+        model = Counting(norm)
+        done = fit(model, windows(), windows(part="val"), config, 1, joins_single=True)
+        assert model.sizes == 2 * [32, 32, 32, 32, 33]
+        assert (done.steps, done.windows) == (10, 2 * len(windows()))
+    model = Counting(nn.Identity())
+    fit(model, windows(), windows(part="val"), config, 1)
+    assert model.sizes == 2 * [32, 32, 32, 32, 32, 1]
+
+
 def test_a_loss_that_is_no_number_stops_training() -> None:
     class Broken(Net):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -57,7 +57,10 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
     # 2. Train, with probes before and after if the task asks for them; or probe only.
     layers = probe(model, parts["train"], parts["val"], precision, "untrained") if task.probe else ()
     only_states = task.probe == "states"
-    trained = Fit() if only_states else fit(model, parts["train"], parts["val"], spec.train, spec.seed, watch)
+    joins_single = spec.code is not None  # a user's own model may read statistics of a batch
+    trained = Fit()
+    if not only_states:
+        trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, watch, joins_single)
     if task.probe == "training":
         layers += probe(model, parts["train"], parts["val"], precision, "trained")
     flops = _flops(model, parts["val"], precision)

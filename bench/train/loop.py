@@ -55,17 +55,25 @@ class Fit(Frozen, frozen=False):
     """In a checkpoint: states of the generators of Python and numpy."""
 
 
-def fit(model: nn.Module, train: Windows, val: Windows, config: TrainConfig, seed: int, watch: Watch = Watch()) -> Fit:
+def fit(
+    model: nn.Module,
+    train: Windows,
+    val: Windows,
+    config: TrainConfig,
+    seed: int,
+    watch: Watch = Watch(),  # noqa: B008  (frozen)
+    joins_single: bool = False,
+) -> Fit:
     """Train in place, stop early on validation, restore the best epoch's weights.
 
-    Every epoch visits every training window once, in an order drawn from `seed`; its last batch may be small. Losses
-    add up on the device and are read once per epoch. Training goes on from the checkpoint in `watch` if there is one.
-    Raises TrainingDiverged, CheckpointError and OutOfTime.
+    Every epoch visits every training window once, in an order drawn from `seed`; its last batch may be small, but for
+    `joins_single` (see StepPlan). Losses add up on the device and are read once per epoch. Training goes on from the
+    checkpoint in `watch` if there is one. Raises TrainingDiverged, CheckpointError and OutOfTime.
     """
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return Fit()
     store_frozen(model, config.precision)
-    training = _Training(model, train, config, seed, watch)
+    training = _Training(model, train, config, seed, watch, joins_single)
     if watch.checkpoint and (saved := watch.checkpoint.load()):
         try:
             training.restore(parse(Fit, saved.facts, "facts"), saved.tensors)
@@ -94,11 +102,13 @@ def train_epoch(
 class _Training:
     """A model in training, with all state that training changes (the content of a checkpoint); `so_far` is a part."""
 
-    def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, seed: int, watch: Watch) -> None:
+    def __init__(
+        self, model: nn.Module, train: Windows, config: TrainConfig, seed: int, watch: Watch, joins_single: bool
+    ) -> None:
         self.model, self.train, self.config, self.watch = model, train, config, watch
         self.device = train.series.device
         self.take_step = Stepper(model, train, config)
-        self.plan = StepPlan(config, len(train))
+        self.plan = StepPlan(config, len(train), joins_single)
         self.order = torch.Generator().manual_seed(seed)
         self.so_far = Fit()
         self.best: list[Tensor] = []
@@ -116,7 +126,8 @@ class _Training:
 
     def batches(self) -> Sequence[Tensor]:
         """Draw the batches of an epoch."""
-        return torch.randperm(len(self.train), generator=self.order).to(self.device).split(self.config.batch)
+        order = torch.randperm(len(self.train), generator=self.order)
+        return order.to(self.device).split(self.plan.batch_sizes)
 
     def epoch(self) -> None:
         """Take the (remaining) steps of one epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from bench.core.spec import TrainConfig
 
@@ -15,10 +16,17 @@ class StepPlan:
 
     config: TrainConfig
     train_windows: int
+    joins_single: bool = False
+    """Whether a last batch of a single window joins the batch before, for models that read statistics of a batch."""
 
     @property
     def per_epoch(self) -> int:
-        return math.ceil(self.train_windows / self.config.batch)
+        return len(self.batch_sizes)
+
+    @cached_property
+    def batch_sizes(self) -> list[int]:
+        """The number of windows in each batch of an epoch."""
+        return sizes_of(self.train_windows, self.config.batch, self.joins_single)
 
     @property
     def total(self) -> int:
@@ -41,6 +49,14 @@ class StepPlan:
             "onecycle": lambda: _onecycle(step, self.total, config.rise),
         }
         return config.lr * factors[config.schedule]()
+
+
+def sizes_of(windows: int, size: int, joins_single: bool) -> list[int]:
+    """Cut `windows` into batches of `size` and a rest; return the length of each. `joins_single` as in StepPlan."""
+    whole, rest = divmod(windows, size)
+    if rest == 1 and whole and joins_single:
+        return [size] * (whole - 1) + [size + 1]
+    return [size] * whole + [rest] * (rest > 0)
 
 
 def _onecycle(step: int, total: int, rise: float) -> float:

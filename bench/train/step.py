@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.core.spec import TrainConfig
 from bench.train.device import generator, out_of_memory
 from bench.train.evaluate import autocast, predict
-from bench.train.schedule import StepPlan
+from bench.train.schedule import StepPlan, sizes_of
 from bench.train.windows import Windows
 from models.kernels import fused
 
@@ -95,7 +95,7 @@ class Stepper:
     def _in_micro_batches(self, index: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.device)
-        for micro_batch in index.split(self.micro_batch):
+        for micro_batch in index.split(sizes_of(len(index), self.micro_batch, joins_single=True)):
             loss = self._loss(micro_batch) * (len(micro_batch) / len(index))
             loss.backward()
             total += loss.detach()
