@@ -109,11 +109,9 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     planned = _planned(arguments)
     if arguments.measure:
-        from rich.console import Console
-
         from bench.train.measure import measure
 
-        with Console(stderr=True).status("timing a few steps of each run whose time is not known"):
+        with cli.console(stderr=True).status("timing a few steps of each run whose time is not known"):
             rows, remaining = plan_rows(planned, Store(arguments.results), measure)
     else:
         rows, remaining = plan_rows(planned, Store(arguments.results))
@@ -153,8 +151,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
     """Do the planned runs that the options ask for; print and return how they ended."""
-    from rich.console import Console
-
     from bench.core.store import Store
     from bench.grid.driver import Orders, run_grid
 
@@ -165,7 +161,7 @@ def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
     if arguments.address and arguments.engine != "ray":
         raise BenchError("--address needs --engine ray. Do: add --engine ray, or drop --address")
     orders = Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget)
-    tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), Console())
+    tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), cli.console())
     left = f", {tally.remaining} left" if tally.remaining else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
     return tally
@@ -208,14 +204,12 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 def _perf(arguments: argparse.Namespace) -> int:
     import json
 
-    from rich.console import Console
-
     from bench.perf.measure import perf, perf_specs, perf_text
 
     specs = perf_specs(arguments.suite, cli.filters_of(arguments), arguments.batch)
     if arguments.json and not arguments.json.absolute().parent.is_dir():  # said before minutes are spent
         raise BenchError(f"--json {arguments.json}: its folder does not exist. Do: make it first")
-    measured = perf(specs, arguments.device, not arguments.no_plain, arguments.rounds, Console(stderr=True))
+    measured = perf(specs, arguments.device, not arguments.no_plain, arguments.rounds, cli.console(stderr=True))
     print(perf_text(measured))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")

@@ -8,14 +8,18 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 from bench.core.system import HOME
+from bench.core.text import Output
 from models.errors import BenchError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.plan.suite import Filters
 
 RESULTS = HOME / "results"
@@ -85,26 +89,59 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
 
 def guarded(parser: argparse.ArgumentParser, words: list[str] | None, action: Action) -> int:
     """Parse `words` and run `action`; an error that the user can mend becomes one line on stderr and exit code 2."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` and schedulers are like Ctrl-C
     arguments = argparse.Namespace(debug=False)
+    with (
+        _signals(),
+        redirect_stdout(cast(TextIO, Output(sys.stdout))),
+        redirect_stderr(cast(TextIO, Output(sys.stderr))),
+    ):
+        try:
+            return action(parser.parse_args(words, arguments))
+        except KeyboardInterrupt:
+            _say(parser, "interrupted; nothing finished is lost, start it again")
+            return INTERRUPTED
+        except (BenchError, ModuleNotFoundError, OSError) as error:
+            if arguments.debug:
+                traceback.print_exc()
+            cause = " ".join(str(error).split())
+            if isinstance(error, ModuleNotFoundError):
+                remedy = "'bash run_all.sh', which installs everything into .venv; then 'source .venv/bin/activate'"
+                cause = f"{sys.executable} has no package {error.name!r}. Do: {remedy}"
+            _say(parser, cause)
+            if isinstance(error, OSError):  # a full disk under the output, say: what is left of it is not written
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return UNUSABLE
+        finally:
+            with suppress(OSError):
+                sys.stdout.flush()
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let `kill`, schedulers and a terminal that closes act like Ctrl-C, once; one that is ignored (nohup) stays so."""
+    names = [name for name in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(name) != signal.SIG_IGN]
+
+    def interrupt(*_: object) -> None:
+        for name in names:
+            signal.signal(name, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {name: signal.signal(name, interrupt) for name in names}
     try:
-        return action(parser.parse_args(words, arguments))
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted; nothing finished is lost, start it again", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # the reader (head, less) has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return INCOMPLETE
-    except (BenchError, ModuleNotFoundError, OSError) as error:
-        if arguments.debug:
-            traceback.print_exc()
-        cause = " ".join(str(error).split())
-        if isinstance(error, ModuleNotFoundError):
-            remedy = "'bash run_all.sh', which installs everything into .venv; then 'source .venv/bin/activate'"
-            cause = f"{sys.executable} has no package {error.name!r}. Do: {remedy}"
-        print(f"{parser.prog}: {cause}", file=sys.stderr)
-        if isinstance(error, OSError):  # a full disk under the output, say: what is left of it is not written
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return UNUSABLE
+        yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+
+def _say(parser: argparse.ArgumentParser, line: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(f"{parser.prog}: {line}", file=sys.stderr)
+
+
+def console(stderr: bool = False) -> Console:
+    """Return rich's console on a standard stream; it draws on terminals, so that what it prints must be printable."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=cast(TextIO, Output(getattr(stream, "stream", stream), raw=True)))

@@ -211,6 +211,6 @@ def test_what_is_no_file_in_a_records_place_is_a_hole_in_a_report_and_stops_a_pl
     assert make(place) == 1
     out, complaint = capsys.readouterr()
     assert "2 recorded runs cannot be used" in complaint and "Do: move it away and run again" in complaint
-    assert out.count("refused (is not a regular file)") >= 2
+    assert out.count("refused (cannot be read: it is not a regular file)") >= 2
     assert in_process("plan", "--suite", "paper", *FEW.words.split(), "--results", place / "results") == 2
     assert capsys.readouterr().err.count("is not a regular file") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -71,9 +72,22 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def read_regular(path: Path, largest: int) -> bytes:
+    """Return the content of a regular file of at most `largest` bytes; OSError for anything else, which may block."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("it is not a regular file")
+    if status.st_size > largest:
+        raise OSError(f"it is larger than {largest >> 20} MiB")
+    return path.read_bytes()
+
+
 def read_toml(path: Path) -> dict[str, Any]:
+    """Return the content of a TOML file of at most 1 MiB. Raises BenchError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_regular(path, 1 << 20).decode())
+    except RecursionError:
+        raise BenchError(f"{path}: not valid TOML: it is nested too deeply. Do: correct it") from None
     except (OSError, ValueError) as error:
         cause = "not valid TOML" if isinstance(error, tomllib.TOMLDecodeError) else "cannot be read"
         raise BenchError(f"{path}: {cause}: {error}. Do: correct it, or check the path") from None

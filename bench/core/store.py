@@ -7,11 +7,10 @@ import errno
 import fcntl
 import os
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 
-from bench.core.base import BenchError, parse
+from bench.core.base import BenchError, parse, read_regular
 from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
@@ -141,8 +140,10 @@ def read_record(path: Path, root: Path) -> RunResult | None:
     BenchError if the directory itself cannot be read.
     """
     try:
-        content = _regular(path, root)
-        return parse(RunResult, content.decode(), str(path), remedy="")
+        found = path.resolve(strict=True)
+        if not found.is_relative_to(root.resolve()):
+            raise UnusableRecord(path, "is a link out of the results directory")
+        return parse(RunResult, read_regular(found, LARGEST).decode(), str(path), remedy="")
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as error:
@@ -150,21 +151,10 @@ def read_record(path: Path, root: Path) -> RunResult | None:
             cause = f"cannot be read: {error}"
             raise BenchError(f"results directory {root}: {cause}. Do: choose another --results") from None
         raise UnusableRecord(path, f"cannot be read: {error}") from None
+    except UnusableRecord:
+        raise
     except (UnicodeDecodeError, BenchError) as error:
         raise UnusableRecord(path, str(error).removeprefix(f"{path}: ")) from None
-
-
-def _regular(path: Path, root: Path) -> bytes:
-    """Return the content of a regular file below `root` of at most LARGEST bytes; BenchError for anything else."""
-    found = path.resolve(strict=True)
-    if not found.is_relative_to(root.resolve()):
-        raise BenchError("is a link out of the results directory")
-    status = found.stat()  # before it is opened: a FIFO would block
-    if not stat.S_ISREG(status.st_mode):
-        raise BenchError("is not a regular file")
-    if status.st_size > LARGEST:
-        raise BenchError(f"is larger than {LARGEST >> 20} MiB")
-    return found.read_bytes()
 
 
 def _foreign(result: RunResult, spec: RunSpec) -> str | None:

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from bench.core.base import BenchError, Frozen, parse
+from bench.core.base import BenchError, Frozen, parse, read_regular
 from bench.core.card import DatasetCard, cards
 from bench.core.spec import RunSpec
 from bench.core.system import write_whole
@@ -226,7 +226,7 @@ def _data_path(card: DatasetCard) -> str:
 def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
-        return parse(Manifest, path.read_text(encoding="utf-8"), str(path), AGAIN)
+        return parse(Manifest, read_regular(path, 32 << 20).decode(), str(path), AGAIN)
     except FileNotFoundError:
         raise BenchError(f"bundle {folder}: not a complete bundle: no manifest. Do: {AGAIN}") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from rich.progress import Progress as Bars
 
 from bench.core.jobs import Progress
 from bench.core.record import RunResult
+from bench.core.text import printable
 from bench.plan.suite import PlannedRun
 
 
@@ -35,10 +36,10 @@ class Display:
         self.running: dict[str, TaskID] = {}
 
     def print(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
     def start(self, entry: PlannedRun) -> None:
-        self.running[entry.spec.key] = self.bars.add_task(entry.label, total=None, note="")
+        self.running[entry.spec.key] = self.bars.add_task(printable(entry.label), total=None, note="")
 
     def update(self, entry: PlannedRun, progress: Progress) -> None:
         note = ""

@@ -12,12 +12,13 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from bench.core.base import NAME, BenchError, Frozen, Option, Positive, Seed, UnknownName, canonical, parse, read_toml
 from bench.core.card import DatasetCard, canonical_card, cards
 from bench.core.names import TableName
 from bench.core.spec import RunSpec, Task, TrainConfig
+from bench.core.text import printable
 from bench.plan import registry
 from bench.plan.registry import BackboneName, DatasetName, ModelName
 from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings
@@ -26,11 +27,18 @@ from bench.plan.tuning import Searches, read_searches
 from models import MODELS
 from models.llm_files import BACKBONES
 
+Words = Annotated[str, AfterValidator(lambda text: printable(" ".join(text.split())))]
+"""Text for tables and figures, in one line."""
+
+
+MOST, MOST_RUNS = 1000, 100_000
+"""Most values in a list of a suite, and most runs of a grid."""
+
 
 class Variant(Change):
     """Another way to run a model, with its own title in the suite's tables."""
 
-    title: str
+    title: Words
     """May contain the option of `sweep` in braces."""
     models: tuple[ModelName, ...] | None = None
     """None: every model of the suite."""
@@ -40,7 +48,7 @@ class Variant(Change):
     """Replace the language model by its random twin."""
     probe: Literal[False, "states", "training"] = False
     """Probe the state after each block, as `Task.probe` says."""
-    sweep: dict[str, Annotated[tuple[Option, ...], Field(min_length=1)]] = {}
+    sweep: dict[str, Annotated[tuple[Option, ...], Field(min_length=1, max_length=MOST)]] = {}
     """Option -> values, one variant for each."""
 
 
@@ -48,22 +56,22 @@ class Suite(Frozen):
     """A grid: models x data sets x shares of the training windows x horizons x variants x seeds."""
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
-    title: str
-    about: str
+    title: Words
+    about: Words
     """Text for captions: budget, look-back, anything unusual."""
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
     datasets: Annotated[tuple[DatasetName, ...], Field(min_length=1)]
-    horizons: tuple[Positive, ...] | Literal["shortest"] | None = None
+    horizons: Annotated[tuple[Positive, ...], Field(max_length=MOST)] | Literal["shortest"] | None = None
     """None: every horizon of each card; `shortest`: its shortest one."""
     context: Positive | None = None
     """None: the look-back of each card."""
     contexts: dict[DatasetName, Positive] = {}
     """Data set -> its look-back, over `context`."""
-    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1)] = (1.0,)
+    fractions: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=MOST)] = (1.0,)
     """Shares of the training windows, the earliest first."""
     transfer: dict[DatasetName, Annotated[tuple[DatasetName, ...], Field(min_length=1)]] = {}
     """Data set trained on -> other data sets that its models are tested on."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, max_length=MOST)]
     backbone: BackboneName
     """Language model of the models that read one."""
     override: tuple[dict[Literal["all"] | ModelName, ModelSettings], ...] = ()
@@ -71,7 +79,7 @@ class Suite(Frozen):
     the model's own. (A suite file holds one table.)"""
     tuned: Searches = Searches()
     """Settings that a search chose, over those of settings.toml. (A suite file names the suite that was searched.)"""
-    variant: tuple[Variant, ...] = ()
+    variant: Annotated[tuple[Variant, ...], Field(max_length=MOST)] = ()
     """Each model is run once per variant that names it, over all other settings; the first is the reference."""
     tables: Annotated[tuple[TableName, ...], Field(min_length=1)] = ("main", "full")
     """Tables of a report of this suite."""
@@ -200,6 +208,11 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
     chosen = list({card.name: card for card in map(canonical_card, filters.datasets or suite.datasets)}.values())
     backbone = canonical("backbone", filters.backbone or suite.backbone, BACKBONES, "--backbone")
     horizons = _horizons(suite, chosen, filters.horizons)
+    seeds = list(dict.fromkeys(filters.seeds or suite.seeds))
+    variants = {model: variants_of(suite, model, backbone) for model in models}
+    cells = sum(map(len, horizons.values())) * len(set(suite.fractions)) * sum(map(len, variants.values()))
+    if cells * len(seeds) > MOST_RUNS:
+        raise BenchError(f"suite {suite.name}: plans {cells * len(seeds)} runs, at most {MOST_RUNS}. Do: split it")
     planned: list[PlannedRun] = []
     for card in chosen:
         for fraction, horizon in product(dict.fromkeys(suite.fractions), horizons[card.name]):
@@ -207,9 +220,9 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
             runs = [
                 PlannedRun(_spec(suite, task, model, backbone, variant), variant.title)
                 for model in models
-                for variant in variants_of(suite, model, backbone)
+                for variant in variants[model]
             ]
-            for seed in dict.fromkeys(filters.seeds or suite.seeds):
+            for seed in seeds:
                 planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
     return planned
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bench.core.base import BenchError, Frozen, Positive, Seed, parse
+from bench.core.base import BenchError, Frozen, Positive, Seed, parse, read_regular
 from bench.core.spec import Task
 from bench.core.system import write_whole
 from bench.plan.registry import BackboneName, DatasetName, ModelName
@@ -76,7 +76,7 @@ def read_searches(suite: Path) -> Searches:
     remedy = f"python -m bench tune --suite {name}"
     if not path.is_file():
         raise BenchError(f"{path}: no search has ended. Do: {remedy}")
-    return parse(Searches, path.read_text(encoding="utf-8"), str(path), remedy)
+    return parse(Searches, read_regular(path, 1 << 20).decode(), str(path), remedy)
 
 
 def write_searches(suite: Path, found: tuple[Search, ...]) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable
@@ -21,6 +22,7 @@ from bench.analysis.claims import Verdict
 from bench.analysis.results import Results, State, run_title
 from bench.analysis.verdicts import INTERVALS, Judged, blocks
 from bench.core.record import RunResult, Where
+from bench.core.text import printable, visible
 from bench.plan.suite import PlannedRun, Suite, load_suite, suite_names
 from bench.report.contents import Review
 from bench.report.figures.catalogue import Picture
@@ -43,7 +45,7 @@ def page(review: Review, results: str) -> str:
     lists = {keys: number for number, keys in enumerate(_stood_on(review, runs))}
     numbers = {key: number for number, key in enumerate(runs)}
     data = {
-        "results": quote(results.rstrip("/")),
+        "results": quote(os.fsencode(results.rstrip("/"))),
         "states": STATES,
         "unnamed": review.suite.name not in suite_names(),
         "lists": [[numbers[key] for key in keys] for keys in lists],
@@ -53,7 +55,9 @@ def page(review: Review, results: str) -> str:
     }
     # 2. The page.
     script, style = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
-    environment = templates({"entry": entry_of, "embedded": _embedded, "keys": _keys}, autoescape=True)
+    environment = templates(
+        {"entry": entry_of, "embedded": _embedded, "keys": _keys}, autoescape=True, finalize=_finalize
+    )
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
     return environment.get_template("page.html").render(
         review=review,
@@ -65,11 +69,16 @@ def page(review: Review, results: str) -> str:
         runs=runs,
         numbers=numbers,
         lists=lists,
-        data=data,
+        data=visible(data),
         script=Markup(script),
         style=Markup(style),
         policy=_policy(script, style),
     )
+
+
+def _finalize(value: Any) -> Any:
+    """Return what the template prints of a value; our own script and style, and what is escaped, stay."""
+    return value if isinstance(value, Markup) or not isinstance(value, str) else printable(value, keep="\n")
 
 
 def _policy(script: str, style: str) -> str:

@@ -8,7 +8,7 @@ import json
 import re
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tabulate import SEPARATING_LINE, tabulate
 
 from bench.analysis.tables import Table
 from bench.core.names import Format
+from bench.core.text import printable, visible
 from bench.report.sheet import Entry, Sheet, table_sheet
 
 ASSETS = Path(__file__).parent / "assets"
@@ -27,9 +28,24 @@ TALLEST, TALLEST_WORDS = 50, 6
 
 
 def render(table: Table | Sheet, form: str) -> str:
-    """Return the table in one of the formats of SUFFIX."""
+    """Return the table in one of the formats of SUFFIX; no text in it can act on its reader's program."""
     forms = {"text": _as_text, "md": _as_markdown, "latex": _as_latex, "csv": _as_csv, "json": _as_json}
-    return forms[form](table if isinstance(table, Sheet) else table_sheet(table))
+    return forms[form](_printable(table if isinstance(table, Sheet) else table_sheet(table)))
+
+
+def _printable(sheet: Sheet) -> Sheet:
+    """Return the sheet with every text printable; only the caption has several lines."""
+    return replace(
+        sheet,
+        title=printable(sheet.title),
+        headers=tuple(map(printable, sheet.headers)),
+        rows=[[entry._replace(text=printable(entry.text)) for entry in row] for row in sheet.rows],
+        caption=visible(sheet.caption),
+        notes=list(map(printable, sheet.notes)),
+        groups=[(printable(title), first, last) for title, first, last in sheet.groups],
+        lines=visible(sheet.lines),
+        content=visible(sheet.content),
+    )
 
 
 def templates(filters: dict[str, Callable[..., Any]], **options: Any) -> jinja2.Environment:
@@ -63,9 +79,12 @@ class Style:
         return f"{self.legend} {self.escape(sheet.caption)}".strip() if sheet.marked else self.escape(sheet.caption)
 
 
+MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", **{character: f"\\{character}" for character in "\\|`*"}})
+"""Character that Markdown would read as HTML, a link, emphasis or the end of a cell -> its escape."""
+
+
 def _markdown(text: str) -> str:
-    """Escape what Markdown would read as the end of a cell or as HTML."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return re.sub(r"(?<!\w)_|_(?!\w)|(?<=])[(\[]", r"\\\g<0>", text.translate(MARKDOWN))  # a_b is no emphasis
 
 
 LATEX = str.maketrans(
@@ -140,7 +159,7 @@ def _as_markdown(sheet: Sheet) -> str:
     body = [list(map(MARKDOWN_STYLE.show, row)) for row in sheet.rows]
     grid = tabulate(body, list(map(_markdown, headers)), "pipe", disable_numparse=True, colalign=_aligned(sheet))
     notes = "\n".join(f"{number}. {_markdown(note)}" for number, note in enumerate(sheet.notes, 1))
-    parts = [f"### {sheet.title}", grid if headers else "", MARKDOWN_STYLE.caption(sheet), notes]
+    parts = [f"### {_markdown(sheet.title)}", grid if headers else "", MARKDOWN_STYLE.caption(sheet), notes]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -172,8 +191,14 @@ def _as_latex(sheet: Sheet) -> str:
 
 def _as_csv(sheet: Sheet) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(sheet.lines)
+    csv.writer(out, lineterminator="\n").writerows([map(_no_formula, line) for line in sheet.lines])
     return out.getvalue()
+
+
+def _no_formula(cell: Any) -> Any:
+    """Put a quote before a text that a spreadsheet would run as a formula; numbers with a unit stay."""
+    harmless = not isinstance(cell, str) or re.fullmatch(r"[+-]\d[\d.,]*( ?%)?|[^=+@-].*|", cell, re.DOTALL)
+    return cell if harmless else f"'{cell}"
 
 
 def _as_json(sheet: Sheet) -> str:

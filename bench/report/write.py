@@ -20,7 +20,7 @@ from bench.core.system import HOME
 from bench.plan import suite as suites
 from bench.plan.suite import Filters, Suite
 from bench.report.contents import Review, count_with_backbone, read, read_others, review, tables_of, under, verdicts
-from bench.report.render import SUFFIX, render
+from bench.report.render import MARKDOWN_STYLE, SUFFIX, render
 from bench.report.sheet import section_sheet, table_sheet, verdicts_sheets
 from models.llm_files import BACKBONES
 
@@ -128,9 +128,10 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
         for suffix, drawing in picture.files.items():
             (folder / "figures" / f"{picture.name}.{suffix}").write_bytes(drawing)
     # 2. The two pages; report.md links the figures.
-    parts = [f"# {content.suite.title}", content.suite.about, *(render(sheet, "md") for sheet in sheets)]
+    words = MARKDOWN_STYLE.escape
+    parts = [f"# {words(content.suite.title)}", words(content.suite.about), *(render(sheet, "md") for sheet in sheets)]
     parts += [
-        f"### {picture.title}\n\n![{picture.title}](figures/{picture.name}.png)\n\n{picture.caption}"
+        f"### {picture.title}\n\n![{picture.title}](figures/{picture.name}.png)\n\n{words(picture.caption)}"
         for picture in content.pictures
     ]
     parts += [render(section_sheet(section), "md") for section in content.methods]

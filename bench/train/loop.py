@@ -61,7 +61,7 @@ def fit(
     val: Windows,
     config: TrainConfig,
     seed: int,
-    watch: Watch = Watch(),  # noqa: B008  (frozen)
+    watch: Watch = Watch(),
     joins_single: bool = False,
 ) -> Fit:
     """Train in place, stop early on validation, restore the best epoch's weights.

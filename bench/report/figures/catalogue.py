@@ -12,8 +12,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from bench.analysis.results import Results
+from bench.core.text import printable
 from bench.plan.suite import Suite
 from bench.report.figures.cost import cost
 from bench.report.figures.curves import curves, spread
@@ -88,6 +90,8 @@ def pictures(plots: list[Plot]) -> list[Picture]:
 def _files(plot: Plot) -> dict[str, bytes]:
     """Draw by each format's own canvas: `savefig` would draw everything twice."""
     svg, pdf, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    for text in plot.figure.findobj(Text):
+        text.set_text(printable(text.get_text(), keep="\n"))
     undated = {"CreationDate": None, "Creator": None, "Producer": None}
     with styled(), matplotlib.rc_context({"svg.hashsalt": plot.name}):
         FigureCanvasAgg(plot.figure).print_png(png, metadata={"Software": None})

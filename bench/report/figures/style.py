@@ -39,6 +39,7 @@ STYLE = {
     **_group("hatch", linewidth=0.5, color="#b5b5b5"),
     **_group("legend", fontsize=7.5, frameon=False),
     "figure.dpi": 150,
+    "text.parse_math": False,  # a title may hold dollar signs
     "svg.fonttype": "none",  # text stays text: it can be searched, read aloud and set in another font
     "pdf.fonttype": 42,  # TrueType; journals refuse Type 3
 }
