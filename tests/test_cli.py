@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -453,6 +454,36 @@ def test_a_suite_file_that_cannot_be_read_is_named(refused: Refused, tmp_path: P
     assert f"{path}: cannot be read" in refused("plan", "--suite", path, "--results", tmp_path / "results")
 
 
+LARGE_SUITES = {
+    "nested lists": ("seeds", "[" * 100_000 + "]" * 100_000, "nested too deeply"),
+    "a number of 5,000 digits": ("seeds", f"[{'9' * 5000}]", "cannot be read"),
+    "two million seeds": ("seeds", str(list(range(2_000_000))), "larger than 1 MiB"),
+    "more seeds than a suite may have": ("seeds", str(list(range(1001))), "seeds: tuple should have at most 1000"),
+    "more horizons": ("horizons", str(list(range(1, 100_000))), "horizons"),
+    "more runs than a grid may have": ("seeds", str(list(range(1000))), "at most 100000"),
+}
+
+
+@pytest.mark.parametrize("verb", ["plan", "report --table main"])
+@pytest.mark.parametrize("thing", LARGE_SUITES)
+def test_a_suite_beyond_the_limits_is_refused_within_a_second(
+    refused: Refused, tmp_path: Path, thing: str, verb: str
+) -> None:
+    key, value, expected = LARGE_SUITES[thing]
+    lines = [f"{key} = {value}" if line.startswith(f"{key} =") else line for line in SUITE.splitlines()]
+    if "runs" in thing:
+        lines = [f"horizons = {list(range(1, 900))}" if line.startswith("horizons") else line for line in lines]
+    path = suite_file(tmp_path, "\n".join(lines))
+    began = time.monotonic()
+    assert expected in refused(*verb.split(), "--suite", path, "--results", tmp_path / "results")
+    assert time.monotonic() - began < 2  # seconds; a busy machine gets one more
+
+
+def test_a_suite_that_is_no_regular_file_is_refused_at_once(refused: Refused, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    assert "not a regular file" in refused("plan", "--suite", tmp_path / "pipe.toml", "--results", tmp_path / "results")
+
+
 def test_an_override_counts_whatever_the_case_of_its_model_and_data_set(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -801,7 +832,7 @@ def interruptible() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_leaves_nothing_half_done_and_can_be_started_again(
     tmp_path: Path, sent: signal.Signals
 ) -> None:

@@ -84,7 +84,8 @@ MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", **{character: f"\\{characte
 
 
 def _markdown(text: str) -> str:
-    return re.sub(r"(?<!\w)_|_(?!\w)|(?<=])[(\[]", r"\\\g<0>", text.translate(MARKDOWN))  # a_b is no emphasis
+    """Escape a text for Markdown, underscores but within words."""
+    return re.sub(r"(?<!\w)_|_(?!\w)|(?<=])[(\[]", r"\\\g<0>", printable(text, keep="\n").translate(MARKDOWN))
 
 
 LATEX = str.maketrans(
