@@ -167,6 +167,35 @@ def test_a_grid_whose_processes_are_killed_twenty_times_ends_as_if_nothing_had_h
     assert built_before > 4, "runs were begun again: the kills struck"
 
 
+@pytest.mark.nightly
+def test_sixty_kills_by_all_signals_of_drivers_and_workers_change_no_record_of_a_grid_of_24_runs(folder: Path) -> None:
+    """Some minutes: a killed worker's run is a failure, which the next command tries again."""
+    chance, seeds = random.Random(60), ["--seeds", *map(str, range(24)), "--jobs", "2"]
+    struck: Counter[tuple[str, str]] = Counter()
+    while struck.total() < 60:
+        process = start(folder, *seeds, tired=0.1)
+        trains = folder / f"trains-{process.pid}"
+        while process.poll() is None and struck.total() < 60:
+            waits = chance.uniform(0, 3) if trains.exists() or chance.random() < 0.2 else 0.05
+            time.sleep(waits)
+            if waits == 0.05:
+                continue  # not yet in training, when most kills shall strike
+            who, sent = chance.choice(["driver", "worker"]), chance.choice(["SIGKILL", "SIGTERM", "SIGHUP"])
+            victims = [process.pid] if who == "driver" else children(process.pid)
+            with suppress(ProcessLookupError, IndexError):
+                os.kill(chance.choice(victims), getattr(signal, sent))
+                struck[who, sent] += 1
+        process.kill() if struck.total() == 60 else None
+        end(process)
+    assert len(struck) == 6, struck
+    code, said, complained = end(start(folder, *seeds), timeout=600)
+    assert (code, complained) == (0, ""), said
+    assert end(start(folder, *seeds, results="undisturbed"), timeout=600)[0] == 0
+    assert content(folder / "results") == content(folder / "undisturbed")
+    assert len(content(folder / "results")) == 24
+    assert rubbish(folder / "results") == []
+
+
 def test_eight_processes_share_a_grid_and_train_each_run_once(folder: Path) -> None:
     seeds = [str(seed) for seed in range(64)]
     processes = [start(folder, "--seeds", *seeds) for _ in range(8)]
