@@ -1,4 +1,4 @@
-"""The words that all rooms share: errors, data set cards, specs, records, the store of records, jobs, this machine.
+"""What all rooms share: errors, text, data set cards, specs, records, the store of records, jobs, this machine.
 
 from bench.core.card import cards
 from bench.core.store import Store
