@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -211,13 +212,17 @@ def damage(file: Path, how: str) -> None:
         case "pickle":
             torch.save({"a": torch.zeros(1)}, file)
             return
+        case "pipe":
+            file.unlink()
+            os.mkfifo(file)
+            return
         case "no hash":
             save_file(load_file(file), file)
             return
     file.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("how", ["empty", "truncated", "flipped bit", "absurd header", "pickle", "no hash"])
+@pytest.mark.parametrize("how", ["empty", "truncated", "flipped bit", "absurd header", "pickle", "pipe", "no hash"])
 def test_a_damaged_checkpoint_is_one_line_with_the_remedy(
     how: str, make_card: MakeCard, cpu: torch.device, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import stat
 import tomllib
@@ -72,13 +73,18 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def read_regular(path: Path, largest: int) -> bytes:
-    """Return the content of a regular file of at most `largest` bytes; OSError for anything else, which may block."""
+def require_regular(path: Path, largest: float = math.inf) -> None:
+    """Raise OSError for what is no regular file, which may block, and for a file of more than `largest` bytes."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError("it is not a regular file")
     if status.st_size > largest:
-        raise OSError(f"it is larger than {largest >> 20} MiB")
+        raise OSError(f"it is larger than {int(largest) >> 20} MiB")
+
+
+def read_regular(path: Path, largest: float = math.inf) -> bytes:
+    """Return the content of a regular file of at most `largest` bytes. Raises OSError."""
+    require_regular(path, largest)
     return path.read_bytes()
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bench.core.base import BenchError
+from bench.core.base import BenchError, require_regular
 from bench.core.system import write_whole
 
 EVERY = 30.0
@@ -76,6 +76,7 @@ class Checkpoint:
     def load(self) -> State | None:
         """Return the saved state; None if there is none of this identity. Raises CheckpointError for a damaged file."""
         try:
+            require_regular(self.file)
             with safe_open(self.file, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
