@@ -453,7 +453,8 @@ def test_every_form_holds_every_verdict() -> None:
     kept = json.loads(render(sheet, "json"))["claims"]
     for row, line, item in zip(rows, read, kept, strict=True):
         assert item.pop("runs") == [str(entry.spec.path) for entry, _ in row.runs]
-        assert line == {name: "" if value is None else str(value) for name, value in item.items()}
+        found = {name: text.removeprefix("'") for name, text in line.items()}  # a signed text is no formula
+        assert found == {name: "" if value is None else str(value) for name, value in item.items()}
         assert bool(row.runs) == (row.verdict is not UNTESTED)
         assert (item["id"], item["verdict"], item["ours"]) == (row.id, row.verdict.value, row.ours)
     for form in ("text", "md"):
