@@ -17,7 +17,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.core.system import this_device
 from bench.data.series import file_of
-from bench.grid.display import duration_text
+from bench.grid.display import duration_text, plain
 from bench.plan import suite as suites
 from bench.plan.estimate import Basis, Estimate, Estimates, records_of
 from bench.plan.settings import SUITES
@@ -135,6 +135,7 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
         lines.append("  not run")
     elif result.status == "failed":
         lines.append(f"  failed: {result.error}")
+        lines += [f"    {line}" for line in plain(result.traceback or "").splitlines()]
     else:
         lines += [
             f"  test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows"

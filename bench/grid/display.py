@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -46,12 +47,14 @@ class Display:
             note = f"epoch {epoch.epoch}: train {epoch.train_loss:.4f}, val {epoch.val_loss:.4f}"
         self.bars.update(self.running[entry.spec.key], completed=progress.step, total=progress.steps or None, note=note)
 
-    def finish(self, entry: PlannedRun, result: RunResult, seconds: float) -> None:
+    def finish(self, entry: PlannedRun, result: RunResult, seconds: float, log: Path | None) -> None:
+        """Print the outcome of a run, and the file of what its model printed, if it did."""
         if result.status == "failed":
             outcome = f"failed: {result.error}"
         else:
             outcome = "  ".join(f"mse {each.mse:.4f}  mae {each.mae:.4f}" for each in result.evaluations)
-        self.drop(entry, f"{outcome}  {seconds:.1f} s", counts=True)
+        output = f"  output: {log}" if log else ""
+        self.drop(entry, f"{outcome}  {seconds:.1f} s{output}", counts=True)
 
     def drop(self, entry: PlannedRun, why: str, counts: bool = False) -> None:
         """Drop a run from the display. `counts=True` if it has a record now."""
@@ -61,6 +64,11 @@ class Display:
         if entry.spec.key in self.running:
             self.bars.remove_task(self.running.pop(entry.spec.key))
         self.bars.update(self.all_runs, completed=self.finished)
+
+
+def plain(text: str) -> str:
+    """Return lines of text with escapes for characters that would steer a terminal."""
+    return "".join(each if each.isprintable() or each == "\n" else ascii(each)[1:-1] for each in text)
 
 
 def duration_text(seconds: float) -> str:
