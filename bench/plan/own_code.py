@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from bench.core.base import BenchError, digest
@@ -236,9 +237,11 @@ class _Search:
 
 def _find(name: str, folders: list[str] | None) -> _Place | None:
     """Return the place of a module in the folders of the package around it; `folders` None: on the import path."""
-    for finder in sys.meta_path:
+    tail = name.rpartition(".")[2]
+    # Without the packages around it, a name needs none of them to be imported; only folders are searched for it then.
+    for finder in sys.meta_path if folders is None else (PathFinder,):
         try:
-            spec = finder.find_spec(name, folders)
+            spec = finder.find_spec(tail, folders)
         except (ImportError, AttributeError):
             continue
         if spec is None:
@@ -248,8 +251,7 @@ def _find(name: str, folders: list[str] | None) -> _Place | None:
             return _Place(Path(spec.origin).resolve(), list(inside or ()), inside is not None)
         if inside is None:
             return None  # built in, or frozen
-        # A folder without __init__.py. (The system's list of its parts would look for the package around it.)
-        tail = name.rpartition(".")[2]
+        # A folder without __init__.py, or several of one name.
         parts = [Path(folder or ".") / tail for folder in (sys.path if folders is None else folders)]
         return _Place(None, [str(part.absolute()) for part in parts if part.is_dir()], True)
     return None
