@@ -107,7 +107,7 @@ def plan_rows(entries: list[PlannedRun], store: Store, measure: Measure | None =
 def _measured(measure: Measure, spec: RunSpec) -> Estimate:
     try:
         return measure(spec)
-    except Exception as error:  # whatever a user's model raises concerns its own row only
+    except (Exception, SystemExit, GeneratorExit) as error:  # whatever a user's model raises concerns its own row only
         return Estimate(None, None, "not timed", f": {textwrap.shorten(str(error) or type(error).__name__, 100)}")
 
 

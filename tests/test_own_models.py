@@ -25,10 +25,12 @@ from bench.core.spec import RunSpec
 from bench.core.store import LOG, Store
 from bench.grid import local
 from bench.grid.local import Workers
+from bench.overview import plan_rows
 from bench.plan import own_code as finding
+from bench.plan.estimate import Estimate
 from bench.plan.own_code import own_code
 from bench.plan.registry import code_digest
-from bench.plan.suite import Filters, load_suite, plan
+from bench.plan.suite import Filters, PlannedRun, load_suite, plan
 from bench.train.evaluate import predict
 from bench.train.execute import run_one
 from bench.train.windows import Windows
@@ -376,6 +378,14 @@ def test_whatever_a_model_raises_is_a_failed_run_that_names_its_line(
     assert RunResult.model_validate_json(result.model_dump_json()) == result
     assert result.fault is None
     assert "traceback" not in json.loads(result.model_dump_json(exclude_defaults=True)) or result.traceback
+
+
+def test_a_model_that_exits_while_it_is_timed_is_a_row_of_the_plan(tmp_path: Path, card: DatasetCard) -> None:
+    def exits(spec: RunSpec) -> Estimate:
+        raise SystemExit(0)
+
+    (row,), _ = plan_rows([PlannedRun(make_spec(card))], Store(tmp_path / "results"), exits)
+    assert row["by"] == "not timed: 0"
 
 
 def test_only_a_failed_record_has_a_traceback(card: DatasetCard) -> None:
