@@ -160,7 +160,7 @@ def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
         use_bundle(arguments.offline, [entry.spec for entry in planned])
     if arguments.address and arguments.engine != "ray":
         raise BenchError("--address needs --engine ray. Do: add --engine ray, or drop --address")
-    orders = Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget)
+    orders = Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget, arguments.debug)
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), cli.console())
     left = f", {tally.remaining} left" if tally.remaining else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")

@@ -107,7 +107,7 @@ def plan_rows(entries: list[PlannedRun], store: Store, measure: Measure | None =
 def _measured(measure: Measure, spec: RunSpec) -> Estimate:
     try:
         return measure(spec)
-    except Exception as error:  # whatever a user's model raises concerns its own row only
+    except (Exception, SystemExit, GeneratorExit) as error:  # whatever a user's model raises concerns its own row only
         return Estimate(None, None, "not timed", f": {textwrap.shorten(str(error) or type(error).__name__, 100)}")
 
 
@@ -135,6 +135,7 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
         lines.append("  not run")
     elif result.status == "failed":
         lines.append(f"  failed: {result.error}")
+        lines += [f"    {line}" for line in (result.traceback or "").splitlines()]
     else:
         lines += [
             f"  test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows"

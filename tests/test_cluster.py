@@ -188,13 +188,18 @@ def test_errors_that_concern_all_runs_come_last(engine: Cluster) -> None:
     assert [event.key for event in told] == [innocent.key]
 
 
-def test_a_model_that_a_node_would_not_have_is_refused(engine: Cluster, project: Path) -> None:
+def test_a_model_that_a_node_would_not_have_is_refused(
+    engine: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spec = tiny("mymodel:Slow")[0].spec
     engine.check([spec])
-    with pytest.raises(BenchError, match=r"^model elsewhere:Slow: its file is not .*elsewhere\.py.*put it there$"):
+    (tmp_path / "elsewhere.py").write_text("from mymodel import Slow\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    line = rf"^model elsewhere:Slow: its file {tmp_path}/elsewhere\.py is not .*elsewhere\.py.*put it there$"
+    with pytest.raises(BenchError, match=line):
         engine.check([spec.model_copy(update={"model": "elsewhere:Slow"})])
     engine.start(Job(spec.model_copy(update={"code": "0" * 64})))
-    with pytest.raises(BenchError, match="its file has changed since the run was planned"):
+    with pytest.raises(BenchError, match="its code has changed since the run was planned"):
         list(drain(engine))
 
 

@@ -152,11 +152,11 @@ def killed_again_and_again(folder: Path, chance: random.Random, times: int) -> l
     return lived
 
 
-def test_a_grid_whose_processes_are_killed_twenty_times_ends_as_if_nothing_had_happened(folder: Path) -> None:
-    """Two drivers at a time work on it, each killed ten times; what is left is done by a last one."""
+def test_a_grid_whose_processes_are_killed_twelve_times_ends_as_if_nothing_had_happened(folder: Path) -> None:
+    """Two drivers at a time work on it, each killed six times; what is left is done by a last one."""
     with ThreadPoolExecutor(2) as both:
-        lived = list(both.map(lambda seed: killed_again_and_again(folder, random.Random(seed), 10), (1, 2)))
-    assert sum(map(len, lived)) == 20
+        lived = list(both.map(lambda seed: killed_again_and_again(folder, random.Random(seed), 6), (1, 2)))
+    assert sum(map(len, lived)) == 12
     built_before = len((folder / "built").read_text().split())
     code, said, complained = end(start(folder))
     assert (code, complained) == (0, ""), said
@@ -197,15 +197,15 @@ def test_sixty_kills_by_all_signals_of_drivers_and_workers_change_no_record_of_a
 
 
 def test_eight_processes_share_a_grid_and_train_each_run_once(folder: Path) -> None:
-    seeds = [str(seed) for seed in range(64)]
+    seeds = [str(seed) for seed in range(16)]
     processes = [start(folder, "--seeds", *seeds) for _ in range(8)]
     ends = [end(process, 240) for process in processes]
     assert [code for code, _, _ in ends] == [0] * 8, [complained for _, _, complained in ends]
     records = content(folder / "results")
-    assert len(records) == 64
+    assert len(records) == 16
     assert {record["status"] for record in records.values()} == {"done"}
     assert Counter((folder / "built").read_text().split()) == Counter(seeds)
-    assert sum(int(said.splitlines()[-1].split(" runs done")[0]) for _, said, _ in ends) == 64
+    assert sum(int(said.splitlines()[-1].split(" runs done")[0]) for _, said, _ in ends) == 16
     assert rubbish(folder / "results") == []
 
 
@@ -219,7 +219,7 @@ def test_models_that_crash_hang_or_ask_for_too_much_are_recorded_and_the_grid_go
     errors = {path.parent.name: json.loads(path.read_text())["error"] for path in paths}
     assert errors == {
         "tired.Crashes": "its process ended by itself (exit code 3)",
-        "tired.IsKilled": "its process was killed (SIGKILL: out of memory, most likely)",
+        "tired.IsKilled": "its process was killed by SIGKILL (out of memory, or by somebody)",
         "tired.LeavesAChild": "its process ended by itself (exit code 4)",
         "tired.Hangs": "took longer than --run-timeout 10 s",
         "tired.NeedsTooMuch": errors["tired.NeedsTooMuch"],

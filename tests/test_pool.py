@@ -319,3 +319,40 @@ def test_a_record_that_is_moved_away_while_its_run_waits_is_made_again(
         return done(job.spec, card)
 
     assert run(entries[:2], store, Pretence(answer))[0] == Tally(done=2)
+
+
+def test_the_traceback_of_a_failed_run_is_printed_where_it_is_asked_for(
+    entries: list[PlannedRun], store: Store
+) -> None:
+    trace = 'Traceback (most recent call last):\n  File "net.py", line 3\nValueError: \x1b[2J'
+
+    def answer(job: Job) -> RunResult:
+        return RunResult(spec=job.spec, status="failed", where=HERE, error="ValueError", traceback=trace)
+
+    for debug in (False, True):
+        _, said = run(entries[:1], store, Pretence(answer), Orders(debug=debug))
+        assert ('  File "net.py", line 3\nValueError: \\x1b[2J\n' in said) == debug
+        assert "\x1b" not in said
+
+
+def test_what_a_users_model_printed_lies_beside_its_record_and_its_line_says_so(
+    entries: list[PlannedRun], store: Store, card: DatasetCard
+) -> None:
+    """The model prints when it is run first, not when it is run again; the line of a registered model names no log."""
+
+    def answer(job: Job) -> RunResult | Lost:
+        if job.log and texts:
+            job.log.write_text(texts.pop())
+        return Lost("killed") if len(texts) == 1 else done(job.spec, card)
+
+    own = entries[0]._replace(spec=entries[0].spec.model_copy(update={"model": "net:Net", "code": "0" * 64}))
+    path = (store.root / own.spec.path).with_suffix(".log")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "own_code", lambda model: type("Code", (), {"summary": f"{model} runs net.py"}))
+        texts = ["second", "first"]
+        for content in ("first", "second", None):
+            _, said = run([own, entries[1]], store, Pretence(answer), Orders(rerun="all"))
+            assert "net:Net runs net.py\n" in said
+            assert (f"output: {path}\n" in said) == bool(content) and said.count("output: ") == bool(content)
+            assert (path.read_text() if path.exists() else None) == content
+            assert sorted(each.name for each in (store.root / WORK).iterdir()) == ["claims"]

@@ -19,7 +19,7 @@ from bench.train import execute
 from bench.train.device import keep_freed_memory, peak_mb, reset_peak
 from bench.train.execute import run_one
 from bench.train.windows import standardized
-from bench.train.worker import check, train
+from bench.train.worker import load, train
 from tests.builders import make_spec, waves
 
 MakeCard = Callable[..., DatasetCard]
@@ -56,7 +56,7 @@ def test_a_model_of_ones_own_that_was_edited_since_the_plan_is_not_trained_under
         update={"model": "edited_model:Mine", "options": {}, "code": registry.code_digest("edited_model:Mine")}
     )
     (tmp_path / "edited_model.py").write_text("from torch import nn\nclass Mine(nn.Bilinear):\n    pass\n")
-    for action in (lambda: check([spec]), lambda: train(Job(spec), "cpu", lambda progress: None)):
+    for action in (lambda: load([spec]), lambda: train(Job(spec), "cpu", lambda progress: None)):
         with pytest.raises(BenchError, match="has changed since the run was planned"):
             action()
 

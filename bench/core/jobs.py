@@ -17,6 +17,8 @@ class Job:
     spec: RunSpec
     checkpoint: Path | None = None
     deadline: float = math.inf
+    log: Path | None = None
+    """File for what a user's own model prints; None for the registry's models, and where the engine keeps it."""
 
 
 @dataclass(frozen=True)

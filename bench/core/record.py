@@ -14,6 +14,8 @@ Error = Annotated[float, Field(ge=0, le=1e12)]
 """A mean error; beyond this bound nothing is left of a forecast, and the run counts as failed."""
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
+TRACEBACK = 10_000
+"""Most characters of a traceback in a record."""
 Share = Annotated[float, Field(le=1.01)]
 """A share, or an R2, which has no lower bound; rounding may carry it over 1."""
 
@@ -142,6 +144,8 @@ class RunResult(Frozen):
     cost: Cost | None = None
     where: Where
     error: str | None = None
+    traceback: Annotated[str, Field(max_length=TRACEBACK)] | None = None
+    """The end of the traceback of `error`; None if the process was lost, or the record is old."""
 
     @property
     def epoch_s(self) -> float:
@@ -168,7 +172,7 @@ class RunResult(Frozen):
         counts = {name: card.windows("test", task.context, task.horizon) for name, card in known.items()}
         widths = {name: {0, card.width} for name, card in known.items()}
         return {
-            "is done and has a reason for a failure": bool(self.error),
+            "is done and has a reason for a failure": bool(self.error or self.traceback),
             "is done without a cost": cost is None,
             "trains more than it has": cost is not None and cost.trainable > cost.params,
             f"has no errors on {', '.join(scored)}": [each.dataset for each in self.evaluations] != [*scored],

@@ -72,7 +72,8 @@ class RunSpec(Frozen):
     train: TrainConfig
     seed: Seed
     code: str | None = None
-    """SHA-256 of the file of a user's own model; None for the registry's models (PROTOCOL covers them)."""
+    """SHA-256 of the code of a user's own model (bench/plan/own_code.py); None for the registry's models, which
+    PROTOCOL covers."""
     protocol: int = PROTOCOL
 
     @property

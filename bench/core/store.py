@@ -14,13 +14,15 @@ from bench.core.base import BenchError, parse, read_regular
 from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.system import write_whole
+from bench.core.system import keep_end, write_whole
 from models.llm_files import BACKBONES
 
 WORK = ".work"
 """Folder in the results directory for unfinished runs: one folder per run, and the file of claims."""
 LARGEST = 32 << 20
 """Most bytes of a record."""
+LOG = 1 << 20
+"""Most bytes of what a user's own model printed that are kept beside its record."""
 
 
 class UnusableRecord(BenchError):
@@ -32,7 +34,7 @@ class UnusableRecord(BenchError):
 
 
 class Store:
-    """The results directory: results/<dataset>/h<H>/<model>/s<seed>-<key8>.json."""
+    """The results directory: results/<dataset>/h<H>/<model>/s<seed>-<key8>.json, and .log of users' own models."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -103,6 +105,33 @@ class Store:
     def work(self, spec: RunSpec) -> Path:
         """Return the folder of an unfinished run. Only the process with the claim writes there."""
         return self.root / WORK / spec.key
+
+    def log(self, spec: RunSpec) -> Path:
+        """Return a file for what a user's own model prints while it runs, in the folder of the unfinished run."""
+        path = self.work(spec).absolute() / "log"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+        except OSError as error:
+            raise BenchError(
+                f"{path}: cannot be written: {error}. Do: free the disk or choose another --results"
+            ) from None
+        return path
+
+    def keep_log(self, spec: RunSpec) -> Path | None:
+        """Put what a user's own model printed, at most its last MiB, beside its record in place of what it printed
+        before; return the file, or None if nothing was printed. Needs the claim."""
+        log, kept = self.work(spec) / "log", (self.root / spec.path).with_suffix(".log")
+        with contextlib.suppress(OSError):  # what cannot be kept costs no record
+            size = log.stat().st_size
+            kept.unlink(missing_ok=True)
+            if size > LOG:
+                keep_end(log, LOG)
+            log.replace(kept) if size else log.unlink()
+            with contextlib.suppress(OSError):  # not empty: it holds a checkpoint
+                log.parent.rmdir()
+            return kept if size else None
+        return None
 
     def clear(self, spec: RunSpec) -> None:
         """Remove the folder of an unfinished run; needs the claim."""

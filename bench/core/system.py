@@ -35,6 +35,16 @@ def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None
         scratch.unlink(missing_ok=True)
 
 
+def keep_end(path: Path, most: int) -> None:
+    """Cut a file to its last `most` bytes. Another process may be appending to it, and a line of its may be lost."""
+    with path.open("rb") as file:
+        file.seek(-most, os.SEEK_END)
+        end = file.read(most)
+    os.truncate(path, 0)
+    with path.open("ab") as file:
+        file.write(end)
+
+
 def cores() -> int:
     """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

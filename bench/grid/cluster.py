@@ -8,7 +8,6 @@ are no checkpoints: a run whose node is lost starts over on another, and nothing
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import math
 import os
@@ -29,6 +28,7 @@ from bench.core.spec import RunSpec
 from bench.core.system import INSTALLED
 from bench.data.series import data_dir, file_of
 from bench.grid.engine import Engine
+from bench.plan.own_code import own_code
 from models.llm_files import find
 
 RETRIES = 3
@@ -64,8 +64,10 @@ class Cluster(Engine):
             self.share = share = share_out(alive, device, jobs)
             self.slots = share.slots
             # With num_gpus set here, Ray ends a process that had a GPU after one task: the next may get another GPU.
-            placed = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus, max_retries=RETRIES, retry_exceptions=False)
-            self.task = placed(_answer_on_node)
+            placed: dict[str, Any] = {"num_cpus": share.cpus, "num_gpus": share.gpus}
+            placed |= {"max_retries": RETRIES, "retry_exceptions": False}
+            self.task = ray.remote(**placed)(_answer_on_node)
+            self.last_task = ray.remote(**placed, max_calls=1)(_answer_on_node)  # its process ends after it
             _, where = self._ask("greet")
             from bench.train.device import commit
 
@@ -76,8 +78,8 @@ class Cluster(Engine):
             raise
 
     def check(self, specs: Sequence[RunSpec]) -> None:
-        for model, code in {(spec.model, spec.code) for spec in specs if spec.code}:
-            _require_in_project(model, code)
+        for model in {spec.model for spec in specs if spec.code}:
+            _require_in_project(model)
         super().check(specs)
 
     def start(self, job: Job) -> None:
@@ -104,7 +106,9 @@ class Cluster(Engine):
         return _get(self._begin(what, about))
 
     def _begin(self, what: str, about: Any) -> Any:
-        return self.task.options(name=what).remote(what, about, self.share.device, self.share.threads)
+        own = what == "load" or (what == "train" and about.spec.code)
+        task = self.last_task if own else self.task
+        return task.options(name=what).remote(what, about, self.share.device, self.share.threads)
 
 
 @dataclass(frozen=True)
@@ -172,12 +176,12 @@ def _environment() -> dict[str, str]:
     return variables
 
 
-def _require_in_project(model: str, code: str) -> None:
-    stem = ROOT.joinpath(*model.partition(":")[0].split("."))
-    for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
-        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == code:
-            return
-    raise BenchError(f"model {model}: its file is not {stem}.py; nodes get the project's folder. Do: put it there")
+def _require_in_project(model: str) -> None:
+    for module, path in own_code(model).files.items():
+        stem = ROOT.resolve().joinpath(*module.split("."))
+        if path not in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
+            cause = f"its file {path} is not {stem}.py; nodes get the project's folder"
+            raise BenchError(f"model {model}: {cause}. Do: put it there")
 
 
 def _get(ref: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -36,7 +37,7 @@ class Display:
         self.running: dict[str, TaskID] = {}
 
     def print(self, line: str) -> None:
-        self.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(line, keep="\n"), markup=False, highlight=False, soft_wrap=True)
 
     def start(self, entry: PlannedRun) -> None:
         self.running[entry.spec.key] = self.bars.add_task(printable(entry.label), total=None, note="")
@@ -47,12 +48,14 @@ class Display:
             note = f"epoch {epoch.epoch}: train {epoch.train_loss:.4f}, val {epoch.val_loss:.4f}"
         self.bars.update(self.running[entry.spec.key], completed=progress.step, total=progress.steps or None, note=note)
 
-    def finish(self, entry: PlannedRun, result: RunResult, seconds: float) -> None:
+    def finish(self, entry: PlannedRun, result: RunResult, seconds: float, log: Path | None) -> None:
+        """Print the outcome of a run, and the file of what its model printed, if it did."""
         if result.status == "failed":
             outcome = f"failed: {result.error}"
         else:
             outcome = "  ".join(f"mse {each.mse:.4f}  mae {each.mae:.4f}" for each in result.evaluations)
-        self.drop(entry, f"{outcome}  {seconds:.1f} s", counts=True)
+        output = f"  output: {log}" if log else ""
+        self.drop(entry, f"{outcome}  {seconds:.1f} s{output}", counts=True)
 
     def drop(self, entry: PlannedRun, why: str, counts: bool = False) -> None:
         """Drop a run from the display. `counts=True` if it has a record now."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -20,9 +21,11 @@ from bench.core.base import BenchError
 from bench.core.jobs import Event, Job, Lost, Progress, Saved
 from bench.core.record import RunResult
 from bench.core.store import Store
+from bench.core.text import printable
 from bench.grid.display import Display, duration_text
 from bench.grid.engine import Engine
 from bench.plan.estimate import Estimates, records_of
+from bench.plan.own_code import own_code
 from bench.plan.suite import PlannedRun
 
 Rerun = Literal["missing", "failed", "all"]
@@ -48,6 +51,8 @@ class Orders:
     """Limit of a single run, in seconds."""
     budget: float = math.inf
     """Limit of the whole command, in seconds."""
+    debug: bool = False
+    """Whether the traceback of each run that fails is printed."""
 
 
 @dataclass
@@ -92,12 +97,16 @@ def run_grid(
                     store.release(mine[key].spec)
         if not todo:
             return tally
-        # 3. Start the engine, check everything, run.
+        # 3. Name the files of users' own models; start the engine, check everything, run.
+        for model in dict.fromkeys(entry.spec.model for entry in todo.values() if entry.spec.code):
+            console.print(own_code(model).summary, markup=False, highlight=False, soft_wrap=True)
         with closing(make_engine()) as engine:
             with console.status("checking data, models and backbones"):
                 engine.check([entry.spec for entry in todo.values()])
             at_once = f", {engine.slots} at once" if engine.slots > 1 else ""
-            console.print(f"{len(todo)} runs on {engine.where.device}{at_once}", markup=False, highlight=False)
+            console.print(
+                printable(f"{len(todo)} runs on {engine.where.device}{at_once}"), markup=False, highlight=False
+            )
             display = Display(console, len(todo))
             with display.live:
                 _Grid(store, engine, orders, deadline, display, todo, stamps, tally).run()
@@ -153,10 +162,13 @@ class _Grid:
         """Start runs until the slots are full."""
         while len(self.running) < self.engine.slots and (entry := self._next()):
             key = entry.spec.key
-            checkpoint = self.store.work(entry.spec).absolute() / "checkpoint.safetensors"
+            log = self.store.log(entry.spec) if entry.spec.code else None
             self.running[key] = entry, time.monotonic()
             self.display.start(entry)
-            self.engine.start(Job(entry.spec, checkpoint, self.deadline))
+            self.engine.start(Job(entry.spec, self._checkpoint(entry), self.deadline, log))
+
+    def _checkpoint(self, entry: PlannedRun) -> Path:
+        return self.store.work(entry.spec).absolute() / "checkpoint.safetensors"
 
     def _next(self) -> PlannedRun | None:
         """Claim and return the first waiting run that may start and that no other process has claimed or done."""
@@ -180,7 +192,7 @@ class _Grid:
         remaining = self.deadline - time.time()
         seconds = self.estimates.of(entry.spec).seconds
         fits = seconds is None or seconds <= remaining or seconds > self.orders.budget
-        return remaining > 0 and (fits or self.store.work(entry.spec).exists())
+        return remaining > 0 and (fits or self._checkpoint(entry).exists())
 
     def _done_elsewhere(self, entry: PlannedRun) -> None:
         status = self.store.status(entry.spec)
@@ -226,7 +238,10 @@ class _Grid:
         self.tally.failed += result.status == "failed"
         if self.deadline < math.inf:
             self.estimates.learn(result)
-        self.display.finish(entry, result, time.monotonic() - self.running[entry.spec.key][1])
+        log = self.store.keep_log(entry.spec)
+        self.display.finish(entry, result, time.monotonic() - self.running[entry.spec.key][1], log)
+        if self.orders.debug and result.traceback:
+            self.display.print(result.traceback)
 
     def _fail(self, entry: PlannedRun, why: str) -> None:
         """Record a run that ended without a record of its own. Its checkpoint stays: the machine may be the cause."""

@@ -29,8 +29,17 @@ class Engine(ABC):
     """A grid-wide error that is not raised yet."""
 
     def check(self, specs: Sequence[RunSpec]) -> None:
-        """Check data, models and backbones before the first run starts. Raises BenchError."""
+        """Check data, models and backbones before the first run starts. Raises BenchError.
+
+        Users' own models are imported apart from everything else, those of a module at once.
+        """
         self._ask("check", specs)
+        own: dict[str, dict[str, RunSpec]] = {}
+        for spec in specs:
+            if spec.code:
+                own.setdefault(spec.model.partition(":")[0], {})[spec.model] = spec
+        for models in own.values():
+            self._ask("load", list(models.values()))
 
     @abstractmethod
     def start(self, job: Job) -> None:

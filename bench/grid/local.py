@@ -1,22 +1,26 @@
-"""Train in processes of this machine, one run at a time in each: a crash or a hang ends only its own run. No torch."""
+"""Train in processes of this machine, one run at a time in each: a crash or a hang ends only its own run. No torch.
+
+A user's own model may change its whole process and start others. It therefore has a process to itself for each run,
+which ends with the run, as all do that the model started.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
 import math
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
+from bench.core.base import BenchError
 from bench.core.jobs import Job, Lost, Progress
 from bench.core.record import RunResult
-from bench.core.system import cores
+from bench.core.store import LOG
+from bench.core.system import cores, keep_end
 from bench.grid.engine import Engine
+from bench.grid.process import Worker
 
 
 class Workers(Engine):
@@ -48,7 +52,9 @@ class Workers(Engine):
 
     def start(self, job: Job) -> None:
         free = next(worker for worker in self.workers if worker.job is None)
-        free.job = job
+        if job.spec.code and free.used:
+            free = self._replace(free)
+        free.job, free.used = job, True
         free.send("train", job)
 
     def stop(self, key: str) -> None:
@@ -64,27 +70,44 @@ class Workers(Engine):
         busy = [(worker, worker.job) for worker in self.workers if worker.job is not None]
         ready = wait([worker.pipe for worker, _ in busy], timeout)
         for worker, job in busy:
+            if job.log:
+                _shorten(job.log)
             if worker.pipe not in ready and not worker.dead:
                 continue
             message = worker.receive()
-            if not isinstance(message, Progress):
+            ended = not isinstance(message, Progress)
+            if ended:
                 worker.job = None
+            # A failed kernel makes the GPU unusable for its process; a user's own model may have changed anything.
             failed_on_gpu = isinstance(message, RunResult) and message.status == "failed" and worker.device != "cpu"
-            if isinstance(message, Lost) or failed_on_gpu:  # a failed kernel makes the GPU unusable for its process
+            if isinstance(message, Lost) or failed_on_gpu or (ended and job.spec.code):
                 self._replace(worker)
             yield job.spec.key, message
 
     def _answer(self, what: str, about: Any) -> Any:
-        self.workers[0].send(what, about)
-        return self.workers[0].receive()
+        if what != "load":
+            self.workers[0].send(what, about)
+            return self.workers[0].receive()
+        apart = self._new(0)
+        try:
+            apart.send(what, about)
+            answer = apart.receive()
+        finally:
+            apart.kill()
+        if isinstance(answer, Lost):
+            model = about[0].model
+            remedy = f"python -c 'import {model.partition(':')[0]}' shows more"
+            return BenchError(f"model {model}: while it was imported, {answer.why}. Do: {remedy}")
+        return answer
 
-    def _new(self, number: int) -> _Worker:
-        return _Worker(self.devices[number % len(self.devices)], self.threads)
+    def _new(self, number: int) -> Worker:
+        return Worker(self.devices[number % len(self.devices)], self.threads)
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, worker: Worker) -> Worker:
         worker.kill()
         number = self.workers.index(worker)
         self.workers[number] = self._new(number)
+        return self.workers[number]
 
 
 def sharing(slots: int, devices: Sequence[str]) -> int | None:
@@ -92,71 +115,8 @@ def sharing(slots: int, devices: Sequence[str]) -> int | None:
     return math.ceil(slots / len(devices)) if devices[0] != "cpu" else None
 
 
-class _Worker:
-    """The driver's end of one process."""
-
-    def __init__(self, device: str, threads: int | None) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.device = device
-        self.job: Job | None = None
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, device, threads))
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: only the driver sees Ctrl-C
-        self.process.start()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
-
-    @property
-    def dead(self) -> bool:
-        """Tell whether the process ended; its children may still hold the pipe open."""
-        return self.process.exitcode is not None
-
-    def send(self, what: str, about: Any) -> None:
-        with contextlib.suppress(OSError):  # `receive` notices that the process is dead
-            self.pipe.send((what, about))
-
-    def receive(self) -> Any:
-        """Return the next message; Lost if the process is dead."""
-        try:
-            if not self.dead or self.pipe.poll():
-                return self.pipe.recv()
-        except (EOFError, OSError):
-            self.process.join(timeout=2)
-        code = self.process.exitcode
-        if code is None:
-            return Lost("its process has closed its connection")
-        if code >= 0:
-            return Lost(f"its process ended by itself (exit code {code})")
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        likely = ": out of memory, most likely" if name == "SIGKILL" else ""
-        return Lost(f"its process was killed ({name}{likely})")
-
-    def kill(self) -> None:
-        """Kill the process and every process that its models started."""
-        assert self.process.pid
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not have its own group yet
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.kill()
-        self.process.join(timeout=5)
-        self.pipe.close()
-
-
-def _work(pipe: Connection, device: str, threads: int | None) -> None:
-    """Answer the driver's questions until the driver is gone. Runs in the worker process."""
-    os.setsid()  # the process leads its own group, so that its children die with it
-    threading.Thread(target=_die_with_the_driver, daemon=True).start()
-    if threads:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-    from bench.train.worker import answer
-
-    with contextlib.suppress(EOFError):
-        while True:
-            what, about = pipe.recv()
-            pipe.send(answer(what, about, device, pipe.send))
-
-
-def _die_with_the_driver() -> None:
-    driver = multiprocessing.parent_process()
-    assert driver is not None
-    driver.join()
-    os.killpg(os.getpid(), signal.SIGKILL)
+def _shorten(log: Path) -> None:
+    """Cut a log that is growing without end. The driver looks once in a second: what is written in between is more."""
+    with contextlib.suppress(OSError):
+        if log.stat().st_size > 4 * LOG:
+            keep_end(log, LOG)

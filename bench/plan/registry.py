@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
-import importlib.util
 import sys
 from functools import lru_cache
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -16,6 +13,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from bench.core import base
 from bench.core.base import MODEL_NAME, BenchError, Option, UnknownName
 from bench.core.card import canonical_card
+from bench.plan.own_code import own_code, raised_at
 from models import MODELS
 from models.llm_files import BACKBONES
 
@@ -76,36 +74,22 @@ def _check_blocks(options: dict[str, Option], place: str) -> None:
 
 
 def code_digest(name: str) -> str | None:
-    """Return the SHA-256 of the file of a user's own model, which is not run (its packages are); else None."""
-    if name in MODELS:
-        return None
-    module = name.partition(":")[0]
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # the current directory, also for installed entry points
-    try:
-        found = importlib.util.find_spec(module)
-    except ImportError:
-        found = None
-    except (Exception, SystemExit) as error:
-        raise _import_failure(name, f"what {module} lies in", error) from error
-    if found is None or not found.has_location or not found.origin:
-        cause = f"no module {module!r} that is a file in {Path.cwd()} or on PYTHONPATH"
-        raise BenchError(f"model {name}: {cause}. Do: check its name, and start where it lies")
-    return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
-
-
-def _import_failure(name: str, what: str, error: BaseException) -> BenchError:
-    cause = f"importing {what} failed: {type(error).__name__}: {error}"
-    return BenchError(f"model {name}: {cause}. Do: mend it, or install what it needs")
+    """Return the SHA-256 of the code of a user's own model, of which nothing is run; None for the registry's."""
+    return None if name in MODELS else own_code(name).digest
 
 
 def load(name: str) -> type:
-    """Return the model's class; this imports torch, and runs the file of a user's own model."""
+    """Return the model's class; this imports torch, and runs the files of a user's own model."""
     module, _, attribute = (MODELS[name].target if name in MODELS else name).partition(":")
+    if name not in MODELS:
+        sys.dont_write_bytecode = True  # a file that is edited twice in a second could be taken for its compiled copy
     try:
         imported = importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        raise _import_failure(name, module, error) from error
+    except BaseException as error:
+        if name in MODELS and not isinstance(error, Exception):
+            raise  # Ctrl-C
+        cause = f"importing {module} failed: {type(error).__name__}: {error}{raised_at(error)}"
+        raise BenchError(f"model {name}: {cause}. Do: mend it, or install what it needs") from error
     loaded = getattr(imported, attribute, None)
     if not isinstance(loaded, type):
         raise BenchError(f"model {name}: module {module} has no class {attribute}. Do: name one that it has")

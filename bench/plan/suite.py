@@ -20,6 +20,7 @@ from bench.core.names import TableName
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.core.text import printable
 from bench.plan import registry
+from bench.plan.own_code import own_code
 from bench.plan.registry import BackboneName, DatasetName, ModelName
 from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings
 from bench.plan.settings import settings as model_settings
@@ -205,6 +206,11 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
     Models and data sets of a filter that are not the suite's run under its settings. Raises BenchError for a misfit.
     """
     models = list(dict.fromkeys(map(registry.canonical, filters.models or suite.models)))
+    codes = {model: own_code(model) for model in models if model not in MODELS}
+    if not filters.models:  # a suite may come from a stranger; who types a model's name knows what will run
+        for code in codes.values():
+            code.require_here(suite.name)
+    digests = {model: code.digest for model, code in codes.items()}
     chosen = list({card.name: card for card in map(canonical_card, filters.datasets or suite.datasets)}.values())
     backbone = canonical("backbone", filters.backbone or suite.backbone, BACKBONES, "--backbone")
     horizons = _horizons(suite, chosen, filters.horizons)
@@ -218,7 +224,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
         for fraction, horizon in product(dict.fromkeys(suite.fractions), horizons[card.name]):
             task = _task(suite, card, horizon, fraction)
             runs = [
-                PlannedRun(_spec(suite, task, model, backbone, variant), variant.title)
+                PlannedRun(_spec(suite, task, model, backbone, variant, digests.get(model)), variant.title)
                 for model in models
                 for variant in variants[model]
             ]
@@ -260,7 +266,7 @@ def variants_of(suite: Suite, model: str, backbone: str) -> list[Variant]:
     return chosen
 
 
-def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant) -> RunSpec:
+def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant, code: str | None) -> RunSpec:
     """Return the run of one cell of the grid, under the seed 0."""
     # 1. The language model and the task of the variant.
     if variant.random:
@@ -289,7 +295,7 @@ def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant)
         options=registry.resolve_options(model, options, place),
         train=parse(TrainConfig, train, place),
         seed=0,
-        code=registry.code_digest(model),
+        code=code,
     )
 
 

@@ -68,8 +68,8 @@ def sample(model: nn.Module, windows: Windows, precision: str) -> Sample:
     model.eval()
     with autocast(device, precision):
         forecast, truth = predict(model, windows, index)
-    past, _ = windows.gather(index)
-    last = [tuple(round(value, 4) for value in each[0, :, -1].tolist()) for each in (past, truth, forecast.float())]
+    shown = (windows.contexts(index), truth, forecast.float())
+    last = [tuple(round(value, 4) for value in each[0, :, -1].tolist()) for each in shown]
     channel = windows.series.shape[1] - 1
     return Sample(window=window, channel=channel, past=last[0], truth=last[1], forecast=last[2])
 
@@ -82,13 +82,24 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 def predict(model: nn.Module, windows: Windows, index: Int[Tensor, "b"]) -> tuple[Forecast, Forecast]:
     """Return forecasts and targets of the windows `index`. A model with `reads_calendar` reads the calendar too.
 
-    Raises BenchError if the two shapes differ: broadcasting would hide it.
+    The model gets a copy of the contexts, and the targets are gathered after its forecast exists. Raises BenchError
+    for a forecast that is no real floating-point tensor, or of another shape: broadcasting would hide it.
     """
-    x, y = windows.gather(index)
-    reads_calendar = getattr(model, "reads_calendar", False)
-    forecast = model(x, windows.gather_calendar(index)) if reads_calendar else model(x)
-    shape = tuple(getattr(forecast, "shape", ()))
-    if shape != tuple(y.shape):
-        expected = f"[batch, horizon, channels] = {tuple(y.shape)}"
-        raise BenchError(f"model {type(model).__name__}: its forecast has shape {shape}, expected {expected}")
-    return forecast, y
+    x = windows.contexts(index)
+    forecast = model(x, windows.gather_calendar(index)) if getattr(model, "reads_calendar", False) else model(x)
+    if fault := _fault(forecast, (len(index), windows.horizon, windows.series.shape[1])):
+        raise BenchError(f"model {type(model).__name__}: {fault}")
+    return forecast, windows.targets(index)
+
+
+def _fault(forecast: object, expected: tuple[int, int, int]) -> str | None:
+    """Return what is wrong with a forecast that should have the shape `expected`; None if nothing is."""
+    if not isinstance(forecast, Tensor):
+        kind = type(forecast).__name__
+        returned = "None" if forecast is None else f"an {kind}" if kind[0].lower() in "aeiou" else f"a {kind}"
+        return f"forward returned {returned}; return the forecast tensor alone"
+    if not forecast.is_floating_point():
+        return f"forecast is {forecast.dtype}; a real floating-point tensor is expected"
+    if tuple(forecast.shape) != expected:
+        return f"its forecast has shape {tuple(forecast.shape)}, expected [batch, horizon, channels] = {expected}"
+    return None

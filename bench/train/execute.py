@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import math
 import time
+import traceback
 
 import torch
 from torch import nn
@@ -13,10 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.card import cards
-from bench.core.record import Cost, Evaluation, RunResult, Where
+from bench.core.record import TRACEBACK, Cost, Evaluation, RunResult, Where
 from bench.core.spec import RunSpec
 from bench.data.series import DataError, Series, load_series
 from bench.plan import registry
+from bench.plan.own_code import CodeChanged, raised_at, watched
 from bench.train.checkpoint import CheckpointError, OutOfTime
 from bench.train.device import build_digest, peak_mb, provenance, reset_peak, seed_everything
 from bench.train.evaluate import autocast, evaluate, predict, sample
@@ -29,7 +31,7 @@ from models.llm_files import BackboneError, find
 def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunResult:  # noqa: B008  (frozen)
     """Train and test the model of `spec`. If the model fails, the record has status failed and its error.
 
-    Raises errors of data, backbone and checkpoint, which concern more than this run, and OutOfTime.
+    Raises errors of data, backbone, checkpoint and edited code, which concern more than this run, and OutOfTime.
     """
     for name in spec.task.datasets:
         if cards()[name].digest != spec.task.cards.get(name):
@@ -38,12 +40,26 @@ def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunR
     backbone_sha256 = find(spec.backbone).sha256 if spec.backbone else None
     where = provenance(device, {name: each.sha256 for name, each in series.items()}, backbone_sha256)
     try:
-        return _run(spec, device, series, where, watch)
-    except (BackboneError, DataError, CheckpointError, OutOfTime):
+        with watched(spec.model, spec.code):
+            registry.load(spec.model)
+        with watched(spec.model, spec.code):  # from here on files may be edited; what is imported later is compared
+            return _run(spec, device, series, where, watch)
+    except (BackboneError, DataError, CheckpointError, CodeChanged, OutOfTime):
         raise
-    except Exception as error:  # any error of a model ends its own run only
-        text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode() or "no message"
-        return RunResult(spec=spec, status="failed", where=where, error=f"{type(error).__name__}: {text}"[:2000])
+    except BaseException as error:  # whatever a model raises, SystemExit too, ends its own run only
+        return _failure(spec, where, error)
+
+
+def _failure(spec: RunSpec, where: Where, error: BaseException) -> RunResult:
+    """Return the record of a run that ended by an error, with the last frame in a file of the user's own."""
+    trace = traceback.TracebackException.from_exception(error)  # its texts exist even if those of the error raise
+    text = " ".join(str(trace).split()) or "no message"
+    place = raised_at(error) if spec.code else ""
+    reason, whole = (
+        each.encode("utf-8", "backslashreplace").decode()
+        for each in (f"{type(error).__name__}: {text}"[: 2000 - len(place)] + place, "".join(trace.format()))
+    )
+    return RunResult(spec=spec, status="failed", where=where, error=reason, traceback=whole[-TRACEBACK:])
 
 
 def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: Where, watch: Watch) -> RunResult:

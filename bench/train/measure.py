@@ -18,7 +18,7 @@ from bench.train.evaluate import SERIES_PER_BATCH, evaluate
 from bench.train.execute import build, windows_of
 from bench.train.loop import store_frozen
 from bench.train.step import WARM_UP, Stepper
-from bench.train.worker import as_new, check
+from bench.train.worker import as_new, check, load
 
 SECONDS = 0.5
 """About how long steps are timed."""
@@ -33,6 +33,7 @@ def measure(spec: RunSpec) -> Estimate:
         return Estimate(None, None, "not timed", ": it takes no steps")
     # 1. Build the run as a worker does.
     check([spec])
+    load([spec])
     keep_freed_memory()
     as_new()
     device = pick_device("auto")

@@ -36,6 +36,14 @@ class Windows:
         rows = _rows(self.series, self.first + index, self.context + self.horizon)
         return rows[:, : self.context], rows[:, self.context :]
 
+    def contexts(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b l c"]:
+        """Return a copy of the contexts of the windows `index`; no row of a target lies in its memory."""
+        return _rows(self.series, self.first + index, self.context)
+
+    def targets(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b h c"]:
+        """Return a copy of the targets of the windows `index`."""
+        return _rows(self.series, self.first + index + self.context, self.horizon)
+
     def gather_calendar(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b l 4"]:
         """Return the calendar features of the contexts of the windows `index`."""
         assert self.calendar is not None, "these windows were cut without a calendar"

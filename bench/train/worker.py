@@ -15,6 +15,7 @@ from bench.core.record import RunResult, Where
 from bench.core.spec import RunSpec
 from bench.data.series import load_series
 from bench.plan import registry
+from bench.plan.own_code import watched
 from bench.train.checkpoint import Checkpoint, OutOfTime
 from bench.train.device import keep_freed_memory, pick_device, provenance
 from bench.train.execute import identity, run_one
@@ -28,13 +29,14 @@ REPORT_EVERY = 0.2
 
 
 def answer(what: str, about: Any, device: str, report: Callable[[Progress], None] = lambda _: None) -> Any:
-    """Answer `greet` (about None), `check` (about specs) or `train` (about a job). `device`: the value of --device.
+    """Answer `greet` (about None), `check` or `load` (about specs) or `train` (about a job). `device`: as --device.
 
     An error that concerns all runs is an answer too, so that it can travel between processes.
     """
     questions = {
         "greet": lambda: greet(device),
         "check": lambda: check(about),
+        "load": lambda: load(about),
         "train": lambda: train(about, device, report),
     }
     try:
@@ -53,7 +55,7 @@ def greet(name: str) -> tuple[list[str], Where]:
 
 
 def check(specs: Sequence[RunSpec]) -> None:
-    """Verify data files and windows, import models, verify (and convert) backbones. Raises BenchError."""
+    """Verify data files and windows, the registry's models and (converting them) backbones. Raises BenchError."""
     # 1. Data: each file has its SHA-256, and each split holds at least one window.
     for task in {spec.task.model_dump_json(): spec.task for spec in specs}.values():
         for card in (cards()[name] for name in task.datasets):
@@ -63,13 +65,19 @@ def check(specs: Sequence[RunSpec]) -> None:
     backbones = sorted({spec.backbone for spec in specs if spec.backbone})
     for backbone in backbones:
         locate(find(backbone))
-    # 3. Models: each can be imported from the file that was planned.
-    for spec in {spec.model: spec for spec in specs}.values():
-        _require_planned_code(spec)
-        registry.load(spec.model)
+    # 3. Models: each can be imported.
+    for model in {spec.model for spec in specs if not spec.code}:
+        registry.load(model)
     # 4. Backbones again: convert them (slow, so last).
     for backbone in backbones:
         prepare(backbone)
+
+
+def load(specs: Sequence[RunSpec]) -> None:
+    """Import users' own models, from the files that were planned. Raises BenchError."""
+    for model, code in {(spec.model, spec.code) for spec in specs}:
+        with watched(model, code):
+            registry.load(model)
 
 
 def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult | Saved:
@@ -77,7 +85,6 @@ def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult 
     # 1. Make the process as good as new.
     keep_freed_memory()
     as_new()
-    _require_planned_code(job.spec)
     device = pick_device(name)
     # 2. Train, and report progress at most every REPORT_EVERY seconds.
     last_report = 0.0
@@ -102,9 +109,3 @@ def as_new() -> None:
     torch.set_float32_matmul_precision("highest")
     torch.set_grad_enabled(True)
     torch.use_deterministic_algorithms(False)
-
-
-def _require_planned_code(spec: RunSpec) -> None:
-    """Refuse a user's own model whose file was edited after planning: it would be another run."""
-    if registry.code_digest(spec.model) != spec.code:
-        raise BenchError(f"model {spec.model}: its file has changed since the run was planned. Do: run again")

@@ -1,0 +1,334 @@
+"""Find the files of a user's own model by reading its import statements: nothing of the user's is run. No torch.
+
+A model is the files that its module imports, directly or through each other, wherever in them the statement stands.
+Installed packages are followed no further: their name and version stand for them. `watched` compares what a run has
+really imported with what was found.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import re
+import sys
+import sysconfig
+import tomllib
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from bench.core.base import BenchError, digest
+from bench.core.system import ROOT
+
+PROJECT = tuple((ROOT / name).resolve() for name in ("bench", "models"))
+"""The project's own packages. They are no part of a user's model: `PROTOCOL` covers them."""
+
+
+class CodeChanged(BenchError):
+    """A user's own model is not the one that was planned: the grid stops."""
+
+
+@dataclass(frozen=True)
+class OwnCode:
+    """The code of a user's own model."""
+
+    model: str
+    files: dict[str, Path]
+    """Module -> its file, for every module of the user's own that the model imports."""
+    installed: dict[str, str]
+    """Distribution -> version, for installed packages that are no dependencies of this project; file -> SHA-256 for a
+    file among the installed ones that is of no distribution."""
+    hashes: dict[Path, str]
+    """File -> SHA-256."""
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of names and contents. Folders are no part of it: a model may be moved."""
+        files = sorted((module, self.hashes[path]) for module, path in self.files.items())
+        return digest([files, sorted(self.installed.items())])
+
+    @property
+    def summary(self) -> str:
+        """The model and its files, as a line for people."""
+        names = [shown(path) for path in self.hashes]
+        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+        return f"{self.model} runs {', '.join(names[:10])}{more}"
+
+    def require_here(self, suite: str) -> None:
+        """Refuse a model that a suite names unless its module lies in the current directory, not among packages."""
+        here, folders = Path.cwd().resolve(), _Folders()
+        for name in _packages_and(self.model.partition(":")[0]):
+            path = self.files.get(name, here)
+            if not path.is_relative_to(here) or folders.installed(path):
+                cause = f"suite {suite} names model {self.model}, which lies outside {here}"
+                raise BenchError(f"{cause}. Do: name it by --models {self.model}, if you trust it")
+
+
+def own_code(model: str) -> OwnCode:
+    """Return the code of a user's `module:Class`. Raises BenchError if its module is no Python file that is found, or
+    if a file cannot be read or parsed."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # the current directory, also for installed entry points
+    importlib.invalidate_caches()
+    search = _Search(model)
+    module = model.partition(":")[0]
+    place = search.place(module)
+    if place is None or place.file is None or place.file.suffix != ".py":
+        cause = f"no module {module!r} that is a file in {Path.cwd()} or on PYTHONPATH"
+        raise BenchError(f"model {model}: {cause}. Do: check its name, and start where it lies")
+    while search.unread:
+        search.read(search.unread.pop(0))
+    return OwnCode(model, search.files, search.installed, search.hashes)
+
+
+@contextlib.contextmanager
+def watched(model: str, code: str | None) -> Iterator[None]:
+    """Compare what is imported within with the plan of a user's own model; `code` is its planned digest.
+
+    Raises CodeChanged for a file that was edited, and BenchError for a file that planning does not find. Does nothing
+    for a model of the registry, which has no code.
+    """
+    if code is None:
+        yield
+        return
+    planned = own_code(model)
+    if planned.digest != code:
+        raise _changed(model)
+    before = set(sys.modules)
+    yield
+    folders = _Folders()
+    for name in sys.modules.keys() - before:
+        path = _file_of(name)
+        if not path or not folders.own(path):
+            continue
+        if path not in planned.hashes:
+            cause = f"imports {shown(path)} while running, which planning cannot see"
+            raise BenchError(f"model {model} {cause}. Do: import it by an import statement at the top of a file")
+        if planned.hashes[path] != _sha256(path):
+            raise _changed(model)
+
+
+def raised_at(error: BaseException) -> str:
+    """Return `, raised at FILE:LINE in FUNCTION`: the last frame in a file of the user's own. Empty without one."""
+    folders = _Folders()
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        if path.suffix == ".py" and folders.own(path):
+            return f", raised at {shown(path)}:{frame.lineno} in {frame.name}"
+    return ""
+
+
+def shown(path: Path) -> str:
+    """Return a file's path as seen from the current directory, or the whole of it if it lies elsewhere."""
+    here = Path.cwd().resolve()
+    return path.relative_to(here).as_posix() if path.is_relative_to(here) else str(path)
+
+
+class _Folders:
+    """The user's own folders, and those of installed packages, of the standard library and of this project."""
+
+    def __init__(self) -> None:
+        here = Path.cwd().resolve()
+        paths = [Path(entry or ".").resolve() for entry in sys.path if isinstance(entry, str)]
+        known = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+        self._installed = [*known, *(path for path in paths if path != here and _holds_packages(path))]
+        self._own = [here, *(path for path in paths if path not in self._installed)]
+
+    def installed(self, path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in self._installed)
+
+    def projects(self, path: Path) -> bool:
+        return any(path.is_relative_to(folder) for folder in PROJECT)
+
+    def own(self, path: Path) -> bool:
+        """Tell whether a file is the user's own. Files in hidden folders are not: compilers keep code there."""
+        inside = [path.relative_to(folder).parts for folder in self._own if path.is_relative_to(folder)]
+        visible = any(not any(part.startswith(".") for part in parts) for parts in inside)
+        return visible and not self.installed(path) and not self.projects(path)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The place of a module: its file (None for a folder without `__init__.py`), and a package's folders."""
+
+    file: Path | None
+    folders: list[str]
+    package: bool
+
+
+@dataclass
+class _Search:
+    """A walk from a model's module along import statements."""
+
+    model: str
+    places: dict[str, _Place | None] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+    folders: _Folders = field(default_factory=_Folders)
+    files: dict[str, Path] = field(default_factory=dict)
+    installed: dict[str, str] = field(default_factory=dict)
+    hashes: dict[Path, str] = field(default_factory=dict)
+
+    def place(self, name: str) -> _Place | None:
+        """Return the place of a module; a file of the user's own is to be read next, as those of the packages around
+        it are. None for a module that is not found, and for all of the project's and of installed packages."""
+        folders: list[str] | None = None
+        place: _Place | None = None
+        for each in _packages_and(name):
+            if each not in self.places:
+                found = _find(each, folders)
+                self.places[each] = found if found and (not found.file or self._counts(each, found.file)) else None
+                if (counted := self.places[each]) and counted.file:
+                    self.files[each] = counted.file
+                    self.unread.append(each)
+            place = self.places[each]
+            if place is None or (each != name and not place.package):
+                return None
+            folders = place.folders
+        return place
+
+    def _counts(self, name: str, file: Path) -> bool:
+        """Tell whether a module is the user's own, and note the package of one that is installed."""
+        top = name.partition(".")[0]
+        if top == re.split(r"[.:]", self.model)[0]:
+            return True
+        if not self.folders.installed(file):
+            return not self.folders.projects(file)
+        if top not in sys.stdlib_module_names and _plain(top) not in _dependencies():
+            found = [name for name in _distributions().get(top, ()) if _plain(name) not in _dependencies()]
+            versions = {name: importlib.metadata.version(name) for name in found}
+            self.installed |= versions if top in _distributions() else {top: self._hash(file)}
+        return False
+
+    def read(self, module: str) -> None:
+        """Hash a file, and look for all that it imports."""
+        file = self.files[module]
+        self.hashes[file] = self._hash(file)
+        if file.suffix != ".py":
+            return
+        try:
+            with warnings.catch_warnings(action="ignore"):
+                tree = ast.parse(file.read_bytes(), shown(file))
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise BenchError(f"model {self.model}: {shown(file)}: {_fault(error)}. Do: mend it") from None
+        place = self.places[module]
+        package = module if place and place.package else module.rpartition(".")[0]
+        for name in _imported(tree, package):
+            if not name.endswith(".*"):
+                self.place(name)
+            elif (inside := self.place(name[:-2])) and inside.package:
+                for each in pkgutil.iter_modules(inside.folders):
+                    self.place(f"{name[:-1]}{each.name}")
+
+    def _hash(self, file: Path) -> str:
+        try:
+            return _sha256(file)
+        except OSError as error:
+            raise BenchError(f"model {self.model}: {file}: cannot be read: {error}. Do: check its rights") from None
+
+
+def _find(name: str, folders: list[str] | None) -> _Place | None:
+    """Return the place of a module in the folders of the package around it; `folders` None: on the import path."""
+    tail = name.rpartition(".")[2]
+    # Without the packages around it, a name needs none of them to be imported; only folders are searched for it then.
+    for finder in sys.meta_path if folders is None else (PathFinder,):
+        try:
+            spec = finder.find_spec(tail, folders)
+        except (ImportError, AttributeError):
+            continue
+        if spec is None:
+            continue
+        inside = spec.submodule_search_locations
+        if spec.has_location and spec.origin:
+            return _Place(Path(spec.origin).resolve(), list(inside or ()), inside is not None)
+        if inside is None:
+            return None  # built in, or frozen
+        # A folder without __init__.py, or several of one name.
+        parts = [Path(folder or ".") / tail for folder in (sys.path if folders is None else folders)]
+        return _Place(None, [str(part.absolute()) for part in parts if part.is_dir()], True)
+    return None
+
+
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+    """Return every name that a file imports and that may be a module; `a.*` for all modules of a package."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (each.name for each in names)
+            case ast.ImportFrom(module=module, names=names, level=level):
+                source = _absolute("." * level + (module or ""), package)
+                yield from (name for each in names for name in (source, f"{source}.{each.name}") if source)
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called), args=[ast.Constant(str(name)), *_]):
+                if called in ("import_module", "__import__") and (name := _absolute(name, package)):
+                    yield name
+
+
+def _absolute(name: str, package: str) -> str:
+    """Return the full name of a module that is named from within a package; empty if it leads out of it."""
+    try:
+        return importlib.util.resolve_name(name, package)
+    except ImportError:
+        return ""
+
+
+def _packages_and(module: str) -> list[str]:
+    """Return the packages around a module, the outermost first, and the module."""
+    parts = module.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _file_of(module: str) -> Path | None:
+    """Return the file that a module was imported from."""
+    found = sys.modules.get(module)
+    with contextlib.suppress(Exception):  # a module may be any object
+        if found is not None and found.__spec__ is not None:  # else it was made at run time
+            return Path(str(found.__file__)).resolve() if found.__file__ else None
+    return None
+
+
+@lru_cache
+def _holds_packages(folder: Path) -> bool:
+    named = folder.name in ("site-packages", "dist-packages")
+    return named or next(folder.glob("*.dist-info"), None) is not None
+
+
+@lru_cache
+def _distributions() -> dict[str, list[str]]:
+    """Return top-level module -> the distributions that install it."""
+    return dict(importlib.metadata.packages_distributions())
+
+
+@lru_cache
+def _dependencies() -> frozenset[str]:
+    """Return the distributions that this project itself needs: records hold the versions that matter."""
+    if (file := ROOT / "pyproject.toml").is_file():
+        wanted = tomllib.loads(file.read_text("utf-8"))["project"]["dependencies"]
+    else:
+        wanted = [each for each in importlib.metadata.requires("logo-llm-bench") or () if "extra ==" not in each]
+    return frozenset(_plain(re.split(r"[^\w.-]", each)[0]) for each in wanted)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _changed(model: str) -> CodeChanged:
+    return CodeChanged(f"model {model}: its code has changed since the run was planned. Do: run again")
+
+
+def _fault(error: BaseException) -> str:
+    line = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {text}{line}"
