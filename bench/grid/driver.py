@@ -21,7 +21,6 @@ from bench.core.base import BenchError
 from bench.core.jobs import Event, Job, Lost, Progress, Saved
 from bench.core.record import RunResult
 from bench.core.store import Store
-from bench.core.text import printable
 from bench.grid.display import Display, duration_text
 from bench.grid.engine import Engine
 from bench.plan.estimate import Estimates, records_of
@@ -98,16 +97,14 @@ def run_grid(
         if not todo:
             return tally
         # 3. Name the files of users' own models; start the engine, check everything, run.
+        display = Display(console, len(todo))
         for model in dict.fromkeys(entry.spec.model for entry in todo.values() if entry.spec.code):
-            console.print(own_code(model).summary, markup=False, highlight=False, soft_wrap=True)
+            display.print(own_code(model).summary)
         with closing(make_engine()) as engine:
             with console.status("checking data, models and backbones"):
                 engine.check([entry.spec for entry in todo.values()])
             at_once = f", {engine.slots} at once" if engine.slots > 1 else ""
-            console.print(
-                printable(f"{len(todo)} runs on {engine.where.device}{at_once}"), markup=False, highlight=False
-            )
-            display = Display(console, len(todo))
+            display.print(f"{len(todo)} runs on {engine.where.device}{at_once}")
             with display.live:
                 _Grid(store, engine, orders, deadline, display, todo, stamps, tally).run()
     return tally
