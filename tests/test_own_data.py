@@ -336,7 +336,6 @@ def without_rows(first: int, last: int) -> str:
     return "".join(lines[: first - 1] + lines[last:])
 
 
-MONTHS = [f"{2000 + month // 12}-{month % 12 + 1:02d}-01" for month in range(ROWS)]
 REFUSED: dict[str, tuple[str | bytes, Given, list[str]]] = {
     "nothing": (b"", Given(), ["has 0 rows"]),
     "blanks": (" \n\n", Given(), ["has 0 rows"]),
@@ -346,7 +345,7 @@ REFUSED: dict[str, tuple[str | bytes, Given, list[str]]] = {
     "UTF-16 cut in a character": (b"\xff\xfe1", Given(), ["no text file"]),
     "no names": (PLAIN.split("\n", 1)[1], Given(), ["no names in its first row"]),
     "no names and stamps that count": ("1577836800,1\n1577840400,2\n", Given(), ["no names in its first row"]),
-    "one column": ("date\n" + "\n".join(hours()), Given(), ["no column but its stamps"]),
+    "one column": ("date\n" + "\n".join(hours()), Given(), ["no column of numbers besides its stamps"]),
     "no stamps": ("a,b\n" + "1,2\n" * 300, Given(), ["no column of stamps", "2020-12-31 23:00:00"]),
     "no such stamp column": (PLAIN, Given(stamp="dat"), ["no column 'dat' for --stamp; nearest: date"]),
     "another column for stamps": (PLAIN, Given(stamp="load"), ["line 2, column 'load'", "no time stamp"]),
@@ -365,7 +364,7 @@ REFUSED: dict[str, tuple[str | bytes, Given, list[str]]] = {
         Given(),
         ["line 9", "+00:00", "time zone", "all in UTC"],
     ),
-    "a stamp twice": (with_row(9, PLAIN.splitlines()[7] + "\n"), Given(), ["line 9", "twice", "04:00:00", "UTC"]),
+    "a stamp twice": (with_row(9, PLAIN.splitlines()[7] + "\n"), Given(), ["line 9", "twice", "04:00:00", "keep one", "UTC"]),
     "out of order": (
         with_row(9, PLAIN.splitlines()[5] + "\n"),
         Given(),
@@ -374,18 +373,10 @@ REFUSED: dict[str, tuple[str | bytes, Given, list[str]]] = {
     "a gap": (
         without_rows(9, 10),
         Given(),
-        ["line 9, column 'date': 2020-01-31 07:00:00 is 0 days 03:00:00", "(1 such places)", "fill in", "clocks"],
+        ["line 9: 2020-01-31 07:00:00 is 3 h after the row before, step 1 h (1 gap, 2 rows missing)", "clocks"],
     ),
-    "another step": (PLAIN, Given(step="2h"), ["line 3", "0 days 01:00:00", "not 0 days 02:00:00"]),
+    "another step": (PLAIN, Given(step="2h"), ["line 3", "is 1 h after the row before, not 2 h", "--step 1h"]),
     "a step of a fortnight's name": (PLAIN, Given(step="fortnight"), ["--step 'fortnight'", "15min"]),
-    "months": (table(MONTHS), Given(), ["calendar months", "weekly or daily"]),
-    "months without days": (table([stamp[:-3] for stamp in MONTHS]), Given(), ["calendar months"]),
-    "years": (table([f"{1800 + row}-07-01" for row in range(ROWS)]), Given(), ["calendar months"]),
-    "half seconds": (
-        table(hours(step=timedelta(milliseconds=500), form="%Y-%m-%d %H:%M:%S.%f")),
-        Given(),
-        ["0.5 seconds", "average"],
-    ),
     "an empty cell": (with_row(9, "2020-01-31 05:00:00,1,\n"), Given(), ["line 9, column 'wind': ''", "missing"]),
     "text": (with_row(9, "2020-01-31 05:00:00,closed,2\n"), Given(), ["line 9, column 'load': 'closed'"]),
     "NaN": (with_row(9, "2020-01-31 05:00:00,NaN,2\n"), Given(), ["line 9, column 'load': 'NaN'"]),
@@ -417,7 +408,7 @@ REFUSED: dict[str, tuple[str | bytes, Given, list[str]]] = {
     "an open quote": (with_row(9, '"2020-01-31 05:00:00,1,2\n'), Given(), ["line 301: 1 cells"]),
     "an endless cell": (PLAIN + '"' + "9" * 200_000, Given(), ["field larger", "quote"]),
     "two columns of one name": (table(names=["date", "load", " load"]), Given(), ["2 columns called 'load'", "rename"]),
-    "a channel without a name": (table(names=["date", "load", ""]), Given(), ["no name for its channel 2"]),
+    "a channel without a name": (table(names=["date", "load", ""]), Given(), ["no name for its column 3", "--drop 'Unnamed: 2'"]),
     "Nixtla's layout": (table(names=["ds", "unique_id", "y"]), Given(), ["'unique_id'", "Nixtla"]),
     "date besides the stamps": (table(names=["ds", "date", "y"]), Given(stamp="ds"), ["'date'", "rename"]),
     "nothing moves": ("date,a,b\n" + "".join(f"{stamp},0.1,2\n" for stamp in hours()), Given(), ["ever changes"]),
@@ -446,7 +437,7 @@ def test_what_cannot_be_used_is_refused_in_one_line_and_nothing_is_left(place: P
     message = refusal(file, decided)
     assert message.startswith(f"{file}: ")
     assert message.isprintable()
-    assert len(message) - len(str(file)) < 330
+    assert len(message.replace(str(file), "")) < 330
     for word in words:
         assert word in message
 
