@@ -201,7 +201,7 @@ def side_by_side(
         problems.add(counted(examples, "are missing"), "--fill linear", fill="previous")
     # 3. Lay them side by side.
     wide = rows.set_index([stamps.rename("stamp"), names.rename("id")]).unstack("id")
-    single = values.shape[1] == 1
+    single = values.shape[1] == 1 and not any(f"{name}:{values.columns[0]}" in wanted for name in kept)
     pairs = [(column, name) for column in values for name in spans.index]
     wide = wide[pairs].set_axis([name if single else f"{name}:{column}" for column, name in pairs], axis=1)
     if kept:

@@ -298,7 +298,7 @@ def _say_gaps(
     if fillable:
         problems.add(text, "--fill linear", fill="previous")
     else:
-        problems.add(f"{text}, more than there are", "cut the file, or average it over a longer step")
+        problems.add(f"{text}, more rows than there are", "cut the file, or average it over a longer step")
 
 
 def _apart(step: Step, ordered: pd.Series, strides: np.ndarray, row: int) -> str:

@@ -131,13 +131,17 @@ def _commonest(places: np.ndarray) -> int:
 def _pattern(stamps: pd.Series) -> tuple[Dates, np.ndarray]:
     """Return the day of a month that most stamps fall on, as a function of months, and which stamps do not."""
     months, days = Step(1, "M").places(stamps), stamps.to_numpy("M8[D]")
-    same = int(stamps.dt.day.max())
+    commonest, latest = int(stamps.dt.day.mode()[0]), int(stamps.dt.day.max())
 
     def start(months: np.ndarray) -> np.ndarray:
         return months.astype("M8[M]").astype("M8[D]")
 
+    def same(day: int) -> Dates:
+        return lambda months: np.minimum(start(months) + (day - 1), start(months + 1) - 1)
+
     dates: list[Dates] = [
-        lambda months: np.minimum(start(months) + (same - 1), start(months + 1) - 1),  # the last day, too
+        same(latest),  # the last day, too
+        same(commonest),
         lambda months: np.busday_offset(start(months), 0, roll="forward"),
         lambda months: np.busday_offset(start(months + 1), -1, roll="forward"),
     ]
