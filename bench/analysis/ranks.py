@@ -39,7 +39,7 @@ def ranks_table(planned: Results) -> list[Table]:
         values = [value for metric in METRICS for value in _standing(whole[metric], name, run_title(REFERENCE))]
         numbers = zip(values, [*COLUMNS.values()] * len(METRICS), strict=True)
         table.rows.append((name, [Cell(value, digits, note=note, runs=keys) for value, digits in numbers]))
-    return [table, *_pairs_table(compared, runs)]
+    return [table, *_pairs_table(compared, runs, planned.repairs)]
 
 
 def errors_by_dataset(planned: Results, metric: str) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def _standing(errors: pd.DataFrame, name: str, naive: str) -> list[float]:
     return [rank, *(100 * value for value in (wins, *against))]
 
 
-def _pairs_table(compared: dict[str, Comparison], runs: dict[str, tuple[str, ...]]) -> list[Table]:
+def _pairs_table(compared: dict[str, Comparison], runs: dict[str, tuple[str, ...]], repairs: list[str]) -> list[Table]:
     """Show p of Wilcoxon's test for each pair; no table with too few data sets for any p to be small enough."""
     names = list(runs)
     pairs = math.comb(len(names), 2)
@@ -80,7 +80,7 @@ def _pairs_table(compared: dict[str, Comparison], runs: dict[str, tuple[str, ...
         return []
     title = "Which models differ: p of Wilcoxon's signed-rank test over data sets, after Holm over all pairs"
     table = Table("ranks_pairs", title, "", [Group("", "", tuple(names))], marked=False)
-    table.caption = tests_sentence(compared)
+    table.caption = " ".join([tests_sentence(compared), *repairs])
     for metric, error in zip(METRICS, ERRORS, strict=True):
         pairwise = compared[metric].pairwise
         assert pairwise is not None

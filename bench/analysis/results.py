@@ -10,6 +10,7 @@ from typing import Literal
 
 import pandas as pd
 
+from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store, UnusableRecord
@@ -84,9 +85,15 @@ class Results:
     def lead(
         self, what: str = "Test errors on standardised channels, every window scored", averaged: bool = True
     ) -> str:
-        """Return the first sentence of a caption: `what`, the look-back, and the seeds averaged over (or listed)."""
+        """Return the first sentences of a caption: `what`, look-back, seeds averaged over (or listed), filled data."""
         specs = self.reference
-        return f"{what}; look-back {_look_back(specs)}; {_seeds(specs, averaged)}."
+        return " ".join([f"{what}; look-back {_look_back(specs)}; {_seeds(specs, averaged)}.", *self.repairs])
+
+    @property
+    def repairs(self) -> list[str]:
+        """A sentence for each data set with filled rows or cells."""
+        names = dict.fromkeys(name for entry, _ in self.runs for name in entry.spec.task.datasets)
+        return [f"{name}: {card.repaired}." for name in names if (card := cards().get(name)) and card.repaired]
 
     def common(self, about: str) -> str:
         """Return what all captions of a report share: language model, `about` (the suite on itself), devices."""

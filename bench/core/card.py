@@ -48,7 +48,8 @@ class DatasetCard(Frozen):
     sha256: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Field(min_length=1)]
     """Accepted hashes of the file; several if versions with the same numbers circulate."""
     stamp: str
-    step: Annotated[str, Field(pattern=r"^[1-9][0-9]*(s|min|h|D)$")]
+    step: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,6}(us|ms|s|min|h|D)|[1-9][0-9]{0,3}M|1B)$")]
+    """Time between rows: a fixed time, months (M), or one business day (1B); bench.data.steps reads it."""
     irregular_steps: Annotated[int, Field(ge=0)] = 0
     """Number of steps in the authors' own file that differ from `step` (duplicate stamps and gaps)."""
     rows: Positive
@@ -60,6 +61,8 @@ class DatasetCard(Frozen):
     context: Positive
     horizons: Annotated[tuple[Positive, ...], Field(min_length=1)]
     notes: str = ""
+    repaired: str = ""
+    """What was filled in the file when the card was made; every caption says it. The values are pinned by `sha256`."""
     source: Source
 
     @field_validator("name")
@@ -115,7 +118,7 @@ class DatasetCard(Frozen):
     @property
     def digest(self) -> str:
         """Twelve hex digits over the fields that can change a number; part of every task on this data set."""
-        harmless = {"title", "license", "notes", "source", "context", "horizons"}
+        harmless = {"title", "license", "notes", "repaired", "source", "context", "horizons"}
         return digest(self.model_dump(mode="json", exclude=harmless))[:12]
 
 

@@ -1,10 +1,12 @@
 """`python -m bench add-dataset`: make a card and a normalised copy of a user's CSV file. No torch.
 
-No value is filled and no row moved. What the user does not choose is inferred:
+The file is examined to its end, and all that is wrong with it is said at once. Nothing is filled, dropped or laid out
+otherwise but by an option; what was filled stands in the card. What the user does not choose is inferred:
 
-- step: the most common difference between stamps; all others must equal it;
-- season: by convention (`SEASONS`); for other steps the hour, day, week or year, in rows, at which the detrended train
-  part has the highest mean autocorrelation over channels (the shortest period of equals), and 1 where none reaches 0.1;
+- step: the most common one of fixed times, business days and months; all rows must follow it;
+- season: by convention (`SEASONS`); for other steps the second, minute, hour, day, week or year, in rows, at which the
+  detrended train part has the highest mean autocorrelation over channels (the shortest period of equals), and 1 where
+  none reaches 0.1;
 - split: shares 0.7, 0.1 and 0.2, as in most papers;
 - look-back and horizons: `LONG` where every part holds 96 windows of horizon 96, else `SHORT`, as papers use for ILI;
   less the horizons of which a part holds no window.
@@ -15,11 +17,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,36 +31,65 @@ import pandas as pd
 from bench.core.base import NAME, BenchError, parse
 from bench.core.card import DatasetCard, card_path, cards, longest_horizon
 from bench.core.system import write_whole
-from bench.data.csv_file import (
-    Refusal,
-    channels_of,
-    listed,
-    moments_of,
-    printable,
-    read_table,
-    stamp_column,
-    step_of,
-    values_of,
+from bench.data.channels import (
+    Choice,
+    columns_kept,
+    filled,
+    id_column,
+    numbers_of,
+    side_by_side,
+    verify_channels,
 )
+from bench.data.csv_file import read_table
+from bench.data.problems import Problems, Refusal, counted, listed, printable
 from bench.data.series import file_of, load_series
+from bench.data.stamps import Moments, joined, moments_of, often, second_column, stamp_columns, step_of
+from bench.data.steps import SEASONS, SIZES, Step
 
-SEASONS = {"10min": 144, "15min": 96, "30min": 48, "1h": 24, "1D": 7, "7D": 52}
-"""Step -> rows of a season."""
 LONG, SHORT = (96, (96, 192, 336, 720)), (36, (24, 36, 48, 60))
 """Look-back and horizons."""
 
 
 @dataclass(frozen=True)
 class Given:
-    """The user's choices; None is inferred from the file."""
+    """The user's choices, one for each option of the command; None is inferred from the file."""
 
     name: str | None = None
-    stamp: str | None = None
+    stamp: str | Sequence[str] | None = None
     step: str | None = None
     season: int | None = None
     split: Sequence[float] | None = None
     horizons: Sequence[int] | None = None
     about: str | None = None
+    long: bool = False
+    drop: Sequence[str] | None = None
+    channels: Sequence[str] | None = None
+    fill: str | None = None
+
+    @property
+    def stamps(self) -> list[str]:
+        """The columns of --stamp."""
+        return [self.stamp] if isinstance(self.stamp, str) else list(self.stamp or ())
+
+    def command(self, file: Path, options: dict[str, Any]) -> str:
+        """Return the command with these options in the place of the user's, or, if they are lists, added to them."""
+        # 1. A column that is to be dropped is no longer among those to be kept.
+        wanted = replace(self, stamp=self.stamps or None)
+        if self.channels and "drop" in options:
+            kept = [name for name in self.channels if name not in options["drop"]]
+            options = {key: value for key, value in options.items() if key != "drop"} | {"channels": kept}
+        elif "drop" in options:
+            options = options | {"drop": list(dict.fromkeys([*(self.drop or ()), *options["drop"]]))}
+        wanted = replace(wanted, **options)
+        # 2. Write all options.
+        words = ["python", "-m", "bench", "add-dataset", str(file)]
+        for field in fields(wanted):
+            value = getattr(wanted, field.name)
+            several = isinstance(value, Sequence) and not isinstance(value, str)
+            given = [f"{each:g}" if isinstance(each, float) else str(each) for each in (value if several else [value])]
+            words += [f"--{field.name}", *(given if value is not True else [])] if value else []
+        command = shlex.join(words)
+        return command if command.isprintable() else printable(command)
 
 
 def add_dataset(file: Path, given: Given) -> tuple[str, DatasetCard]:
@@ -82,40 +115,109 @@ def add_dataset(file: Path, given: Given) -> tuple[str, DatasetCard]:
 
 def _described(file: Path, given: Given, notes: dict[str, str]) -> tuple[DatasetCard, bytes]:
     """Return the card and the bytes of the copy; `notes` gets what was decided."""
-    # 1. Read stamps and values.
+    # 1. Read stamps and values; gather all that is wrong before saying it.
     name = _name(file, given.name)
-    table, delimiter = read_table(file.read_bytes(), notes)
-    moments = moments_of(table, stamp_column(table, given.stamp), notes)
-    step = step_of(moments, given.step)
-    notes["step"] = f"{step}, between all rows"
-    table = channels_of(table.drop(columns=moments.name), notes)
-    values = values_of(table, delimiter != ",", notes)
-    copy = pd.DataFrame(values, columns=list(table), index=pd.Index(moments, name="date"))
-    form = "%Y-%m-%d %H:%M:%S" + (".%f" if moments.dt.microsecond.any() else "")
-    content = copy.to_csv(date_format=form, lineterminator="\n").encode()  # floats keep every digit
-    # 2. Fill in the card.
+    problems = Problems()
+    card = None
+    try:
+        values, step, repaired = _examined(file, given, problems, notes)
+        if len(values) and len(values.columns):
+            card = _card(name, given, values, step, repaired, printable(str(file)))
+            card = _with_horizons(card, given.horizons, notes)
+    except Refusal as refusal:
+        if not problems.found:
+            raise
+        cause, _, remedy = str(refusal).rpartition(". Do: ")
+        problems.add(cause, remedy)
+    if problems.found or card is None:
+        raise Refusal(problems.text(given.command(file, problems.options)))
+    # 2. Write the copy, and fill in what depends on it.
+    stamps = pd.DatetimeIndex(values.index)
+    form = "%Y-%m-%d %H:%M:%S" + (".%f" if stamps.microsecond.any() else "")
+    content = values.to_csv(date_format=form, lineterminator="\n").encode()  # floats keep every digit
+    season = _season(card, values.to_numpy(dtype=np.float64), step, given.season, notes)
+    origin = f"From the file {printable(file.name)}. " + "; ".join(f"{key}: {why}" for key, why in notes.items())
+    changes = {"season": season, "notes": origin, "sha256": (hashlib.sha256(content).hexdigest(),)}
+    return card.model_copy(update=changes), content
+
+
+def _card(name: str, given: Given, values: pd.DataFrame, step: Step, repaired: str, place: str) -> DatasetCard:
+    """Return a card with the user's choices and usual values, but no hash of a file yet."""
+    every = str(step) if step.unit in SIZES else step.say()
     fields = {
         "name": name,
         "title": f"{name} (your own data)",
-        "about": " ".join((given.about or "").split()) or f"Series of {name}, one row every {step}",
+        "about": " ".join((given.about or "").split()) or f"Series of {name}, one row every {every}",
         "license": "unknown: yours to say",
-        "sha256": [hashlib.sha256(content).hexdigest()],
+        "sha256": ["0" * 64],
         "stamp": "date",
-        "step": step,
+        "step": str(step),
         "rows": len(values),
-        "channels": list(table),
-        "season": SEASONS.get(step, 1) if given.season is None else given.season,
+        "channels": list(values),
+        "season": SEASONS.get(str(step), 1) if given.season is None else given.season,
         "split": given.split or (0.7, 0.1, 0.2),
         "context": LONG[0],
         "horizons": given.horizons or LONG[1],
+        "repaired": repaired,
         "source": {"path": f"own/{name}.csv"},
     }
-    card = parse(DatasetCard, fields, printable(str(file)))
-    # 3. Fit look-back, horizons and season to the data.
-    card = _with_horizons(card, given.horizons, notes)
-    season = _season(card, values, given.season, notes)
-    origin = f"From the file {printable(file.name)}. " + "; ".join(f"{key}: {why}" for key, why in notes.items())
-    return card.model_copy(update={"season": season, "notes": origin}), content
+    return parse(DatasetCard, fields, place)
+
+
+def _examined(file: Path, given: Given, problems: Problems, notes: dict[str, str]) -> tuple[pd.DataFrame, Step, str]:
+    """Return the values by stamp, the step, and what was filled in words; `problems` gets all that is wrong."""
+    choice = Choice(given.drop or (), given.channels, given.fill)
+    # 1. Cells, and their stamps.
+    table, delimiter = read_table(file.read_bytes(), problems, notes)
+    columns = stamp_columns(table, given.stamps)
+    moments = moments_of(joined(table, columns), " ".join(columns), problems, notes)
+    series = id_column(table.drop(columns=columns), moments, given.long) if moments else None
+    if moments and not series:
+        columns, moments = _with_clock(table, columns, moments, problems, notes)
+    # 2. Numbers, a column for each series.
+    names = list(dict.fromkeys(table[series])) if series else []
+    table, ids = table.drop(columns=columns), table[series] if series else None
+    table = columns_kept(table.drop(columns=series) if series else table, choice, names, notes)
+    values = numbers_of(table, delimiter != ",", choice, problems, notes)
+    if given.long and not series:
+        raise Refusal("has no column that names series for --long. Do: call it unique_id")
+    if moments and ids is not None and len(values.columns):
+        if not given.long:
+            text = f"has a row for each of {len(names)} values of column {series!r} and each stamp (long layout)"
+            problems.add(text, first=True, long=True)
+        notes["layout"] = f"long, series named by column {str(series)[:40]!r}"
+        values, moments = side_by_side(values, moments, ids, choice, problems)
+    # 3. Rows one step apart, and nothing missing.
+    verify_channels(values, problems, notes)
+    if moments is None:
+        return values, Step(1, "D"), ""
+    step, missing = step_of(moments, given.step, given.fill is not None, problems)
+    notes["step"] = f"{step} ({step.say()}), between all rows"
+    values, repaired = filled(values, moments.read, missing, choice, problems)
+    notes["size"] = f"{len(values)} rows x {values.shape[1]} channels"
+    if repaired:
+        notes["filled"] = repaired
+    return values, step, repaired
+
+
+def _with_clock(
+    table: pd.DataFrame, columns: list[str], moments: Moments, problems: Problems, notes: dict[str, str]
+) -> tuple[list[str], Moments]:
+    """Return columns and stamps with the time of day, if stamps are repeated and another column has it: a problem."""
+    repeated = moments.read.duplicated()
+    second = second_column(table, columns) if repeated.any() else None
+    if second is None:
+        return columns, moments
+    name, what = second
+    both = [*columns, name]
+    found = moments_of(joined(table, both), " ".join(both), Problems(), dict(notes))
+    if found is None or found.read.duplicated().sum() > repeated.sum() / 2:
+        return columns, moments
+    line = int(repeated.idxmax())
+    examples = [(f"line {line}", moments.show(moments.read[line]))]
+    text = f"is there twice; keep one, or join {what} to it from column {name[:40]!r}"
+    problems.add(counted(examples, text, more=often(moments.read)), first=True, stamp=both)
+    return both, found
 
 
 def _name(file: Path, wanted: str | None) -> str:
@@ -149,7 +251,7 @@ def _with_horizons(card: DatasetCard, wanted: Sequence[int] | None, notes: dict[
     return card.model_copy(update={"context": context, "horizons": horizons})
 
 
-def _season(card: DatasetCard, values: np.ndarray, wanted: int | None, notes: dict[str, str]) -> int:
+def _season(card: DatasetCard, values: np.ndarray, step: Step, wanted: int | None, notes: dict[str, str]) -> int:
     """Return the season in rows: as wanted, by convention, or from the train part."""
     train = values[slice(*card.bounds()["train"])]
     moves = np.ptp(train, axis=0) > 0
@@ -159,7 +261,7 @@ def _season(card: DatasetCard, values: np.ndarray, wanted: int | None, notes: di
         notes["caution"] = f"constant over the train part, hence only centred: {names}"
     season, why = card.season, "as given" if wanted else f"usual for steps of {card.step}"
     if not wanted and card.step not in SEASONS:
-        season, why = _strongest_period(train[:, moves], pd.Timedelta(card.step)), "as the train part correlates"
+        season, why = _strongest_period(train[:, moves], step.length), "as the train part correlates"
     notes["season"] = f"{season} rows ({why})"
     if season > card.context:
         notes["season"] += ", longer than the look-back: the seasonal naive forecast repeats the last value"
@@ -170,7 +272,7 @@ def _strongest_period(train: np.ndarray, step: pd.Timedelta) -> int:
     """Return the period in rows, 1 for none; candidates are whole in rows (a year: nearly) and fit twice."""
     from scipy.signal import detrend  # its import takes a second
 
-    lengths = [pd.Timedelta(period) / step for period in ("1h", "1D", "7D", "365.25D")]
+    lengths = [pd.Timedelta(period) / step for period in ("1s", "1min", "1h", "1D", "7D", "365.25D")]
     lags = [round(rows) for rows in lengths if 2 <= rows <= len(train) / 2 and abs(rows - round(rows)) < 0.02 * rows]
     if not (lags and train.size):
         return 1

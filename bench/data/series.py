@@ -17,6 +17,7 @@ import pandas as pd
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
 from bench.core.system import HOME
+from bench.data.steps import Step
 from models.llm_files import bundle_dir
 
 
@@ -137,7 +138,9 @@ def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
     if not stamps.is_monotonic_increasing:
         row = int((steps < pd.Timedelta(0)).idxmax())
         raise _MismatchError(f"has stamps that are not in order, the first in row {row + 2} ({stamps[row]})")
-    odd = steps.index[steps != pd.Timedelta(card.step)]
+    step = Step.parse(card.step)
+    assert step is not None  # the card's pattern
+    odd = stamps.index[step.odd(stamps)]
     if len(odd) != card.irregular_steps:
         first = f"; the first is at {stamps[odd[0]]}" if len(odd) else ""
         kinds = f"{len(odd)} steps that are not {card.step} (duplicate stamps or gaps)"

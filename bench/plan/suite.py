@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from bench.core.base import NAME, BenchError, Frozen, Option, Positive, Seed, UnknownName, canonical, parse, read_toml
-from bench.core.card import DatasetCard, canonical_card, cards
+from bench.core.card import DatasetCard, canonical_card, cards, longest_horizon
 from bench.core.names import TableName
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.core.text import printable
@@ -240,7 +240,7 @@ def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Tas
     targets = suite.transfer.get(card.name, ())
     return Task(
         dataset=card.name,
-        context=suite.contexts.get(card.name) or suite.context or card.context,
+        context=_context(suite, card),
         horizon=horizon,
         train_fraction=fraction,
         test_on=targets,
@@ -299,8 +299,17 @@ def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant,
     )
 
 
+def _context(suite: Suite, card: DatasetCard) -> int:
+    """Return the look-back of a data set in this suite."""
+    return suite.contexts.get(card.name) or suite.context or card.context
+
+
 def _horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> dict[str, list[int]]:
-    """Return data set -> its wanted horizons in this suite. Raises BenchError for a horizon that none has."""
+    """Return data set -> its wanted horizons in this suite; None: those of which each of its splits holds a window.
+
+    Raises BenchError for a wanted horizon that no data set has. A data set that holds a window of none keeps them all:
+    its runs are then refused with the reason.
+    """
     own = suite.horizons
     available = {card.name: (min(card.horizons),) if own == "shortest" else own or card.horizons for card in chosen}
     listed = sorted({horizon for horizons in available.values() for horizon in horizons})
@@ -308,4 +317,8 @@ def _horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] |
         if horizon not in listed:
             has = f"for {', '.join(available)}; it has {', '.join(map(str, listed))}"
             raise BenchError(f"no horizon {horizon} in suite {suite.name} {has}")
-    return {name: [each for each in horizons if each in (wanted or listed)] for name, horizons in available.items()}
+    longest = {card.name: longest_horizon(card, _context(suite, card)) for card in chosen}
+    fitting = {name: [each for each in available[name] if each <= longest[name]] for name in available}
+    if wanted is None:
+        return {name: fitting[name] or [*available[name]] for name in available}
+    return {name: [each for each in horizons if each in wanted] for name, horizons in available.items()}

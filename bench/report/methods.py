@@ -82,7 +82,7 @@ def _data_row(card: DatasetCard, tasks: list[Task]) -> dict[str, str]:
     horizons = sorted({task.horizon for task in tasks})
     return {
         "Data set": card.name,
-        "What": card.title,
+        "What": "; ".join(filter(None, [card.title, card.repaired])),
         "Rows x channels": f"{card.rows} x {card.width}",
         "Step": card.step,
         "Train / val / test rows": " / ".join(map(str, sizes)),

@@ -1,0 +1,75 @@
+"""Gather what is wrong with a user's file, and say it in one line with one command. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+class Refusal(Exception):
+    """The user's file cannot be used; the text follows the file's path and ends in what to do."""
+
+
+class Problems:
+    """What is wrong with a file, the options that solve it, and what the user must mend by hand."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.leading = 0
+        """The number of problems that concern the order of rows."""
+        self.by_hand: list[str] = []
+        self.otherwise: list[str] = []
+        """What the user may do instead of an option."""
+        self.options: dict[str, Any] = {}
+        """Name of an option of add-dataset -> the value it should have; lists add to the user's own."""
+        self.hint = ""
+        self.lines: set[int] = set()
+        """Lines of the file that are cut wrongly, so that nothing more is to be said of their cells."""
+
+    def add(self, text: str, by_hand: str = "", first: bool = False, **options: Any) -> None:
+        """Add one kind of problem, and what solves it: options, or else the user's own hand.
+
+        `first` is for what concerns the order of rows: it stands before all other problems.
+        """
+        self.found.insert(self.leading if first else len(self.found), text)
+        self.leading += first
+        remedies = self.otherwise if options else self.by_hand
+        if by_hand and by_hand not in remedies:
+            remedies.append(by_hand)
+        for name, value in options.items():
+            self.options[name] = [*self.options.get(name, []), *value] if isinstance(value, list) else value
+
+    def text(self, command: str) -> str:
+        """Return all problems and the remedy in one line; `command` has the options already."""
+        numbered = len(self.found) > 1
+        found = "; ".join(f"({n}) {text}" if numbered else text for n, text in enumerate(self.found, 1))
+        others = f" (or {', or '.join(self.otherwise)})" * bool(self.otherwise)
+        remedies = [command + others] if self.options else []
+        if self.by_hand:
+            remedies.append(("by hand: " if remedies else "") + "; ".join(self.by_hand))
+        count = f"{len(self.found)} problems: " if numbered else ""
+        return f"{count}{found}. Do: {'; '.join(remedies)}" + f" ({self.hint})" * bool(self.hint)
+
+
+def counted(examples: Sequence[tuple[str, str]], what: str, count: int | None = None, more: str = "") -> str:
+    """Return `<first place>: <what stands there> <what>`, with the count and the next two places if there are several.
+
+    `examples` are places with what stands there; `count` is the number of all places (None: of the examples); `more`
+    replaces the words for the count.
+    """
+    count = len(examples) if count is None else int(count)
+    following = " and ".join(place for place, _ in examples[1:3])
+    facts = [more or f"{count} such places" * (count > 1), f"next: {following}" * bool(following)]
+    inside = "; ".join(filter(None, facts))
+    return f"{': '.join(filter(None, examples[0]))} {what}" + (f" ({inside})" if inside else "")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return up to five quoted names, and the number of the others."""
+    names = list(names)
+    return ", ".join(repr(name[:40]) for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+
+
+def printable(text: str) -> str:
+    """Return `text` in one line, with escapes for characters that cannot be printed."""
+    return repr(text)[1:-1]
