@@ -357,6 +357,7 @@ KEPT = {
     "title": "Other",
     "license": "MIT",
     "notes": "Other",
+    "repaired": "3 rows filled with the row before",
     "context": 2,
     "horizons": [2],
     "source": {"path": "b.csv"},

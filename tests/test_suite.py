@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.core.base import BenchError
-from bench.core.card import cards
+from bench.core.card import DatasetCard, cards
 from bench.core.spec import RunSpec
 from bench.plan.suite import Filters, Suite, entries, load_suite, plan, suite_names
 from models import MODELS
-from tests.builders import LANGUAGE_MODELS
+from tests.builders import LANGUAGE_MODELS, waves
 
 
 def mine(folder: Path, text: str, name: str = "mine") -> Suite:
@@ -389,3 +390,14 @@ def test_a_suite_of_ones_own_is_not_named_as_one_of_the_project(tmp_path: Path) 
         load_suite(str(path))
     path.write_text('base = "quick"\nabout = "Mine."\nname = "mine"\n')
     assert load_suite(str(path)).name == "mine"
+
+
+def test_horizons_that_a_data_set_cannot_hold_are_left_out_unless_they_are_asked_for(
+    make_card: Callable[..., DatasetCard],
+) -> None:
+    card = make_card(waves(300, 2))  # its val split has 60 rows
+    quick = load_suite("quick")
+    horizons = {spec.task.horizon for spec in plan(quick, Filters(datasets=(card.name,), models=("dlinear",)))}
+    assert horizons == {24}
+    asked = plan(quick, Filters(datasets=(card.name,), models=("dlinear",), horizons=(96,)))
+    assert {spec.task.horizon for spec in asked} == {96}

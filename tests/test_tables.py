@@ -17,6 +17,7 @@ from scipy.stats import rankdata
 
 from bench.analysis.results import Results
 from bench.analysis.tables import Table
+from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
 from bench.report import contents as review
@@ -44,6 +45,15 @@ def make(name: str, *, holes: bool = False) -> Table:
 def test_tables_equal_their_golden_files(name: str, holes: bool, form: str) -> None:
     """To change them knowingly: delete tests/golden/ and run this test, which then writes them anew and fails."""
     equals_golden(f"{name}{'-holes' if holes else ''}", render(make(name, holes=holes), form), form)
+
+
+@pytest.mark.parametrize("form", ["text", "md", "latex", "json"])
+@pytest.mark.parametrize("name", ["main", "full", "seeds", "ranks"])
+def test_every_caption_says_what_was_filled(monkeypatch: pytest.MonkeyPatch, name: str, form: str) -> None:
+    filled = cards()["ETTh1"].model_copy(update={"repaired": "31 rows and 4 cells filled with the row before"})
+    monkeypatch.setitem(cards(), "ETTh1", filled)
+    text = " ".join(render(make(name), form).split())
+    assert "ETTh1: 31 rows and 4 cells filled with the row before." in text
 
 
 def test_every_form_but_csv_holds_title_caption_and_footnotes_and_says_what_the_marks_mean() -> None:
