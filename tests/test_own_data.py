@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os
 import re
 import shlex
 import tomllib
@@ -455,7 +456,9 @@ def test_what_cannot_be_used_is_refused_in_one_line_and_nothing_is_left(place: P
 
 def test_a_file_that_is_not_there_is_named(place: Place, tmp_path: Path) -> None:
     assert re.match(rf"{tmp_path}/none\.csv: No such file", refusal(tmp_path / "none.csv"))
-    assert "Is a directory" in refusal(tmp_path / "cards")
+    os.mkfifo(tmp_path / "pipe.csv")
+    for path in (tmp_path / "cards", tmp_path / "pipe.csv"):
+        assert "it is not a regular file" in refusal(path)
 
 
 def test_a_name_of_nothing_but_signs_asks_for_one(place: Place) -> None:

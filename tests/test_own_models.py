@@ -403,7 +403,7 @@ def test_show_prints_the_traceback_of_a_failed_run(folder: Path, capsys: pytest.
     )
     assert in_process("show", "--suite", "tiny.toml", "--results", "results") == 1
     assert (
-        '    Traceback (most recent call last):\n      File "net.py"\n    ValueError: \\x1b[2J\n'
+        '    Traceback (most recent call last):\n      File "net.py"\n    ValueError: \\u001b[2J\n'
         in capsys.readouterr().out
     )
 

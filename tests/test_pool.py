@@ -331,7 +331,7 @@ def test_the_traceback_of_a_failed_run_is_printed_where_it_is_asked_for(
 
     for debug in (False, True):
         _, said = run(entries[:1], store, Pretence(answer), Orders(debug=debug))
-        assert ('  File "net.py", line 3\nValueError: \\x1b[2J\n' in said) == debug
+        assert ('  File "net.py", line 3\nValueError: \\u001b[2J\n' in said) == debug
         assert "\x1b" not in said
 
 

@@ -28,9 +28,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.core.base import NAME, BenchError, parse
+from bench.core.base import NAME, BenchError, parse, read_regular
 from bench.core.card import DatasetCard, card_path, cards, longest_horizon
 from bench.core.system import write_whole
+from bench.core.text import printable
 from bench.data.channels import (
     Choice,
     columns_kept,
@@ -41,7 +42,7 @@ from bench.data.channels import (
     verify_channels,
 )
 from bench.data.csv_file import read_table
-from bench.data.problems import Problems, Refusal, counted, listed, printable
+from bench.data.problems import Problems, Refusal, counted, listed
 from bench.data.series import file_of, load_series
 from bench.data.stamps import Moments, joined, moments_of, often, second_column, stamp_columns, step_of
 from bench.data.steps import SEASONS, SIZES, Step
@@ -168,7 +169,7 @@ def _examined(file: Path, given: Given, problems: Problems, notes: dict[str, str
     """Return the values by stamp, the step, and what was filled in words; `problems` gets all that is wrong."""
     choice = Choice(given.drop or (), given.channels, given.fill)
     # 1. Cells, and their stamps.
-    table, delimiter = read_table(file.read_bytes(), problems, notes)
+    table, delimiter = read_table(read_regular(file), problems, notes)
     columns = stamp_columns(table, given.stamps)
     moments = moments_of(joined(table, columns), " ".join(columns), problems, notes)
     series = id_column(table.drop(columns=columns), moments, given.long) if moments else None

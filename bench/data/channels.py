@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from bench.core.base import nearest
+from bench.core.text import printable
 from bench.data.csv_file import NUMBER
-from bench.data.problems import Problems, Refusal, counted, listed, printable
+from bench.data.problems import Problems, Refusal, counted, listed
 from bench.data.stamps import CLOCK_NAMES, Moments, is_clock, plain
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)

@@ -68,8 +68,3 @@ def listed(names: Iterable[str]) -> str:
     """Return up to five quoted names, and the number of the others."""
     names = list(names)
     return ", ".join(repr(name[:40]) for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
-
-
-def printable(text: str) -> str:
-    """Return `text` in one line, with escapes for characters that cannot be printed."""
-    return repr(text)[1:-1]

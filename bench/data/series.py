@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.core.base import BenchError
+from bench.core.base import BenchError, read_regular
 from bench.core.card import DatasetCard
 from bench.core.system import HOME
 from bench.data.steps import Step
@@ -60,7 +60,7 @@ def load_series(card: DatasetCard) -> Series:
 def _load(card: DatasetCard, path: Path) -> Series:
     fetch = f"run 'python -m bench fetch --suite quick --datasets {card.name}'"
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except FileNotFoundError:
         raise DataError(f"{card.name}: no file {path}. Do: {fetch}, or set BENCH_DATA to the folder with it") from None
     except OSError as error:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from bench.core.base import nearest
-from bench.data.problems import Problems, Refusal, counted, printable
+from bench.core.text import printable
+from bench.data.problems import Problems, Refusal, counted
 from bench.data.steps import SIZES, Step, inferred_step
 
 STAMP_NAMES = {
