@@ -713,3 +713,17 @@ def test_a_model_that_ends_its_process_on_import_is_named(folder: Path) -> None:
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert "model net:Net: while it was imported, its process ended by itself (exit code 5). Do: python -c " in line
+
+
+def test_a_batch_norm_over_windows_trains_although_one_window_is_left_over(
+    folder: Path, card: DatasetCard, cpu: torch.device
+) -> None:
+    norm = NET.replace("return self", "x = self.norm(x.flatten(1)).view_as(x)\n        return self").replace(
+        "self.map = ", "self.norm = nn.BatchNorm1d(shape.context * shape.channels)\n        self.map = ", 1
+    )
+    write(folder, {"normed.py": norm})
+    count = card.windows("train", card.context, card.horizons[0])
+    spec = own(card, "normed:Net").model_copy(update={"train": make_spec(card, batch=(count - 1) // 2, epochs=1).train})
+    result = run_one(spec, cpu)
+    assert (result.status, result.error) == ("done", None)
+    assert result.cost is not None and result.cost.steps == 2
