@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import time
@@ -49,7 +50,7 @@ def damaged(draw: st.DrawFn, text: str) -> bytes:
         content = json.loads(text)
         for _ in range(draw(st.integers(1, 3))):
             holder, key = draw(st.sampled_from(list(places(content))))
-            holder[key] = draw(st.sampled_from(VALUES))
+            holder[key] = copy.deepcopy(draw(st.sampled_from(VALUES)))
         return json.dumps(content).encode()
     for _ in range(draw(st.integers(1, 4))):
         at, length, piece = draw(st.integers(0, len(text))), draw(st.integers(0, 12)), draw(st.sampled_from(PIECES))
