@@ -607,6 +607,8 @@ CALENDAR = {
     "month end": (days("1940-01-31", ROWS, "ME"), "1M", 12, "1940-02-29"),
     "months without days": (days("1940-01-01", ROWS, "MS", "%Y-%m"), "1M", 12, "1940-02-01"),
     "months as Eurostat writes them": (days("1940-01-01", ROWS, "MS", "%YM%m"), "1M", 12, "1940-02-01"),
+    "months without signs": (days("1940-01-01", ROWS, "MS", "%Y%m"), "1M", 12, "1940-02-01"),
+    "days without signs": (days("1940-01-01", ROWS, "D", "%Y%m%d"), "1D", 7, "1940-01-02"),
     "quarters by date": (days("1800-01-01", ROWS, "QS"), "3M", 4, "1800-04-01"),
     "quarters by name": ([f"{1900 + row // 4}Q{row % 4 + 1}" for row in range(ROWS)], "3M", 4, "1900-04-01"),
     "quarters with a hyphen": ([f"{1900 + row // 4}-Q{row % 4 + 1}" for row in range(ROWS)], "3M", 4, "1900-04-01"),

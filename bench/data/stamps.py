@@ -35,11 +35,13 @@ LAYOUTS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
     "months": (rf"^{YEAR}(?:[-/]|-?M){DAY}$", r"\1-\2-01"),
     "quarters or half-years": (rf"^{YEAR}[ -]?(Q(?=[1-4]$)|H(?=[12]$))([1-4])$", _month),
     "years": (rf"^{YEAR}$", r"\1-01-01"),
+    "months without signs": (rf"^{YEAR}(0[1-9]|1[0-2])$", r"\1-\2-01"),
+    "days without signs": (rf"^{YEAR}(0[1-9]|1[0-2])([0-3][0-9])$", r"\1-\2-\3"),
     "epoch seconds": (r"^[1-9][0-9]{8,9}(?:\.0*)?$", "s"),
     "epoch milliseconds": (r"^[1-9][0-9]{11,12}(?:\.0*)?$", "ms"),
 }
 """Layout of stamps -> its pattern, and its ISO form or the unit of a count since 1970."""
-COUNTS = {"years", "epoch seconds", "epoch milliseconds"}
+COUNTS = {"years", "months without signs", "days without signs", "epoch seconds", "epoch milliseconds"}
 """Layouts that other numbers may fit too: a column is in one of them only if all of its cells are."""
 CLOCK = re.compile(r"([01]?\d|2[0-3])(?:[:.]([0-5]\d))?(?:[:.]([0-5]\d(?:\.\d+)?))?(?: ?([AaPp])[Mm])?", re.ASCII)
 MONTH, MONTH_NAMES = "0?[1-9]|1[0-2]", {"month", "mon", "mo", "monat"}
