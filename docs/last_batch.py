@@ -1,7 +1,7 @@
-"""What the small last batch of an epoch does: kept (as we do), dropped (as official loaders do), or joined to another.
+"""What an epoch's last batch of one window does: kept (as we do), joined to the batch before, or dropped (officially).
 
 python docs/last_batch.py lookback_336 dlinear ETTh1 336 720     trains each nine times (three seeds, SmolLM2)
-python docs/last_batch.py paper patchtst ETTh1 96
+python docs/last_batch.py paper patchtst ILI 48
 """
 
 from __future__ import annotations
@@ -43,23 +43,18 @@ class Dropped(loop._Training):
         return super().batches()[: self.plan.per_epoch]
 
 
-class Joined(Dropped):
-    def batches(self) -> Sequence[Tensor]:
-        *whole, last = super(Dropped, self).batches()
-        return [*whole[:-1], torch.cat([whole[-1], last])]
+FORMS = {"kept": (loop._Training, False), "joined": (loop._Training, True), "dropped": (Dropped, False)}
+"""Form -> class of the training, and whether a last batch of one window joins the one before."""
 
 
-FORMS = {"kept": loop._Training, "dropped": Dropped, "joined": Joined}
-
-
-def error(spec: RunSpec, form: type[loop._Training]) -> float:
+def error(spec: RunSpec, training: type[loop._Training], joins_single: bool) -> float:
     """Return the test MSE of a run that draws its batches so."""
     series = load_series(cards()[spec.task.dataset])
     parts = windows_of(spec, series, CPU)
     seed_everything(spec.seed)
     model = build(spec, series)
-    loop._Training = form  # type: ignore[misc]
-    loop.fit(model, parts["train"], parts["val"], spec.train, spec.seed)
+    loop._Training = training  # type: ignore[misc]
+    loop.fit(model, parts["train"], parts["val"], spec.train, spec.seed, joins_single=joins_single)
     return evaluate(model, parts["test"], spec.train.precision).mse
 
 
@@ -68,7 +63,7 @@ def main(suite: str, model: str, dataset: str, *horizons: str) -> None:
     rows = []
     for spec in plan(load_suite(suite), chosen):
         count = cards()[dataset].windows("train", spec.task.context, spec.task.horizon, 1.0)
-        errors = {name: error(spec, form) for name, form in FORMS.items()}
+        errors = {name: error(spec, *form) for name, form in FORMS.items()}
         rows.append({"horizon": spec.task.horizon, "seed": spec.seed, "last": count % spec.train.batch} | errors)
         print(tabulate(rows[-1:], headers="keys", floatfmt=".4f"), flush=True)
     print(tabulate(rows, headers="keys", floatfmt=".4f"))
