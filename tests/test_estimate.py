@@ -25,7 +25,7 @@ from bench.grid.display import duration_text
 from bench.overview import plan_rows, plan_summary
 from bench.plan import estimate
 from bench.plan.estimate import Estimate, Estimates, records_of, work
-from bench.plan.registry import code_digest
+from bench.plan.own_code import own_code
 from bench.plan.suite import Filters, PlannedRun, load_suite, plan
 from bench.train import device as machine
 from bench.train import measure as measuring
@@ -289,7 +289,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def own(card: DatasetCard, name: str) -> RunSpec:
     model = f"{__name__}:{name}"
-    changes = {"model": model, "options": {}, "code": code_digest(model)}
+    changes = {"model": model, "options": {}, "code": own_code(model).digest}
     return make_spec(card, epochs=3).model_copy(update=changes)
 
 

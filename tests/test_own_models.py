@@ -29,7 +29,6 @@ from bench.overview import plan_rows
 from bench.plan import own_code as finding
 from bench.plan.estimate import Estimate
 from bench.plan.own_code import own_code
-from bench.plan.registry import code_digest
 from bench.plan.suite import Filters, PlannedRun, load_suite, plan
 from bench.train.evaluate import predict
 from bench.train.execute import run_one
@@ -251,7 +250,7 @@ def test_a_suite_runs_no_code_from_outside_the_current_directory(
 
 def own(card: DatasetCard, model: str = "net:Net", seed: int = 1) -> RunSpec:
     """Return a small run of a user's own model."""
-    return make_spec(card, seed=seed).model_copy(update={"model": model, "options": {}, "code": code_digest(model)})
+    return make_spec(card, seed=seed).model_copy(update={"model": model, "options": {}, "code": own_code(model).digest})
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from bench.core.card import DatasetCard
 from bench.core.jobs import Job
 from bench.core.record import RunResult
 from bench.data.series import load_series
-from bench.plan import registry
+from bench.plan.own_code import own_code
 from bench.train import execute
 from bench.train.device import keep_freed_memory, peak_mb, reset_peak
 from bench.train.execute import run_one
@@ -53,7 +53,7 @@ def test_a_model_of_ones_own_that_was_edited_since_the_plan_is_not_trained_under
     (tmp_path / "edited_model.py").write_text("from torch import nn\nclass Mine(nn.Linear):\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     spec = make_spec(make_card(waves(120, 3)), "dlinear").model_copy(
-        update={"model": "edited_model:Mine", "options": {}, "code": registry.code_digest("edited_model:Mine")}
+        update={"model": "edited_model:Mine", "options": {}, "code": own_code("edited_model:Mine").digest}
     )
     (tmp_path / "edited_model.py").write_text("from torch import nn\nclass Mine(nn.Bilinear):\n    pass\n")
     for action in (lambda: load([spec]), lambda: train(Job(spec), "cpu", lambda progress: None)):

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from bench.core import base
 from bench.core.base import MODEL_NAME, BenchError, Option, UnknownName
 from bench.core.card import canonical_card
-from bench.plan.own_code import own_code, raised_at
+from bench.plan.own_code import raised_at
 from models import MODELS
 from models.llm_files import BACKBONES
 
@@ -71,11 +71,6 @@ def _check_blocks(options: dict[str, Option], place: str) -> None:
     for tap in ("local_tap", "global_tap"):
         if not 0 <= (at := int(options.get(tap) or 0)) <= blocks:
             raise BenchError(f"{place}: option {tap} is {at}; with {blocks} blocks it is 0 to {blocks}. Do: correct it")
-
-
-def code_digest(name: str) -> str | None:
-    """Return the SHA-256 of the code of a user's own model, of which nothing is run; None for the registry's."""
-    return None if name in MODELS else own_code(name).digest
 
 
 def load(name: str) -> type:
