@@ -168,6 +168,15 @@ def test_a_reader_that_closes_the_pipe_changes_no_exit_code(words: str, tmp_path
     assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr
 
 
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_stream_that_the_shell_has_closed_changes_no_exit_code(closed: str, tmp_path: Path) -> None:
+    shell = f'"{sys.executable}" -m bench.report --table main --suite quick {"1" if closed == "stdout" else "2"}>&-'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = {"cwd": tmp_path, "env": environment, "capture_output": True, "check": False}
+    done = subprocess.run(["sh", "-c", f"{shell} --results {tmp_path}"], **words)  # type: ignore[call-overload]
+    assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
+
+
 def test_a_report_is_written_where_the_locale_knows_no_letters(tmp_path: Path) -> None:
     """Python 3.11 takes LANG=C for UTF-8 unless it is told not to."""
     environment = os.environ | {
