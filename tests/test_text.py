@@ -172,8 +172,8 @@ def test_a_reader_that_closes_the_pipe_changes_no_exit_code(words: str, tmp_path
 def test_a_stream_that_the_shell_has_closed_changes_no_exit_code(closed: str, tmp_path: Path) -> None:
     shell = f'"{sys.executable}" -m bench.report --table main --suite quick {"1" if closed == "stdout" else "2"}>&-'
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    words = {"cwd": tmp_path, "env": environment, "capture_output": True, "check": False}
-    done = subprocess.run(["sh", "-c", f"{shell} --results {tmp_path}"], **words)  # type: ignore[call-overload]
+    words = {"cwd": tmp_path, "env": environment, "capture_output": True}
+    done = subprocess.run(["sh", "-c", f"{shell} --results {tmp_path}"], check=False, **words)
     assert (done.returncode, b"Traceback" in done.stderr) == (1, False)
 
 

@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 
@@ -42,11 +43,12 @@ def visible(value: Any) -> Any:
 class Output:
     """A standard stream on which no character of foreign text acts, and which outlives its reader (head, less).
 
-    A stream of None, which the shell has closed, takes all. `raw` lets control characters through, for a library that draws with them.
+    A stream of None, which the shell has closed, takes all. `raw` lets control characters through, for a library that
+    draws with them.
     """
 
     def __init__(self, stream: TextIO | None, raw: bool = False) -> None:
-        self.stream, self.raw = stream or open(os.devnull, "w", encoding="utf-8"), raw  # noqa: SIM115  (as long as we)
+        self.stream, self.raw = stream or Path(os.devnull).open("w", encoding="utf-8"), raw
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
