@@ -48,7 +48,7 @@ class Output:
     """
 
     def __init__(self, stream: TextIO | None, raw: bool = False) -> None:
-        self.stream, self.raw = stream or Path(os.devnull).open("w", encoding="utf-8"), raw
+        self.stream, self.raw = stream or Path(os.devnull).open("w", encoding="utf-8"), raw  # noqa: SIM115
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
