@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")  # a test that fails now and then says nothing of the change it fails on
 
-LONGEST = ("test_grid", "test_cluster", "test_cli")
+LONGEST = ("test_cluster", "test_own_models", "test_grid", "test_cli")
 """Files that begin first, so that no process is left alone with one of them at the end."""
 
 

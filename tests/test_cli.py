@@ -825,10 +825,12 @@ def test_another_seed_gives_other_numbers(orders: list[dict[str, dict]]) -> None
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Children inherit an ignored SIGINT (of a background job, say); they shall not here."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Children inherit ignored signals (of a background job, of nohup); they shall not here."""
+    defaults = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in defaults.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("interruptible")

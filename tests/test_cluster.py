@@ -148,7 +148,7 @@ def numbers(result: RunResult) -> tuple[object, ...]:
     return result.spec, result.status, result.evaluations, result.best_epoch, curve
 
 
-def drain(engine: Cluster, limit: float = 60) -> Iterator[Event]:
+def drain(engine: Cluster, limit: float = 180) -> Iterator[Event]:
     """Every event until nothing runs, or what the engine raises."""
     until = time.monotonic() + limit
     while engine.running or engine.problem:
