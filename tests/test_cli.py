@@ -457,6 +457,8 @@ def test_a_suite_file_that_cannot_be_read_is_named(refused: Refused, tmp_path: P
 LARGE_SUITES = {
     "nested lists": ("seeds", "[" * 100_000 + "]" * 100_000, "nested too deeply"),
     "a number of 5,000 digits": ("seeds", f"[{'9' * 5000}]", "cannot be read"),
+    "a key of 200,000 parts": ("seeds", "[1]\n" + "a." * 200_000 + "a = 1", "nested too deeply"),
+    "a horizon of 400 digits": ("horizons", f"[{'9' * 400}]", "less than or equal to 1000000000"),
     "two million seeds": ("seeds", str(list(range(2_000_000))), "larger than 1 MiB"),
     "more seeds than a suite may have": ("seeds", str(list(range(1001))), "seeds: tuple should have at most 1000"),
     "more horizons": ("horizons", str(list(range(1, 100_000))), "horizons"),

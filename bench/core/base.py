@@ -20,7 +20,7 @@ from models.errors import UnknownName as UnknownName
 from models.errors import nearest as nearest
 
 Option = bool | int | float | str | None
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 MODEL_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*(:[A-Za-z_]\w*)?")
@@ -91,7 +91,10 @@ def read_regular(path: Path, largest: float = math.inf) -> bytes:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the content of a TOML file of at most 1 MiB. Raises BenchError."""
     try:
-        return tomllib.loads(read_regular(path, 1 << 20).decode())
+        text = read_regular(path, 1 << 20).decode()
+        if any(line.partition("=")[0].count(".") > 100 for line in text.splitlines()):
+            raise RecursionError  # a table a thousand levels deep takes tomllib minutes
+        return tomllib.loads(text)
     except RecursionError:
         raise BenchError(f"{path}: not valid TOML: it is nested too deeply. Do: correct it") from None
     except (OSError, ValueError) as error:

@@ -12,8 +12,8 @@ from bench.core.spec import RunSpec
 
 Error = Annotated[float, Field(ge=0, le=1e12)]
 """A mean error; beyond this bound nothing is left of a forecast, and the run counts as failed."""
-Amount = Annotated[float, Field(ge=0)]
-Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+Count = Annotated[int, Field(ge=0, le=10**18)]
 TRACEBACK = 10_000
 """Most characters of a traceback in a record."""
 Share = Annotated[float, Field(le=1.01)]

@@ -302,7 +302,7 @@ def _install(card: DatasetCard, content: bytes, new: bool) -> None:
     """Write the copy and, if new, the card; the card last, once the copy loads. On any error, remove both."""
     data, toml = file_of(card), card_path(card.name)
     text = _toml(card).encode()
-    if data.exists() and hashlib.sha256(data.read_bytes()).hexdigest() not in card.sha256:
+    if data.exists() and hashlib.sha256(read_regular(data)).hexdigest() not in card.sha256:
         raise Refusal(f"is to be copied to {data}, which holds other data. Do: delete it, or choose another --name")
     if new and parse(DatasetCard, tomllib.loads(text.decode()), str(toml)) != card:
         raise Refusal("has names that a card cannot hold. Do: rename its columns")

@@ -16,7 +16,7 @@ from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, filters_of
 from bench.core.base import BenchError
 from bench.core.store import Store
-from bench.core.system import HOME
+from bench.core.system import HOME, write_whole
 from bench.plan import suite as suites
 from bench.plan.suite import Filters, Suite
 from bench.report.contents import Review, count_with_backbone, read, read_others, review, tables_of, under, verdicts
@@ -140,5 +140,5 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
         folder / "report.md": "\n\n".join(part.strip() for part in parts) + "\n",
     }
     for path, text in pages.items():
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text.encode())
     return list(pages)

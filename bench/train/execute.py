@@ -57,7 +57,10 @@ def _failure(spec: RunSpec, where: Where, error: BaseException) -> RunResult:
     place = raised_at(error) if spec.code else ""
     reason, whole = (
         each.encode("utf-8", "backslashreplace").decode()
-        for each in (f"{type(error).__name__}: {text}"[: 2000 - len(place)] + place, "".join(trace.format()))
+        for each in (
+            " ".join(f"{type(error).__name__}: {text}".split())[: 2000 - len(place)] + place,
+            "".join(trace.format()),
+        )
     )
     return RunResult(spec=spec, status="failed", where=where, error=reason, traceback=whole[-TRACEBACK:])
 
