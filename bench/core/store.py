@@ -171,7 +171,7 @@ def read_record(path: Path, root: Path) -> RunResult | None:
     try:
         found = path.resolve(strict=True)
         if not found.is_relative_to(root.resolve()):
-            raise UnusableRecord(path, "is a link out of the results directory")
+            raise BenchError("is a link out of the results directory")
         return parse(RunResult, read_regular(found, LARGEST).decode(), str(path), remedy="")
     except FileNotFoundError:
         return None
@@ -180,8 +180,6 @@ def read_record(path: Path, root: Path) -> RunResult | None:
             cause = f"cannot be read: {error}"
             raise BenchError(f"results directory {root}: {cause}. Do: choose another --results") from None
         raise UnusableRecord(path, f"cannot be read: {error}") from None
-    except UnusableRecord:
-        raise
     except (UnicodeDecodeError, BenchError) as error:
         raise UnusableRecord(path, str(error).removeprefix(f"{path}: ")) from None
 

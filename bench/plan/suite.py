@@ -30,8 +30,6 @@ from models.llm_files import BACKBONES
 
 Words = Annotated[str, AfterValidator(lambda text: printable(" ".join(text.split())))]
 """Text for tables and figures, in one line."""
-
-
 MOST, MOST_RUNS = 1000, 100_000
 """Most values in a list of a suite, and most runs of a grid."""
 
