@@ -28,7 +28,7 @@ from bench.grid.local import Workers
 from bench.overview import plan_rows
 from bench.plan import own_code as finding
 from bench.plan.estimate import Estimate
-from bench.plan.own_code import own_code
+from bench.plan.own_code import own_code, summaries
 from bench.plan.suite import Filters, PlannedRun, load_suite, plan
 from bench.train.evaluate import predict
 from bench.train.execute import run_one
@@ -170,7 +170,9 @@ def test_a_model_keeps_its_key_where_it_is_moved(folder: Path, monkeypatch: pyte
         (folder / name).rename(elsewhere / name)
     monkeypatch.syspath_prepend(str(elsewhere))
     assert own_code("net:Net").digest == before.digest
-    assert own_code("net:Net").summary == f"net:Net runs {elsewhere}/net.py, {elsewhere}/helper.py"
+    lines = summaries(map(own_code, ("net:Net", "net:Other", "helper:K")))
+    files = [f"{elsewhere}/net.py, {elsewhere}/helper.py", f"{elsewhere}/helper.py"]
+    assert lines == [f"net:Net, net:Other run {files[0]}", f"helper:K runs {files[1]}"]
 
 
 def install(site: Path, name: str, version: str) -> None:
@@ -258,14 +260,58 @@ def card(make_card: Callable[..., DatasetCard]) -> DatasetCard:
     return make_card(waves(120, 3))
 
 
-HIDDEN = "import importlib\nimportlib.import_module('hel' + 'per')\n"
+HIDDEN = {
+    "by a name that is put together": "import importlib\nimportlib.import_module('hel' + 'per')",
+    "by its path": (
+        "from importlib import util\nspec = util.spec_from_file_location('h', 'helper.py')\n"
+        "spec.loader.exec_module(util.module_from_spec(spec))"
+    ),
+    "by its path, run": "import runpy\nrunpy.run_path('helper.py')",
+    "by its text": "exec(open('helper.py').read())",
+    "by its bytes": "from pathlib import Path\nexec(Path('helper.py').read_bytes())",
+    "by its compiled text": "exec(compile(open('helper.py').read(), 'K', 'exec'))",
+    "by its tree": "import ast\nexec(compile(ast.parse(open('helper.py').read()), 'K', 'exec'))",
+}
 
 
-def test_an_import_that_planning_cannot_see_is_refused_when_models_are_checked(folder: Path, card: DatasetCard) -> None:
-    write(folder, {"net.py": HIDDEN + NET, "helper.py": "K = 1"})
-    line = r"^model net:Net imports helper\.py while running, which planning cannot see\. Do: import it by an import st"
+@pytest.mark.parametrize("way", HIDDEN)
+def test_code_that_planning_cannot_see_is_refused_when_models_are_checked(
+    folder: Path, card: DatasetCard, way: str
+) -> None:
+    write(folder, {"net.py": f"{HIDDEN[way]}\n{NET}", "helper.py": "K = 1\n"})
+    line = r"^model net:Net runs helper\.py, which planning cannot see\. Do: import it by an import statement"
     with pytest.raises(BenchError, match=line):
         load([own(card)])
+    write(folder, {"net.py": f"import helper\n{HIDDEN[way]}\n{NET}"})
+    for name in ("net", "helper"):
+        sys.modules.pop(name, None)
+    load([own(card)])
+
+
+def test_a_file_that_is_only_read_is_no_code(folder: Path, card: DatasetCard) -> None:
+    write(folder, {"net.py": f"text = open('other.py').read()\nexec('K = 1')\n{NET}", "other.py": "K = 2"})
+    load([own(card)])
+
+
+@pytest.mark.parametrize("package", finding.PROJECT)
+def test_a_file_of_the_users_beside_the_projects_is_the_users(folder: Path, package: str) -> None:
+    checkout = folder / "checkout"
+    for name in finding.PROJECT:
+        shutil.copytree(finding.ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (checkout / package / "helper.py").write_text("K = 1")
+    (checkout / "net.py").write_text(f"from models.layers import Attention\nfrom {package}.helper import K\n{NET}")
+    env = {"PYTHONPATH": str(checkout)}
+    code = "from bench.plan.own_code import own_code as o; c = o('net:Net'); print(c.digest, *c.files)"
+    found = [python("-c", code, cwd=checkout, env=env).stdout.split()]
+    (checkout / package / "helper.py").write_text("K = 2")
+    (checkout / "models" / "layers.py").open("a").write("# edited")
+    found.append(python("-c", code, cwd=checkout, env=env).stdout.split())
+    assert found[0][1:] == found[1][1:] == ["net", f"{package}.helper"] and found[0][0] != found[1][0]
+
+
+def test_all_of_the_project_is_reached_from_its_programs() -> None:
+    files = {path.resolve() for name in finding.PROJECT for path in (finding.ROOT / name).rglob("*.py")}
+    assert finding._project_files() == files
 
 
 def test_an_import_that_is_only_seen_in_the_run_fails_it(folder: Path, card: DatasetCard, cpu: torch.device) -> None:
@@ -276,7 +322,7 @@ def test_an_import_that_is_only_seen_in_the_run_fails_it(folder: Path, card: Dat
     load([own(card)])
     result = run_one(own(card), cpu)
     assert (result.status, result.evaluations) == ("failed", ())
-    assert "imports lib/helper.py while running, which planning cannot see" in str(result.error)
+    assert "runs lib/helper.py, which planning cannot see" in str(result.error)
 
 
 def test_a_helper_that_was_edited_since_the_plan_stops_the_grid(
@@ -542,7 +588,9 @@ class LeavesAChild(Net):
     def forward(self, x):
         if self.training:
             child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-            print("child", child.pid)
+            bare = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={})
+            orphan = subprocess.check_output(["/bin/sh", "-c", "setsid sleep 600 >&- & echo $!"], env={}, text=True)
+            print("child", child.pid, bare.pid, orphan)
         return super().forward(x)
 
 
@@ -589,14 +637,14 @@ def test_each_failure_of_a_users_model_says_what_and_where(grid: Grid) -> None:
     found = records(grid[0])
     assert found["many:Interrupts"]["error"] == "KeyboardInterrupt: no message, raised at many.py:33 in forward"
     assert found["many:Crashes"]["error"] == "its process was killed by SIGSEGV"
-    assert 'many.py", line 46 in forward' in logs(grid[0])["Crashes"], "the log has the frame"
+    assert 'many.py", line 48 in forward' in logs(grid[0])["Crashes"], "the log has the frame"
     assert "Traceback (most recent call last)" in grid[1].stdout, "--debug"
 
 
 def test_what_a_model_prints_goes_to_its_log_and_the_driver_names_it(grid: Grid) -> None:
     folder, ended = grid
     assert ended.stderr == ""
-    assert "many:Net runs many.py\n" in ended.stdout
+    assert "many:Crashes, many:Net run many.py\n" in ended.stdout
     assert "looks like a line of the driver" not in ended.stdout
     for text in logs(folder).values():
         assert sorted(text.splitlines()[:4]) == [
@@ -609,8 +657,9 @@ def test_what_a_model_prints_goes_to_its_log_and_the_driver_names_it(grid: Grid)
 
 
 def test_a_process_that_a_model_started_ends_with_its_run(grid: Grid) -> None:
-    pids = [int(line.split()[1]) for line in logs(grid[0])["LeavesAChild"].splitlines() if "child" in line]
-    assert len(pids) == 3, "one for each step"
+    lines = [line.split()[1:] for line in logs(grid[0])["LeavesAChild"].splitlines() if "child" in line]
+    assert list(map(len, lines)) == [3, 3, 3], "three for each step"
+    pids = [int(pid) for line in lines for pid in line]
     assert all(map(ends, pids))
 
 
@@ -644,8 +693,9 @@ from net import Net as Plain
 class Net(Plain):
     def forward(self, x):
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-        Path("pid.part").write_text(str(child.pid))
-        Path("pid.part").rename("pid")
+        bare = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={})
+        Path("pids.part").write_text(f"{child.pid} {bare.pid}")
+        Path("pids.part").rename("pids")
         time.sleep(600)
 """
 
@@ -664,9 +714,9 @@ def test_a_process_that_a_model_started_ends_with_the_driver(folder: Path) -> No
     with subprocess.Popen(
         [sys.executable, "-m", "bench", "run", *words], cwd=folder, env=environment(), stdout=subprocess.DEVNULL
     ) as driver:
-        pid = int(wait_for(folder / "pid"))
+        pids = wait_for(folder / "pids").split()
         driver.kill()
-    assert ends(pid)
+    assert all(ends(int(pid)) for pid in pids)
 
 
 def test_a_worker_that_is_killed_from_outside_is_not_called_out_of_memory(folder: Path) -> None:
@@ -675,13 +725,14 @@ def test_a_worker_that_is_killed_from_outside_is_not_called_out_of_memory(folder
     engine = Workers("cpu")
     try:
         engine.start(Job(spec, log=folder / "log"))
-        pid = int(wait_for(folder / "pid"))
+        child, bare = map(int, wait_for(folder / "pids").split())
         os.kill(engine.workers[0].process.pid or 0, signal.SIGKILL)
         found: list[Event] = []
         while not any(isinstance(event.what, Lost) for event in found):
             found += engine.events(1)
         assert found[-1].what == Lost("its process was killed by SIGKILL (out of memory, or by somebody)")
-        assert ends(pid), "what it started ends with it"
+        assert ends(child), "what it started in its environment ends with it"
+        os.kill(bare, signal.SIGKILL)  # nothing is left that knows whose it was
         began = time.perf_counter()
         engine.workers[0].kill()
         assert time.perf_counter() - began < 2

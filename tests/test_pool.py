@@ -18,6 +18,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import WORK, Store
 from bench.grid import driver as pool
 from bench.grid.driver import Orders, Tally, in_shard, run_grid
+from bench.plan.own_code import OwnCode
 from bench.plan.suite import PlannedRun
 from tests.builders import HERE, done, make_spec, waves
 
@@ -348,7 +349,7 @@ def test_what_a_users_model_printed_lies_beside_its_record_and_its_line_says_so(
     own = entries[0]._replace(spec=entries[0].spec.model_copy(update={"model": "net:Net", "code": "0" * 64}))
     path = (store.root / own.spec.path).with_suffix(".log")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "own_code", lambda model: type("Code", (), {"summary": f"{model} runs net.py"}))
+        patch.setattr(pool, "own_code", lambda model: OwnCode(model, {}, {}, {Path("net.py").resolve(): ""}))
         texts = ["second", "first"]
         for content in ("first", "second", None):
             _, said = run([own, entries[1]], store, Pretence(answer), Orders(rerun="all"))

@@ -24,7 +24,7 @@ from bench.core.store import Store
 from bench.grid.display import Display, duration_text
 from bench.grid.engine import Engine
 from bench.plan.estimate import Estimates, records_of
-from bench.plan.own_code import own_code
+from bench.plan.own_code import own_code, summaries
 from bench.plan.suite import PlannedRun
 
 Rerun = Literal["missing", "failed", "all"]
@@ -98,8 +98,9 @@ def run_grid(
             return tally
         # 3. Name the files of users' own models; start the engine, check everything, run.
         display = Display(console, len(todo))
-        for model in dict.fromkeys(entry.spec.model for entry in todo.values() if entry.spec.code):
-            display.print(own_code(model).summary)
+        own = dict.fromkeys(entry.spec.model for entry in todo.values() if entry.spec.code)
+        for line in summaries(map(own_code, own)):
+            display.print(line)
         with closing(make_engine()) as engine:
             with console.status("checking data, models and backbones"):
                 engine.check([entry.spec for entry in todo.values()])

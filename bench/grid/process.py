@@ -20,6 +20,8 @@ from bench.core.jobs import Job, Lost
 
 MARK = "BENCH_WORKER"
 """Environment variable of a worker and of all processes that are started in it; its value is different in each."""
+SET_CHILD_SUBREAPER = 36
+"""The option of Linux' prctl by which orphans among a process's descendants become its children."""
 
 
 class Worker:
@@ -71,11 +73,14 @@ class Worker:
 
     def kill(self) -> None:
         """Kill the process and every process that its models started."""
-        assert self.process.pid
+        worker = self.process.pid
+        assert worker
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(worker, signal.SIGSTOP)  # it starts no other, and its orphans stay its own
+        _kill_all_of(worker, self.mark)
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not have its own group yet
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(worker, signal.SIGKILL)
         self.process.kill()
-        _kill_marked(self.mark)
         self.process.join(timeout=5)
         self.pipe.close()
 
@@ -83,6 +88,8 @@ class Worker:
 def _work(pipe: Connection, device: str, threads: int | None) -> None:
     """Answer the driver's questions until the driver is gone. Runs in the worker process."""
     os.setsid()  # the process leads its own group, so that its children die with it
+    with contextlib.suppress(AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
     threading.Thread(target=_die_with_the_driver, args=(os.environ[MARK],), daemon=True).start()
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
@@ -121,18 +128,18 @@ def _die_with_the_driver(mark: str) -> None:
     driver = multiprocessing.parent_process()
     assert driver is not None
     driver.join()
-    _kill_marked(mark)
+    _kill_all_of(os.getpid(), mark)
     os.killpg(os.getpid(), signal.SIGKILL)
 
 
-def _kill_marked(mark: str) -> None:
-    """Kill the other processes that bear the mark of a worker, whatever their group or session.
+def _kill_all_of(worker: int, mark: str) -> None:
+    """Kill the other processes that descend from a worker or bear its mark, whatever their group or session.
 
-    A process that was started with another environment is not found, and on systems without /proc none is.
+    One that was started with another environment is not found once its worker is gone; on systems without /proc none
+    is.
     """
-    wanted = f"{MARK}={mark}".encode()
     for _ in range(10):  # one of them may be starting another
-        found = [pid for pid in _processes() if pid != os.getpid() and wanted in _environment(pid)]
+        found = _of(worker, mark) - {os.getpid(), worker}
         if not found:
             return
         for pid in found:
@@ -140,11 +147,24 @@ def _kill_marked(mark: str) -> None:
                 os.kill(pid, signal.SIGKILL)
 
 
-def _processes() -> list[int]:
-    try:
-        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    except OSError:
-        return []
+def _of(worker: int, mark: str) -> set[int]:
+    """Return the processes that descend from a worker or bear its mark."""
+    every = _processes()
+    found = {worker, *(pid for pid in every if f"{MARK}={mark}".encode() in _environment(pid))}
+    while more := {pid for pid, parent in every.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def _processes() -> dict[int, int]:
+    """Return process -> its parent, for all that are alive."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = entry.read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
+            if state != "Z":
+                found[int(entry.parent.name)] = int(parent)
+    return found
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -1,8 +1,8 @@
 """Find the files of a user's own model by reading its import statements: nothing of the user's is run. No torch.
 
 A model is the files that its module imports, directly or through each other, wherever in them the statement stands.
-Installed packages are followed no further: their name and version stand for them. `watched` compares what a run has
-really imported with what was found.
+Installed packages are followed no further: their name and version stand for them. `watched` compares what a process
+has really run with what was found. What a model reads as data, or runs in further processes, is not seen.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ import sysconfig
 import tomllib
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 from bench.core.base import BenchError, digest
 from bench.core.system import ROOT
+from models import MODELS
 
-PROJECT = tuple((ROOT / name).resolve() for name in ("bench", "models"))
-"""The project's own packages. They are no part of a user's model: `PROTOCOL` covers them."""
+PROJECT = ("bench", "models")
+"""The project's packages. What it ships in them is no part of a user's model: `PROTOCOL` covers it."""
+PROGRAMS = ("bench.__main__", "bench.report.__main__")
 
 
 class CodeChanged(BenchError):
@@ -56,13 +60,6 @@ class OwnCode:
         files = sorted((module, self.hashes[path]) for module, path in self.files.items())
         return digest([files, sorted(self.installed.items())])
 
-    @property
-    def summary(self) -> str:
-        """The model and its files, as a line for people."""
-        names = [shown(path) for path in self.hashes]
-        more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-        return f"{self.model} runs {', '.join(names[:10])}{more}"
-
     def require_here(self, suite: str) -> None:
         """Refuse a model that a suite names unless its module lies in the current directory, not among packages."""
         here, folders = Path.cwd().resolve(), _Folders()
@@ -71,6 +68,15 @@ class OwnCode:
             if not path.is_relative_to(here) or folders.installed(path):
                 cause = f"suite {suite} names model {self.model}, which lies outside {here}"
                 raise BenchError(f"{cause}. Do: name it by --models {self.model}, if you trust it")
+
+
+def summaries(codes: Iterable[OwnCode]) -> list[str]:
+    """Return lines for people: models, and the files that they run."""
+    models: dict[str, list[str]] = {}
+    for code in codes:
+        names = [shown(path) for path in code.hashes]
+        models.setdefault(_first(names), []).append(code.model)
+    return [f"{_first(each)} run{'s' * (len(each) == 1)} {files}" for files, each in models.items()]
 
 
 def own_code(model: str) -> OwnCode:
@@ -92,7 +98,7 @@ def own_code(model: str) -> OwnCode:
 
 @contextlib.contextmanager
 def watched(model: str, code: str | None) -> Iterator[None]:
-    """Compare what is imported within with the plan of a user's own model; `code` is its planned digest.
+    """Compare what is run within with the plan of a user's own model; `code` is its planned digest.
 
     Raises CodeChanged for a file that was edited, and BenchError for a file that planning does not find. Does nothing
     for a model of the registry, which has no code.
@@ -103,17 +109,16 @@ def watched(model: str, code: str | None) -> Iterator[None]:
     planned = own_code(model)
     if planned.digest != code:
         raise _changed(model)
-    before = set(sys.modules)
-    yield
+    with _Ear.listening() as ear:
+        yield
     folders = _Folders()
-    for name in sys.modules.keys() - before:
-        path = _file_of(name)
-        if not path or not folders.own(path):
+    for path in ear.files():
+        if not folders.own(path):
             continue
         if path not in planned.hashes:
-            cause = f"imports {shown(path)} while running, which planning cannot see"
-            raise BenchError(f"model {model} {cause}. Do: import it by an import statement at the top of a file")
-        if planned.hashes[path] != _sha256(path):
+            remedy = "import it by an import statement, with its folder in PYTHONPATH if it is another one"
+            raise BenchError(f"model {model} runs {shown(path)}, which planning cannot see. Do: {remedy}")
+        if planned.hashes[path] != _sha256(path.read_bytes()):
             raise _changed(model)
 
 
@@ -125,6 +130,55 @@ def raised_at(error: BaseException) -> str:
         if path.suffix == ".py" and folders.own(path):
             return f", raised at {shown(path)}:{frame.lineno} in {frame.name}"
     return ""
+
+
+class _Ear:
+    """What the interpreter told its audit hook: files whose code was run, and texts that were compiled."""
+
+    current: _Ear | None = None
+
+    def __init__(self) -> None:
+        self.ran: set[str] = set()
+        self.opened: set[str] = set()
+        self.compiled: set[str | bytes] = set()
+
+    @classmethod
+    @contextlib.contextmanager
+    def listening(cls) -> Iterator[_Ear]:
+        _set_audit_hook()
+        cls.current = ear = cls()
+        try:
+            yield ear
+        finally:
+            cls.current = None
+
+    def hear(self, event: str, args: tuple[Any, ...]) -> None:
+        match event, args:
+            case "exec", (CodeType(co_filename=name), *_):  # a module, or what exec() is given
+                self.ran.add(name)
+            case "import", (_, str(name), *_):  # an extension module
+                self.ran.add(name)
+            case "open", (str(name), *_):
+                self.opened.add(name)
+            case "compile", (str(text) | bytes(text), *_):
+                self.compiled.add(text)
+
+    def files(self) -> list[Path]:
+        """Return the files that were run, by whatever way: by an import, by their path, or by their text."""
+        run = {Path(name) for name in self.ran}
+        lengths = {len(text.encode() if isinstance(text, str) else text) for text in self.compiled}
+        for path in map(Path, self.opened):
+            with contextlib.suppress(OSError, ValueError):
+                if path.is_file() and path.stat().st_size in lengths:
+                    content = path.read_bytes()
+                    run |= {path} if {content, content.decode("utf-8", "replace")} & self.compiled else set()
+        return sorted(path.resolve() for path in run if path.is_file())
+
+
+@lru_cache
+def _set_audit_hook() -> None:
+    """Let `_Ear.current` hear every event of this process, for as long as it lives: a hook cannot be removed."""
+    sys.addaudithook(lambda event, args: _Ear.current.hear(event, args) if _Ear.current else None)
 
 
 def shown(path: Path) -> str:
@@ -146,14 +200,11 @@ class _Folders:
     def installed(self, path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in self._installed)
 
-    def projects(self, path: Path) -> bool:
-        return any(path.is_relative_to(folder) for folder in PROJECT)
-
     def own(self, path: Path) -> bool:
         """Tell whether a file is the user's own. Files in hidden folders are not: compilers keep code there."""
         inside = [path.relative_to(folder).parts for folder in self._own if path.is_relative_to(folder)]
         visible = any(not any(part.startswith(".") for part in parts) for parts in inside)
-        return visible and not self.installed(path) and not self.projects(path)
+        return visible and not self.installed(path) and not _shipped(path)
 
 
 @dataclass(frozen=True)
@@ -179,16 +230,17 @@ class _Search:
 
     def place(self, name: str) -> _Place | None:
         """Return the place of a module; a file of the user's own is to be read next, as those of the packages around
-        it are. None for a module that is not found, and for all of the project's and of installed packages."""
+        it are. None for a module that is not found, and for all of installed packages."""
         folders: list[str] | None = None
         place: _Place | None = None
         for each in _packages_and(name):
             if each not in self.places:
-                found = _find(each, folders)
-                self.places[each] = found if found and (not found.file or self._counts(each, found.file)) else None
-                if (counted := self.places[each]) and counted.file:
-                    self.files[each] = counted.file
+                self.places[each] = found = _find(each, folders)
+                if found and found.file and self._counts(each, found.file):
+                    self.files[each] = found.file
                     self.unread.append(each)
+                elif found and found.file and self.folders.installed(found.file):
+                    self.places[each] = None
             place = self.places[each]
             if place is None or (each != name and not place.package):
                 return None
@@ -201,22 +253,23 @@ class _Search:
         if top == re.split(r"[.:]", self.model)[0]:
             return True
         if not self.folders.installed(file):
-            return not self.folders.projects(file)
+            return not _shipped(file)
         if top not in sys.stdlib_module_names and _plain(top) not in _dependencies():
             found = [name for name in _distributions().get(top, ()) if _plain(name) not in _dependencies()]
             versions = {name: importlib.metadata.version(name) for name in found}
-            self.installed |= versions if top in _distributions() else {top: self._hash(file)}
+            self.installed |= versions if top in _distributions() else {top: _sha256(self._content(file))}
         return False
 
     def read(self, module: str) -> None:
         """Hash a file, and look for all that it imports."""
         file = self.files[module]
-        self.hashes[file] = self._hash(file)
+        content = self._content(file)
+        self.hashes[file] = _sha256(content)
         if file.suffix != ".py":
             return
         try:
             with warnings.catch_warnings(action="ignore"):
-                tree = ast.parse(file.read_bytes(), shown(file))
+                tree = ast.parse(content, shown(file))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise BenchError(f"model {self.model}: {shown(file)}: {_fault(error)}. Do: mend it") from None
         place = self.places[module]
@@ -228,11 +281,35 @@ class _Search:
                 for each in pkgutil.iter_modules(inside.folders):
                     self.place(f"{name[:-1]}{each.name}")
 
-    def _hash(self, file: Path) -> str:
+    def _content(self, file: Path) -> bytes:
         try:
-            return _sha256(file)
+            return file.read_bytes()
         except OSError as error:
             raise BenchError(f"model {self.model}: {file}: cannot be read: {error}. Do: check its rights") from None
+
+
+class _ProjectSearch(_Search):
+    """A walk from the project's own programs."""
+
+    def _counts(self, name: str, file: Path) -> bool:
+        return name.partition(".")[0] in PROJECT
+
+
+def _shipped(path: Path) -> bool:
+    """Tell whether a file is the project's own, which its programs or registered models import; a user's may lie beside
+    them."""
+    inside = any(path.is_relative_to((ROOT / name).resolve()) for name in PROJECT)
+    return inside and path in _project_files()
+
+
+@lru_cache
+def _project_files() -> frozenset[Path]:
+    search = _ProjectSearch("the project")
+    for name in (*PROGRAMS, *(entry.target.partition(":")[0] for entry in MODELS.values())):
+        search.place(name)
+    while search.unread:
+        search.read(search.unread.pop(0))
+    return frozenset(search.hashes)
 
 
 def _find(name: str, folders: list[str] | None) -> _Place | None:
@@ -285,15 +362,6 @@ def _packages_and(module: str) -> list[str]:
     return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
-def _file_of(module: str) -> Path | None:
-    """Return the file that a module was imported from."""
-    found = sys.modules.get(module)
-    with contextlib.suppress(Exception):  # a module may be any object
-        if found is not None and found.__spec__ is not None:  # else it was made at run time
-            return Path(str(found.__file__)).resolve() if found.__file__ else None
-    return None
-
-
 @lru_cache
 def _holds_packages(folder: Path) -> bool:
     named = folder.name in ("site-packages", "dist-packages")
@@ -320,8 +388,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _changed(model: str) -> CodeChanged:
