@@ -203,12 +203,20 @@ def test_an_override_comes_also_after_the_conditions_of_its_base(tmp_path: Path)
     assert (spec.options["output_weight"], spec.options["feature_weight"]) == (0.5, 0.0)
 
 
-@pytest.mark.parametrize("last", ["a", "b"])
+@pytest.mark.parametrize("last", ["a", "b", "../{}/a", "./b"])
 def test_suites_that_are_based_on_each_other_are_refused(tmp_path: Path, last: str) -> None:
+    last = last.format(tmp_path.name)
     (tmp_path / "a.toml").write_text(f"base = '{tmp_path / 'b.toml'}'\nabout = 'a'")
-    (tmp_path / "b.toml").write_text(f"base = '{tmp_path / f'{last}.toml'}'\nabout = 'b'")
+    (tmp_path / "b.toml").write_text(f"base = '{last}.toml'\nabout = 'b'")
     with pytest.raises(BenchError, match=rf"b\.toml: base: \S*{last}\.toml is in turn based on this suite"):
         load_suite(str(tmp_path / "a.toml"))
+
+
+def test_a_long_chain_of_bases_is_refused(tmp_path: Path) -> None:
+    for number in range(1200):
+        (tmp_path / f"s{number}.toml").write_text(f"base = 's{number + 1}.toml'\nabout = 'a'")
+    with pytest.raises(BenchError, match=r"s0\.toml: base: more than 20 suites in a row"):
+        load_suite(str(tmp_path / "s0.toml"))
 
 
 def test_look_backs_of_single_data_sets_come_before_that_of_the_suite() -> None:

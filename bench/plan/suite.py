@@ -30,8 +30,8 @@ from models.llm_files import BACKBONES
 
 Words = Annotated[str, AfterValidator(lambda text: printable(" ".join(text.split())))]
 """Text for tables and figures, in one line."""
-MOST, MOST_RUNS = 1000, 100_000
-"""Most values in a list of a suite, and most runs of a grid."""
+MOST, MOST_BASES, MOST_RUNS = 1000, 20, 100_000
+"""Most values in a list of a suite, most suites of which each is based on the next, and most runs of a grid."""
 
 
 class Variant(Change):
@@ -163,7 +163,9 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     """Return the file of a suite, and its keys over those of its base; `named_by`: the files that led here."""
     # 1. Find and read the file.
     path = suite_path(name, named_by[-1] if named_by else None)
-    if path in named_by:
+    if len(named_by) >= MOST_BASES:
+        raise BenchError(f"{named_by[0]}: base: more than {MOST_BASES} suites in a row. Do: base it on fewer")
+    if path.resolve() in map(Path.resolve, named_by):
         raise BenchError(f"{named_by[-1]}: base: {name} is in turn based on this suite. Do: choose another base")
     values = read_toml(path)
     # 2. Add the keys of its base.
