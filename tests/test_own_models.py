@@ -550,6 +550,7 @@ def test_a_process_that_had_a_users_model_has_nothing_else(
 
 MANY = """\
 import ctypes
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -557,6 +558,7 @@ import sys
 import torch
 from torch import nn
 
+lock = multiprocessing.RLock()  # a named semaphore, as a progress bar has one
 print("[1/1] looks like a line of the driver")
 os.system("echo of a shell")
 ctypes.CDLL(None).printf(b"of C\\n")
@@ -629,15 +631,15 @@ def test_a_model_that_breaks_torch_breaks_no_run_but_its_own(grid: Grid, tmp_pat
     assert {name for name, record in found.items() if record["status"] == "done"} == {
         "dlinear", "many:Net", "many:LeavesAChild",
     }  # fmt: skip
-    assert found["many:Patches"]["error"] == "ZeroDivisionError: division by zero, raised at many.py:26 in <lambda>"
+    assert found["many:Patches"]["error"] == "ZeroDivisionError: division by zero, raised at many.py:28 in <lambda>"
     assert found["many:Net"]["evaluations"] == found["many:LeavesAChild"]["evaluations"]
 
 
 def test_each_failure_of_a_users_model_says_what_and_where(grid: Grid) -> None:
     found = records(grid[0])
-    assert found["many:Interrupts"]["error"] == "KeyboardInterrupt: no message, raised at many.py:33 in forward"
+    assert found["many:Interrupts"]["error"] == "KeyboardInterrupt: no message, raised at many.py:35 in forward"
     assert found["many:Crashes"]["error"] == "its process was killed by SIGSEGV"
-    assert 'many.py", line 48 in forward' in logs(grid[0])["Crashes"], "the log has the frame"
+    assert 'many.py", line 50 in forward' in logs(grid[0])["Crashes"], "the log has the frame"
     assert "Traceback (most recent call last)" in grid[1].stdout, "--debug"
 
 

@@ -11,6 +11,7 @@ import secrets
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,13 +37,13 @@ class Worker:
         self.mark = secrets.token_hex(16)
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs, device, threads))
-        resource_tracker.ensure_running()  # now: it serves all workers, and must not bear the mark of one
+        with _environment_with(PYTHONWARNINGS="ignore:resource_tracker"):  # of what killed workers leave to it
+            resource_tracker.ensure_running()  # now: it serves all workers, and must not bear the mark of one
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: only the driver sees Ctrl-C
-        os.environ[MARK] = self.mark
         try:
-            self.process.start()
+            with _environment_with(**{MARK: self.mark}):
+                self.process.start()
         finally:
-            del os.environ[MARK]
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
@@ -83,6 +84,18 @@ class Worker:
         self.process.kill()
         self.process.join(timeout=5)
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _environment_with(**variables: str) -> Iterator[None]:
+    """Set environment variables for a process that is started within."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _work(pipe: Connection, device: str, threads: int | None) -> None:

@@ -14,9 +14,9 @@ from bench.analysis.tables import Builder, Table
 from bench.analysis.verdicts import Judged, Paper, judged, load_claims
 from bench.core.store import Store
 from bench.plan import suite as suites
+from bench.plan.language_model import choose
 from bench.plan.suite import Filters, Suite
 from bench.report.methods import Section, methods
-from models.llm_files import BACKBONES
 
 if TYPE_CHECKING:
     from bench.report.figures.catalogue import Picture
@@ -88,27 +88,6 @@ def under(filters: Filters, suite: Suite) -> Suite:
 
 
 def read(suite: Suite, filters: Filters, store: Store) -> Results:
-    """Return the suite's planned runs with their records.
-
-    Without --backbone, and if no run with the suite's own backbone is done, the backbone with the most runs is read;
-    the captions name it.
-    """
-    own = _read(suite, filters, store, filters.backbone or suite.backbone)
-    if filters.backbone or count_with_backbone(own):
-        return own
-    return max([own, *read_others(suite, filters, store).values()], key=count_with_backbone)
-
-
-def read_others(suite: Suite, filters: Filters, store: Store) -> dict[str, Results]:
-    """Return backbone -> planned runs, for each other backbone that the suite can use."""
-    names = [name for name, backbone in BACKBONES.items() if backbone.pretrained or not suite.variant]
-    return {name: _read(suite, filters, store, name) for name in names if name != suite.backbone}
-
-
-def count_with_backbone(planned: Results) -> int:
-    """Return the number of finished runs that use a backbone."""
-    return sum(result.spec.backbone is not None for result in planned.done)
-
-
-def _read(suite: Suite, filters: Filters, store: Store, backbone: str) -> Results:
-    return Results.read(suites.entries(suite, filters.model_copy(update={"backbone": backbone})), store)
+    """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
+    chosen, _ = choose(suite, filters, store)
+    return Results.read(suites.entries(suite, chosen), store)

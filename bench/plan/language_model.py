@@ -1,0 +1,53 @@
+"""Choose the language model of a suite's runs, by one rule for every verb. No torch."""
+
+from __future__ import annotations
+
+from bench.core.store import Store
+from bench.plan.suite import Filters, Suite, plan
+from models.errors import BenchError
+from models.llm_files import BACKBONES, find, locate
+
+
+def choose(suite: Suite, filters: Filters, store: Store) -> tuple[Filters, str]:
+    """Return the filters with their language model, and a line that says which one and why.
+
+    That of --backbone. Without it: the suite's own if it has records here or its weights are here; else the one with
+    the most records; else a pretrained one whose weights are here; else the suite's own. The line is empty with
+    --backbone, and where no model of these runs reads one.
+    """
+    if filters.backbone:
+        return filters, ""
+    own = suite.backbone
+    if not any(spec.backbone for spec in plan(suite, filters.model_copy(update={"backbone": own}))):
+        return filters.model_copy(update={"backbone": own}), ""
+    name, why = own, "the suite's own"
+    if not (recorded(suite, filters, store, own) or _is_here(own)):
+        counts = {other: recorded(suite, filters, store, other) for other in usable(suite)}
+        here = [other for other in counts if BACKBONES[other].pretrained and _is_here(other)]
+        if any(counts.values()):
+            name = max(counts, key=counts.__getitem__)
+            why = f"{counts[name]} runs are recorded with it, none with the suite's own, {own}"
+        elif here:
+            name, why = here[0], f"its weights are here, those of the suite's own, {own}, are not"
+    line = f"language model: {BACKBONES[name].title} (--backbone {name}): {why}"
+    return filters.model_copy(update={"backbone": name}), line
+
+
+def usable(suite: Suite) -> list[str]:
+    """Return the language models that this suite can use, its own first."""
+    others = [name for name, each in BACKBONES.items() if each.pretrained or not suite.variant]
+    return list(dict.fromkeys([suite.backbone, *others]))
+
+
+def recorded(suite: Suite, filters: Filters, store: Store, name: str) -> int:
+    """Return how many runs that read this language model have a record."""
+    specs = plan(suite, filters.model_copy(update={"backbone": name}))
+    return sum(spec.backbone is not None and (store.root / spec.path).exists() for spec in specs)
+
+
+def _is_here(name: str) -> bool:
+    try:
+        locate(find(name))
+    except BenchError:
+        return False
+    return True
