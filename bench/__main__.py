@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from pathlib import Path
@@ -15,32 +16,50 @@ from models.errors import BenchError
 if TYPE_CHECKING:
     from bench.grid.driver import Tally
     from bench.grid.engine import Engine
-    from bench.plan.suite import PlannedRun
+    from bench.plan.suite import Filters, PlannedRun, Suite
+
+
+EXAMPLES = {
+    "list": ("", ""),
+    "plan": ("--suite paper", "--suite paper --models logo_llm --datasets ETTh1 --long"),
+    "fetch": ("--suite paper", "--suite paper --datasets ETTh1 ETTh2 --into bundle"),
+    "run": ("--suite quick", "--suite paper --datasets ETTh1 ILI --models logo_llm patchtst --time-budget 8h"),
+    "tune": ("--suite tune --datasets ILI", "--suite mine.toml --time-budget 9m"),
+    "perf": ("--suite quick --models dlinear patchtst", "--suite efficiency --device cuda --json perf.json"),
+    "add-dataset": ("sales.csv --step 1M", "sensors.csv --stamp Date Time --fill linear --drop comment"),
+    "show": ("--suite paper", "--suite paper --models dlinear --datasets ETTh1 --horizons 96 --seeds 2021"),
+}
+"""Verb -> options of two examples, with which its help ends."""
 
 
 def main(words: list[str] | None = None) -> int:
-    return cli.guarded(_parser(), words, lambda arguments: int(arguments.verb(arguments)))
+    return cli.guarded(_parser(), words, lambda arguments: arguments.verb(arguments) or cli.DONE)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = cli.Parser("python -m bench", description="Logo-LLM and its baselines: plan, fetch, run and look at runs.")
-    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    about = "Logo-LLM and its baselines: plan, fetch, run and look at runs. Tables: python -m bench.report."
+    parser = cli.Parser("python -m bench", description=about)
+    parser.set_defaults(verb=lambda _: print(parser.format_help(), end=""))
+    verbs = parser.add_subparsers(metavar="VERB")
 
     def verb(name: str, action: object, text: str, *, suite: str | None = "quick") -> argparse.ArgumentParser:
-        sub = verbs.add_parser(name, help=text, description=text)
+        examples = [f"python -m bench {name} {options}".rstrip() for options in dict.fromkeys(EXAMPLES[name])]
+        sub = verbs.add_parser(name, help=text, description=text, examples=examples)
         sub.set_defaults(verb=action)
         if suite:
             sub.add_argument("--suite", default=suite, help=f"name, or the path of a TOML file (default: {suite})")
             cli.add_filters(sub)
-        cli.add_results(sub)
         return sub
 
-    verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=None)
+    cli.add_results(verb("list", _list, "models, data sets and suites, and what is ready on this machine", suite=None))
     planning = verb("plan", _plan, "the runs of a suite: done, failed, missing; the time and memory they need")
     planning.add_argument("--measure", action="store_true", help="time a few steps of runs whose time is not known yet")
+    _add_looking(planning)
     fetch = verb("fetch", _fetch, "bring data and backbones here, verified")
     fetch.add_argument("--into", type=Path, metavar="DIR", help="make a bundle of them, for machines without network")
+    cli.add_results(fetch)
     run = verb("run", _run, "train and test what is missing")
+    run.add_argument("--dry-run", action="store_true", help="print the runs that would be done, and do none")
     _add_running(run)
     _add_running(verb("tune", _tune, "run a search of settings, and keep the best by validation", suite="tune"))
     perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
@@ -51,16 +70,17 @@ def _parser() -> argparse.ArgumentParser:
         "--no-plain", action="store_true", help="leave the plain loop out: wide data need much memory there"
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
-    checked = "check a CSV file of your own data and write a card for it"
-    own = verbs.add_parser("add-dataset", help=checked, description=checked)
-    own.set_defaults(verb=_add_dataset)
-    own.add_argument("file", type=Path, metavar="FILE.csv")
+    cli.add_results(perf)
+    own = verb("add-dataset", _add_dataset, "check a CSV file of your own data and write a card for it", suite=None)
+    own.add_argument(
+        "file", type=Path, metavar="FILE.csv", help="a header, a column of time stamps, columns of numbers"
+    )
     own.add_argument("--name", help="what to call it (default: as the file)")
     own.add_argument("--stamp", nargs="+", metavar="COLUMN", help="the column of time stamps; or date and time of day")
     own.add_argument("--step", help="time between rows, as 15min, 1h, 1D, 1M, 3M, 1B (business day), or pandas' QS, ME")
     own.add_argument("--season", type=positive, metavar="ROWS", help="rows in the main period")
     own.add_argument("--split", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="shares, or rows")
-    own.add_argument("--horizons", nargs="+", type=positive, metavar="H")
+    own.add_argument("--horizons", nargs="+", type=positive, metavar="H", help="steps ahead (default: 96 to 720)")
     own.add_argument("--about", help="one sentence; models that read a prompt read it")
     own.add_argument("--long", action="store_true", help="a row for each series and stamp: make each series a channel")
     kept = own.add_mutually_exclusive_group()
@@ -68,14 +88,26 @@ def _parser() -> argparse.ArgumentParser:
     kept.add_argument("--channels", nargs="+", metavar="COLUMN", help="columns to keep; true/false ones become 0 and 1")
     own.add_argument("--fill", choices=["previous", "linear"], help="fill missing rows and cells; the card says so")
     own.add_argument("--debug", action="store_true", help="show tracebacks")
-    verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance")
+    _add_looking(verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance"))
     return parser
+
+
+def _add_looking(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a verb that looks at runs."""
+    parser.add_argument("--long", action="store_true", help="list runs (default: count them by model and data set)")
+    parser.add_argument("--format", choices=["text", "json"], default="text", help="json has all runs and all digits")
+    cli.add_results(parser)
 
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that runs a grid."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    parser.add_argument("--rerun", choices=["missing", "failed", "all"], default="missing")
+    parser.add_argument(
+        "--rerun",
+        choices=["missing", "failed", "all"],
+        default="missing",
+        help="runs to do: without a record or failed (default), failed ones alone, or all",
+    )
     parser.add_argument(
         "--jobs", type=positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
     )
@@ -87,40 +119,56 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
     parser.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
+    cli.add_results(parser)
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from tabulate import tabulate
-
     from bench.overview import listings
 
-    for title, rows in listings().items():
-        print(title, tabulate(rows, headers="firstrow", disable_numparse=True), "", sep="\n")
+    for title, (headers, *rows) in listings().items():
+        print(title, cli.words_table(rows, headers), "", sep="\n")
     return cli.DONE
 
 
 def _planned(arguments: argparse.Namespace) -> list[PlannedRun]:
-    """Return the runs that the command line names."""
-    from bench.plan.suite import entries, load_suite
+    """Return the runs that the command line names; say which language model they read."""
+    from bench.plan.suite import entries
 
-    return entries(load_suite(arguments.suite), cli.filters_of(arguments))
+    return entries(*_chosen(arguments))
+
+
+def _chosen(arguments: argparse.Namespace) -> tuple[Suite, Filters]:
+    """Return the suite and the filters with their language model; say which one."""
+    from bench.core.store import Store
+    from bench.plan.language_model import choose
+    from bench.plan.suite import load_suite
+
+    suite = load_suite(arguments.suite)
+    filters, line = choose(suite, cli.filters_of(arguments), Store(arguments.results))
+    if line and getattr(arguments, "format", "text") == "text":
+        print(line)
+    return suite, filters
 
 
 def _plan(arguments: argparse.Namespace) -> int:
-    from tabulate import tabulate
-
     from bench.core.store import Store
-    from bench.overview import plan_rows, plan_summary
+    from bench.overview import counts, one_cell, plan_rows, plan_summary
 
+    store = Store(arguments.results)
     planned = _planned(arguments)
     if arguments.measure:
         from bench.train.measure import measure
 
         with cli.console(stderr=True).status("timing a few steps of each run whose time is not known"):
-            rows, remaining = plan_rows(planned, Store(arguments.results), measure)
+            rows, remaining = plan_rows(planned, store, measure)
     else:
-        rows, remaining = plan_rows(planned, Store(arguments.results))
-    print(tabulate(rows, headers="keys", disable_numparse=True), "", plan_summary(remaining), sep="\n")
+        rows, remaining = plan_rows(planned, store)
+    if arguments.format == "json":
+        print(json.dumps(rows, indent=1))
+    elif arguments.long or one_cell(planned):
+        print(cli.words_table([[*row.values()] for row in rows], [*rows[0]]), "", plan_summary(remaining), sep="\n")
+    else:
+        print(cli.counts_table(*counts(planned, remaining.states)), "", plan_summary(remaining), sep="\n")
     return cli.DONE
 
 
@@ -150,8 +198,25 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    tally = _run_all(arguments, _planned(arguments))
+    planned = _planned(arguments)
+    if arguments.dry_run:
+        return _dry_run(arguments, planned)
+    tally = _run_all(arguments, planned)
     return cli.INCOMPLETE if tally.failed or tally.remaining else cli.DONE
+
+
+def _dry_run(arguments: argparse.Namespace, planned: list[PlannedRun]) -> int:
+    """Print the runs that would be done, in their order, and the time that they need."""
+    from bench.core.store import Store
+    from bench.grid.driver import Orders, in_shard, selected
+    from bench.overview import plan_rows, plan_summary
+
+    store = Store(arguments.results)
+    mine = in_shard({entry.spec.key: entry for entry in planned}, arguments.shard)
+    todo = [*selected(mine, store, Orders(arguments.rerun))[0].values()]
+    print("\n".join(f"{entry.label:<40} {store.root / entry.spec.path}" for entry in todo))
+    print(plan_summary(plan_rows(todo, store)[1]) if todo else "nothing is left to do")
+    return cli.DONE
 
 
 def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
@@ -174,16 +239,14 @@ def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
 
 def _tune(arguments: argparse.Namespace) -> int:
     """Choose only when every trial has ended; one that failed (diverged) is never chosen."""
-    from tabulate import tabulate
-
     from bench.analysis.results import Results
     from bench.analysis.tuning import search_rows, searched
     from bench.core.store import Store
-    from bench.plan.suite import entries, load_suite, suite_path
+    from bench.plan.suite import entries, suite_path
     from bench.plan.tuning import write_searches
 
-    suite = load_suite(arguments.suite)
-    planned = entries(suite, cli.filters_of(arguments))
+    suite, filters = _chosen(arguments)
+    planned = entries(suite, filters)
     _run_all(arguments, planned)
     results = Results.read(planned, Store(arguments.results))
     if missing := sum(result is None for _, result in results.runs):
@@ -191,7 +254,7 @@ def _tune(arguments: argparse.Namespace) -> int:
         return cli.INCOMPLETE
     found = searched(suite, results)
     headers, rows = search_rows(found)
-    print(tabulate(rows, headers, disable_numparse=True))
+    print(cli.words_table(rows, headers))
     print(f"validation scores; *: chosen, written to {write_searches(suite_path(arguments.suite), found)}")
     return cli.DONE
 
@@ -207,8 +270,6 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 
 
 def _perf(arguments: argparse.Namespace) -> int:
-    import json
-
     from bench.perf.measure import perf, perf_specs, perf_text
 
     specs = perf_specs(arguments.suite, cli.filters_of(arguments), arguments.batch)
@@ -233,15 +294,25 @@ def _add_dataset(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from bench.core.store import Store
-    from bench.overview import run_text
+    from bench.overview import counts, one_cell, run_text
 
     store = Store(arguments.results)
-    missing = 0
-    for entry in _planned(arguments):
-        result = store.get(entry.spec)
-        missing += result is None or result.status == "failed"
-        print(run_text(entry, result, store.root / entry.spec.path))
-    return cli.INCOMPLETE if missing else cli.DONE
+    planned = _planned(arguments)
+    cli.require_results(arguments)
+    found = [(entry, store.get(entry.spec), store.root / entry.spec.path) for entry in planned]
+    states = {entry.spec.key: result.status if result else "missing" for entry, result, _ in found}
+    if arguments.format == "json":
+        rows = [
+            {"run": entry.label, "path": str(path), "record": result and result.model_dump(mode="json")}
+            for entry, result, path in found
+        ]
+        print(json.dumps(rows, indent=1))
+    elif arguments.long or one_cell(planned):
+        print("\n".join(run_text(*each) for each in found))
+    else:
+        print(cli.counts_table(*counts(planned, states)), "", sep="\n")
+        print("Of one model, data set and horizon (--models, --datasets, --horizons), or with --long, runs are listed.")
+    return cli.DONE if set(states.values()) == {"done"} else cli.INCOMPLETE
 
 
 if __name__ == "__main__":

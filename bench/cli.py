@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
+import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from bench.core.system import HOME
 from bench.core.text import Output
@@ -29,7 +31,11 @@ UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are one line."""
+    """An argparse parser whose errors are one line, and whose help ends with examples."""
+
+    def __init__(self, prog: str, examples: Sequence[str] = (), **options: Any) -> None:
+        epilog = "\n".join(["examples:", *(f"  {example}" for example in examples)]) if examples else None
+        super().__init__(prog, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(UNUSABLE, f"{self.prog}: {message}. Do: see --help\n")
@@ -67,9 +73,13 @@ def add_filters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("filters", "narrow the suite, or add any model or data set to it")
     group.add_argument("--models", nargs="+", metavar="NAME", help="names in any case, or module:Class of your own")
     group.add_argument("--datasets", nargs="+", metavar="NAME", help="names in any case")
-    group.add_argument("--horizons", nargs="+", type=int, metavar="H")
-    group.add_argument("--seeds", nargs="+", type=int, metavar="N")
-    group.add_argument("--backbone", metavar="NAME", help="language model in place of the suite's")
+    group.add_argument("--horizons", nargs="+", type=int, metavar="H", help="steps ahead")
+    group.add_argument("--seeds", nargs="+", type=int, metavar="N", help="any of 0 to 2^32 - 1")
+    group.add_argument(
+        "--backbone",
+        metavar="NAME",
+        help="language model (default: the suite's, if it has records or its weights are here; else one that does)",
+    )
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +95,75 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
     from bench.plan.suite import Filters
 
     return parse(Filters, {name: getattr(arguments, name) for name in Filters.model_fields}, "filters")
+
+
+def require_results(arguments: argparse.Namespace) -> None:
+    """Raise BenchError if the results directory that a verb reads was named and does not exist."""
+    if arguments.results != RESULTS and not arguments.results.is_dir():
+        cause = f"--results {arguments.results}: there is no such directory"
+        raise BenchError(f"{cause}. Do: name one with records, or make it by 'python -m bench run --results'")
+
+
+def command(verb: str, suite: str, filters: Filters, results: Path) -> str:
+    """Return the command line of a verb that reads the same records."""
+    place = [] if results == RESULTS else ["--results", str(results)]
+    return shlex.join(["python", "-m", "bench", verb, "--suite", suite, *filters.words.split(), *place])
+
+
+def width() -> int | None:
+    """Return the columns of the terminal, or those of the variable COLUMNS; None where output goes into a file."""
+    wanted = os.environ.get("COLUMNS", "")
+    if wanted.isdigit() and int(wanted):
+        return int(wanted)
+    with suppress(OSError, ValueError, AttributeError):
+        return os.get_terminal_size(sys.stdout.fileno()).columns
+    return None
+
+
+def blocks(widths: Sequence[int], room: float) -> list[range]:
+    """Return the positions of columns of these widths, cut so that each part (two blanks before each) fits."""
+    parts: list[range] = []
+    used = 0
+    for position, each in enumerate(widths):
+        if not parts or used + 2 + each > room:
+            parts.append(range(position, position))
+            used = 0
+        parts[-1] = range(parts[-1].start, position + 1)
+        used += 2 + each
+    return parts
+
+
+def narrowed(widths: Sequence[int], room: float) -> list[int]:
+    """Return widths of columns, the widest of them less until all of them fit; none below 8."""
+    found = [*widths]
+    while sum(found) > room and max(found) > 8:
+        found[found.index(max(found))] -= 1
+    return found
+
+
+def words_table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    """Return a table of words as text; its widest columns wrap where it would be wider than the terminal."""
+    from tabulate import tabulate
+
+    widths = narrowed(_widths(rows, headers), (width() or math.inf) - 2 * len(headers) + 2)
+    return tabulate(rows, headers, disable_numparse=True, maxcolwidths=widths, maxheadercolwidths=widths)
+
+
+def counts_table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    """Return a table of short cells as text; below the terminal's width it is cut into blocks of columns."""
+    from tabulate import tabulate
+
+    first, *others = _widths(rows, headers)
+    parts = [[0, *(column + 1 for column in part)] for part in blocks(others, (width() or math.inf) - first)]
+    return "\n\n".join(
+        tabulate([[row[at] for at in part] for row in rows], [headers[at] for at in part], disable_numparse=True)
+        for part in parts
+    )
+
+
+def _widths(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[int]:
+    """Return the widths of columns as tabulate sets them: it leaves two blanks beside a header."""
+    return [max([len(header) + 2, *(len(row[at]) for row in rows)]) for at, header in enumerate(headers)]
 
 
 def guarded(parser: argparse.ArgumentParser, words: list[str] | None, action: Action) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -70,7 +70,8 @@ def _here(look: Callable[[Thing], object], thing: Thing) -> str:
 class Remaining:
     """The number of runs in each state, and an estimate of each run that is not done."""
 
-    states: Counter[str]
+    states: dict[str, str]
+    """Run key -> done, failed or missing."""
     estimates: tuple[Estimate, ...]
 
 
@@ -101,7 +102,30 @@ def plan_rows(entries: list[PlannedRun], store: Store, measure: Measure | None =
         size = {"a run takes": seconds, "MiB": "?" if each.peak_mb is None else f"{each.peak_mb:.0f}"}
         rows.append({"task": task, "model": model, "seeds": seeds, **size, "by": each.basis + each.error})
         remaining |= dict.fromkeys(todo, each)
-    return rows, Remaining(Counter(states.values()), tuple(remaining.values()))
+    return rows, Remaining(states, tuple(remaining.values()))
+
+
+def one_cell(entries: list[PlannedRun]) -> bool:
+    """Tell whether all runs are of one model (variant), data set and horizon."""
+    return len({(entry.who, entry.what) for entry in entries}) == 1
+
+
+def counts(entries: list[PlannedRun], states: dict[str, str]) -> tuple[list[list[str]], list[str]]:
+    """Return rows and header of a table of models by data sets: how many of the planned runs are done, as 4/12."""
+    cells: dict[str, dict[str, dict[str, str]]] = {}
+    for entry in entries:
+        data = entry.what.rpartition(" h")[0]
+        cells.setdefault(entry.who, {}).setdefault(data, {})[entry.spec.key] = states[entry.spec.key]
+    names = list(dict.fromkeys(data for row in cells.values() for data in row))
+    rows = [[who, *(_count(row.get(name, {}).values()) for name in names)] for who, row in cells.items()]
+    return rows, ["", *names]
+
+
+def _count(states: Collection[str]) -> str:
+    """Return `4/12`, the failed ones after it; a dash where nothing is planned."""
+    found = Counter(states)
+    failed = f", {found['failed']} failed" if found["failed"] else ""
+    return f"{found['done']}/{len(states)}{failed}" if states else "-"
 
 
 def _measured(measure: Measure, spec: RunSpec) -> Estimate:
@@ -113,7 +137,7 @@ def _measured(measure: Measure, spec: RunSpec) -> Estimate:
 
 def plan_summary(remaining: Remaining) -> str:
     """Write the number of runs in each state, and the time and memory that the runs not done need."""
-    states, estimates = remaining.states, remaining.estimates
+    states, estimates = Counter(remaining.states.values()), remaining.estimates
     lines = [f"{states.total()} runs: {states['done']} done, {states['failed']} failed, {states['missing']} missing"]
     bases = Counter(each.basis for each in estimates)
     seconds = [each.seconds for each in estimates if each.seconds is not None]
@@ -128,7 +152,7 @@ def plan_summary(remaining: Remaining) -> str:
 
 
 def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
-    """One run for people: result, curve, settings, provenance."""
+    """Return one run for people, its numbers rounded: result, curve, settings, provenance."""
     spec = entry.spec
     lines = [f"{entry.label}  ({path})"]
     if result is None:
@@ -138,7 +162,7 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
         lines += [f"    {line}" for line in (result.traceback or "").splitlines()]
     else:
         lines += [
-            f"  test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows"
+            f"  test on {each.dataset}: mse {each.mse:.4f}  mae {each.mae:.4f}  {each.windows} windows"
             for each in result.evaluations
         ]
         lines += [
@@ -148,7 +172,7 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
             for each in result.layers
         ]
         lines += [
-            f"  epoch {each.epoch}: train {each.train_loss:.5f}  val {each.val_loss:.5f}  lr {each.lr:.2e}  "
+            f"  epoch {each.epoch}: train {each.train_loss:.4f}  val {each.val_loss:.4f}  lr {each.lr:.2e}  "
             f"{each.seconds:.1f} s" + ("  <- best" if each.epoch == result.best_epoch else "")
             for each in result.curve
         ]
@@ -159,7 +183,14 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
 
 
 def _flat(values: dict[str, object]) -> str:
-    return "  ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items())
+    return "  ".join(f"{key}={_rounded(value)}" for key, value in values.items())
+
+
+def _rounded(value: object) -> str:
+    """Return a setting or a cost as text; of a fraction four digits."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def next_commands(card: DatasetCard) -> list[str]:

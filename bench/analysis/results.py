@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import pandas as pd
 
 from bench.core.card import cards
+from bench.core.names import Metric
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store, UnusableRecord
@@ -19,7 +20,7 @@ from bench.plan.suite import PlannedRun
 from models import MODELS
 from models.llm_files import BACKBONES
 
-METRICS = ("mse", "mae")
+METRICS: tuple[str, ...] = get_args(Metric)
 LOSSES = {"mse": "MSE", "l1": "L1", "smooth_l1": "smooth L1"}
 
 

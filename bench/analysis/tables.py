@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -257,6 +257,18 @@ TABLES: dict[str, Builder] = {
     "losses": losses_table,
     "efficiency": efficiency_table,
 }
+
+
+def only(table: Table, metric: str) -> Table:
+    """Return a table of errors with one of the metrics; any other table unchanged."""
+    at = METRICS.index(metric)
+    if any(group.columns != ERRORS for group in table.groups):
+        return table
+    rows, summary = (
+        [(label, cells[at :: len(METRICS)]) for label, cells in each] for each in (table.rows, table.summary)
+    )
+    groups = [replace(group, columns=ERRORS[at : at + 1]) for group in table.groups]
+    return replace(table, title=f"{table.title}: {ERRORS[at]}", groups=groups, rows=rows, summary=summary)
 
 
 def grouped(frame: pd.DataFrame, by: str | list[str]) -> list[tuple[Any, pd.DataFrame]]:

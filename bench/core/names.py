@@ -20,3 +20,4 @@ TableName = Literal[
     "published",
 ]
 Format = Literal["text", "md", "latex", "csv", "json"]
+Metric = Literal["mse", "mae"]

@@ -76,12 +76,10 @@ def run_grid(
     when all runs are done or its time is over. Raises BenchError.
     """
     deadline = time.time() + orders.budget
-    # 1. Select the runs of this shard that the orders ask for. Stamps come before statuses: see `_Grid._next`.
+    # 1. Select runs. Stamps come before statuses: see `_Grid._next`.
     mine = in_shard({entry.spec.key: entry for entry in entries}, orders.shard)
     stamps = {key: store.stamp(entry.spec) for key, entry in mine.items()}
-    states = {key: store.status(entry.spec) for key, entry in mine.items()}
-    todo = {key: entry for key, entry in mine.items() if states[key] in RERUN[orders.rerun]}
-    done = {key for key, state in states.items() if state == "done" and key not in todo}
+    todo, done = selected(mine, store, orders)
     tally = Tally(kept=len(done), remaining=len(mine) - len(todo) - len(done))
     finished = store.leftovers() & done
     if not todo and not finished:
@@ -109,6 +107,13 @@ def run_grid(
             with display.live:
                 _Grid(store, engine, orders, deadline, display, todo, stamps, tally).run()
     return tally
+
+
+def selected(mine: dict[str, PlannedRun], store: Store, orders: Orders) -> tuple[dict[str, PlannedRun], set[str]]:
+    """Return, of key -> run, those that the orders ask for, and the keys of the others that are done."""
+    states = {key: store.status(entry.spec) for key, entry in mine.items()}
+    todo = {key: entry for key, entry in mine.items() if states[key] in RERUN[orders.rerun]}
+    return todo, {key for key, state in states.items() if state == "done" and key not in todo}
 
 
 def in_shard(planned: dict[str, PlannedRun], shard: tuple[int, int]) -> dict[str, PlannedRun]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bench.core.store import Store
+from bench.core.spec import RunSpec
+from bench.core.store import Store, UnusableRecord
 from bench.plan.suite import Filters, Suite, plan
 from models.errors import BenchError
 from models.llm_files import BACKBONES, find, locate
@@ -11,9 +12,9 @@ from models.llm_files import BACKBONES, find, locate
 def choose(suite: Suite, filters: Filters, store: Store) -> tuple[Filters, str]:
     """Return the filters with their language model, and a line that says which one and why.
 
-    That of --backbone. Without it: the suite's own if it has records here or its weights are here; else the one with
-    the most records; else a pretrained one whose weights are here; else the suite's own. The line is empty with
-    --backbone, and where no model of these runs reads one.
+    That of --backbone. Without it: the suite's own if runs with it are done or its weights are here; else the one with
+    the most runs that are done; else a pretrained one whose weights are here; else the suite's own. The line is empty
+    with --backbone, and where no model of these runs reads one.
     """
     if filters.backbone:
         return filters, ""
@@ -40,9 +41,16 @@ def usable(suite: Suite) -> list[str]:
 
 
 def recorded(suite: Suite, filters: Filters, store: Store, name: str) -> int:
-    """Return how many runs that read this language model have a record."""
+    """Return how many runs that read this language model are done."""
     specs = plan(suite, filters.model_copy(update={"backbone": name}))
-    return sum(spec.backbone is not None and (store.root / spec.path).exists() for spec in specs)
+    return sum(_is_done(spec, store) for spec in specs if spec.backbone)
+
+
+def _is_done(spec: RunSpec, store: Store) -> bool:
+    try:
+        return store.status(spec) == "done"
+    except UnusableRecord:
+        return False
 
 
 def _is_here(name: str) -> bool:

@@ -139,7 +139,7 @@ def load_suite(name: str) -> Suite:
     path, values = _read_suite(name)
     if isinstance(searched := values.get("tuned"), str):
         values["tuned"] = read_searches(suite_path(searched, path))
-    suite = parse(Suite, {"name": path.stem, **values}, str(path))
+    suite = parse(Suite, {"name": path.stem, "title": path.stem, **values}, str(path))
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
         raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project. Do: give this one another name")
     for source, targets in suite.transfer.items():
@@ -176,7 +176,7 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     if not isinstance(base, str):
         raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}. Do: correct it")
     _, inherited = _read_suite(base, (*named_by, path))
-    inherited = {key: value for key, value in inherited.items() if key not in ("name", "about", "tuned")}
+    inherited = {key: value for key, value in inherited.items() if key not in ("name", "title", "about", "tuned")}
     return path, inherited | values | {"override": inherited["override"] + own}
 
 

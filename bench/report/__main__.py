@@ -12,20 +12,25 @@ from pathlib import Path
 from typing import get_args
 
 from bench.cli import Parser, add_filters, add_results, guarded
-from bench.core.names import Format, TableName
+from bench.core.names import Format, Metric, TableName
 
 
 def main(words: list[str] | None = None) -> int:
     return guarded(_parser(), words, _report)
 
 
+EXAMPLES = ("python -m bench.report --table main", "python -m bench.report --suite paper --models logo_llm patchtst")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser("python -m bench.report", description="Tables and reports from the records alone; no torch.")
+    about = "Tables and reports from the records alone; no torch."
+    parser = Parser("python -m bench.report", EXAMPLES, description=about)
     parser.add_argument(
         "--table", choices=[*get_args(TableName), "claims"], help="print this table; without it, write a whole report"
     )
     parser.add_argument("--suite", help="default: the table's namesake; else paper if it has results, else quick")
-    parser.add_argument("--format", choices=get_args(Format), default="text")
+    parser.add_argument("--format", choices=get_args(Format), default="text", help="of what is printed (default: text)")
+    parser.add_argument("--metric", choices=get_args(Metric), help="print tables of errors with this one alone")
     parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
     parser.add_argument("--into", type=Path, metavar="DIR", help="folder of a whole report (default: reports/SUITE)")
     add_results(parser)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import textwrap
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import jinja2
 from tabulate import SEPARATING_LINE, tabulate
 
 from bench.analysis.tables import Table
+from bench.cli import blocks, narrowed
 from bench.core.names import Format
 from bench.core.text import printable, visible
 from bench.report.sheet import Entry, Sheet, table_sheet
@@ -27,10 +29,14 @@ TALLEST, TALLEST_WORDS = 50, 6
 """Most rows of numbers, and of words that wrap, on one printed page."""
 
 
-def render(table: Table | Sheet, form: str) -> str:
-    """Return the table in one of the formats of SUFFIX; no text in it can act on its reader's program."""
-    forms = {"text": _as_text, "md": _as_markdown, "latex": _as_latex, "csv": _as_csv, "json": _as_json}
-    return forms[form](_printable(table if isinstance(table, Sheet) else table_sheet(table)))
+def render(table: Table | Sheet, form: str, width: int | None = None) -> str:
+    """Return the table in one of the formats of SUFFIX; no text in it can act on its reader's program.
+
+    Text that would be wider than `width` characters is cut into blocks of columns.
+    """
+    sheet = _printable(table if isinstance(table, Sheet) else table_sheet(table))
+    forms = {"md": _as_markdown, "latex": _as_latex, "csv": _as_csv, "json": _as_json}
+    return _as_text(sheet, width or math.inf) if form == "text" else forms[form](sheet)
 
 
 def _printable(sheet: Sheet) -> Sheet:
@@ -120,23 +126,54 @@ LATEX_STYLE = Style(
 )
 
 
-def _as_text(sheet: Sheet) -> str:
-    # 1. The grid; where numbers are marked, an unmarked one leaves room for the mark.
+def _as_text(sheet: Sheet, width: float) -> str:
+    grids = [line for part in _parts(sheet, width) for line in (*_grid(part), "")]
+    legend = [TEXT_STYLE.legend] if sheet.marked else []
+    notes = [f"[{number}] {note}" for number, note in enumerate(sheet.notes, 1)]
+    words = [line for text in (*legend, *notes, sheet.caption) for line in textwrap.wrap(text, int(min(width, 118)))]
+    return "\n".join([sheet.title, "", *grids, *words, ""])
+
+
+def _parts(sheet: Sheet, width: float) -> list[Sheet]:
+    """Return the sheet in parts that fit, each with the labels and some of the groups of columns."""
+    if sheet.widths:  # words wrap; a column has two blanks and a line beside them, and a header two blanks more
+        widths = [max(len(header) + 2, each) for header, each in zip(sheet.headers, sheet.widths, strict=True)]
+        return [replace(sheet, widths=tuple(narrowed(widths, width - 3 * len(widths) - 1)))]
+    rule = next(line for line in _grid(sheet) if re.fullmatch("[- ]*-", line))
+    columns = [found.span() for found in re.finditer("-+", rule)]
+    spans = [(first, last) for _, first, last in sheet.groups] or [(each, each) for each in range(1, len(columns))]
+    widths = [columns[last][1] - columns[first][0] for first, last in spans]
+    return [
+        _columns_of(sheet, spans[part.start][0], spans[part.stop - 1][1])
+        for part in blocks(widths, width - columns[0][1])
+    ]
+
+
+def _columns_of(sheet: Sheet, first: int, last: int) -> Sheet:
+    """Return the sheet with the labels and these columns alone."""
+    return replace(
+        sheet,
+        headers=(sheet.headers[0], *sheet.headers[first : last + 1]),
+        rows=[[row[0], *row[first : last + 1]] for row in sheet.rows],
+        groups=[(title, at - first + 1, end - first + 1) for title, at, end in sheet.groups if first <= at <= last],
+    )
+
+
+def _grid(sheet: Sheet) -> list[str]:
+    """Return the lines of a table; where numbers are marked, an unmarked one leaves room for the mark."""
     room = " " if sheet.marked else ""
     rows: list[list[str]] = []
     for number, row in enumerate(sheet.rows):
         label, *cells = map(TEXT_STYLE.show, row)
         shown = (text + room * (entry.mark == "" < entry.text) for text, entry in zip(cells, row[1:], strict=True))
         rows += [[SEPARATING_LINE], [label, *shown]] if number in sheet.rules else [[label, *shown]]
-    headers = [header + room for header in sheet.headers]
+    single = bool(sheet.groups) and all(first == last for _, first, last in sheet.groups)
+    names = ["", *(title for title, *_ in sheet.groups)] if single else sheet.headers
+    headers = [header + room for header in names]
     layout = {"maxcolwidths": list(sheet.widths)} if sheet.widths else {"colalign": _aligned(sheet)}
     form = "grid" if sheet.widths else "simple"
     grid = tabulate(rows, headers, form, disable_numparse=True, preserve_whitespace=True, **layout).splitlines()
-    # 2. The words below it.
-    legend = [TEXT_STYLE.legend] if sheet.marked else []
-    notes = [f"[{number}] {note}" for number, note in enumerate(sheet.notes, 1)]
-    words = [line for text in (*notes, sheet.caption) for line in textwrap.wrap(text, 118)]
-    return "\n".join([sheet.title, "", *_text_titles(sheet, grid), *grid, "", *legend, *words, ""])
+    return grid if single else [*_text_titles(sheet, grid), *grid]
 
 
 def _text_titles(sheet: Sheet, grid: list[str]) -> list[str]:
@@ -169,7 +206,19 @@ def _aligned(sheet: Sheet) -> list[str]:
     return ["left", *["left" if sheet.widths else "right"] * (len(sheet.headers) - 1)]
 
 
+def _notes_with_one_hole(sheet: Sheet) -> tuple[Sheet, dict[int, str]]:
+    """Return the sheet and number -> footnote, with one in place of all that say which runs are missing."""
+    holes = {entry.note for row in sheet.rows for entry in row if entry.note}
+    first = min(holes, default=None)
+    rows = [[entry._replace(note=entry.note and first) for entry in row] for row in sheet.rows]
+    notes = {number: note for number, note in enumerate(sheet.notes, 1) if number not in holes}
+    if first:
+        notes[first] = "Runs are missing; the same table as text says which."
+    return replace(sheet, rows=rows), dict(sorted(notes.items()))
+
+
 def _as_latex(sheet: Sheet) -> str:
+    sheet, notes = _notes_with_one_hole(sheet)
     environment = templates(
         {"escape": LATEX_STYLE.escape, "show": LATEX_STYLE.show},
         keep_trailing_newline=True,
@@ -183,6 +232,7 @@ def _as_latex(sheet: Sheet) -> str:
     shares = [f"p{{{0.9 * width / sum(sheet.widths):.2f}\\linewidth}}" for width in sheet.widths]
     return environment.get_template("table.tex").render(
         sheet=sheet,
+        notes=notes,
         numbered=list(enumerate(sheet.rows)),
         tallest=TALLEST_WORDS if sheet.widths else TALLEST,
         caption=LATEX_STYLE.caption(sheet),

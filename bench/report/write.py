@@ -12,14 +12,16 @@ from pathlib import Path
 
 from bench.analysis.claims import Verdict
 from bench.analysis.results import Results
+from bench.analysis.tables import Table, only
 from bench.analysis.verdicts import blocks, load_claims, tally
-from bench.cli import RESULTS, filters_of
+from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
 from bench.core.store import Store
 from bench.core.system import HOME, write_whole
 from bench.plan import suite as suites
+from bench.plan.language_model import choose, recorded, usable
 from bench.plan.suite import Filters, Suite
-from bench.report.contents import Review, count_with_backbone, read, read_others, review, tables_of, under, verdicts
+from bench.report.contents import Review, read, review, tables_of, under, verdicts
 from bench.report.render import MARKDOWN_STYLE, SUFFIX, render
 from bench.report.sheet import section_sheet, table_sheet, verdicts_sheets
 from models.llm_files import BACKBONES
@@ -33,19 +35,23 @@ def report(arguments: argparse.Namespace) -> int:
     filters = filters_of(arguments)
     if arguments.table == "claims":
         complete = _print_claims(arguments, filters, store)
-    else:
-        chosen = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
-        suite = under(filters, chosen)
-        output = _print_table if arguments.table else _write_report
-        planned = output(arguments, suite, filters, store)
-        complete = len(planned.done) == len(planned.runs)
-        if refused := list(planned.refused.values()):
-            print(f"{len(refused)} recorded runs cannot be used; the first: {refused[0]}", file=sys.stderr)
-        if not complete:
-            print("report: some planned cells are missing. Do: python -m bench plan", file=sys.stderr)
-        if not (complete or filters.backbone or arguments.table):
-            _note_other_backbones(planned, read_others(suite, filters, store))
-    return 0 if complete or arguments.partial else 1
+        return 0 if complete or arguments.partial else 1
+    chosen = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
+    suite = under(filters, chosen)
+    language, line = choose(suite, filters, store)
+    require_results(arguments)
+    output = _print_table if arguments.table else _write_report
+    planned = output(arguments, suite, filters, store)
+    if line:
+        print(line, file=sys.stderr)
+    if refused := list(planned.refused.values()):
+        print(f"{len(refused)} recorded runs cannot be used; the first: {refused[0]}", file=sys.stderr)
+    if missing := len(planned.runs) - len(planned.done):
+        words = command("run", arguments.suite or suite.name, language, arguments.results)
+        print(f"report: {missing} of {len(planned.runs)} planned runs are missing. Do: {words}", file=sys.stderr)
+        if line and not arguments.table:
+            _note_other_backbones(suite, filters, store, str(language.backbone))
+    return 0 if not missing or arguments.partial else 1
 
 
 def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
@@ -53,10 +59,15 @@ def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, 
         listed = ", ".join(suite.tables)
         raise BenchError(f"--table {arguments.table}: not a table of suite {suite.name}. Do: choose one of {listed}")
     planned = read(suite, filters, store)
-    texts = [render(table, arguments.format) for table in tables_of(arguments.table, planned, suite.about)]
+    texts = [_printed(table, arguments) for table in tables_of(arguments.table, planned, suite.about)]
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
     _print_all(texts, arguments.format)
     return planned
+
+
+def _printed(table: Table, arguments: argparse.Namespace) -> str:
+    """Return a table as the options ask for it."""
+    return render(only(table, arguments.metric) if arguments.metric else table, arguments.format, width())
 
 
 def _print_all(texts: list[str], form: str) -> None:
@@ -75,7 +86,7 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
         pages = _write(content, arguments.results, folder)
     except OSError as error:
         raise BenchError(f"{folder}: cannot be written: {error}. Do: choose another --into") from None
-    print(render(content.tables[0], arguments.format))
+    print(_printed(content.tables[0], arguments))
     if content.claims:
         print("\n".join(f"{title}: {tally(rows)}" for title, rows in blocks(content.claims).items()), end="\n\n")
     print("\n".join(f"wrote {page}" for page in pages))
@@ -84,22 +95,25 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
 
 def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store) -> bool:
     """Print the verdicts on the claims of one suite, or on all claims; return whether every claim is tested."""
+    require_results(arguments)
     rows = verdicts(arguments.suite, filters, store)
     if not rows:
         raise BenchError(f"--suite {arguments.suite}: no claim stands on it. Do: leave --suite out for all claims")
     print(f"results from {arguments.results}", file=sys.stderr)
-    _print_all([render(sheet, arguments.format) for sheet in verdicts_sheets(rows, load_claims()[0])], arguments.format)
-    if untested := sum(row.verdict is Verdict.UNTESTED for row in rows):
-        print(f"claims: {untested} of {len(rows)} are not tested. Do: python -m bench plan", file=sys.stderr)
+    sheets = verdicts_sheets(rows, load_claims()[0])
+    _print_all([render(sheet, arguments.format, width()) for sheet in sheets], arguments.format)
+    if untested := [row.suite for row in rows if row.verdict is Verdict.UNTESTED]:
+        first, *others = dict.fromkeys(untested)
+        more = f" (then the suites {', '.join(others)})" if others else ""
+        words = command("run", first, filters, arguments.results)
+        print(f"claims: {len(untested)} of {len(rows)} are not tested. Do: {words}{more}", file=sys.stderr)
     return not untested
 
 
-def _note_other_backbones(planned: Results, others: dict[str, Results]) -> None:
-    """Name the backbones whose records a report without --backbone leaves out."""
-    used = {entry.spec.backbone for entry, _ in planned.runs if entry.spec.backbone}
-    counts = {name: count_with_backbone(other) for name, other in others.items() if name not in used}
-    listed = ", ".join(f"{name} ({count} runs)" for name, count in counts.items() if count)
-    if used and listed:
+def _note_other_backbones(suite: Suite, filters: Filters, store: Store, used: str) -> None:
+    """Name the language models whose records a report without --backbone leaves out."""
+    counts = {name: recorded(suite, filters, store, name) for name in usable(suite) if name != used}
+    if listed := ", ".join(f"{name} ({count} runs)" for name, count in counts.items() if count):
         print(f"records of other language models are left out: {listed}. Do: --backbone NAME", file=sys.stderr)
 
 
