@@ -42,6 +42,8 @@ LAYOUTS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
 """Layout of stamps -> its pattern, and its ISO form or the unit of a count since 1970."""
 COUNTS = {"years", "months without signs", "days without signs", "epoch seconds", "epoch milliseconds"}
 """Layouts that other numbers may fit too: a column is in one of them only if all of its cells are."""
+CLOCK = r"([01]?[0-9]|2[0-4])(?:[:.]([0-5][0-9]))?(?:[:.]([0-5][0-9](?:\.[0-9]+)?))?(?: ?([AP])M)?"
+MONTH = rf"M?(0?[1-9]|1[0-2])|({'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in calendar.month_name[1:])})\.?"
 MONTHS = {name[:3].casefold(): number for number, name in enumerate(calendar.month_name)}
 WRITTEN = "2020-12-31 23:00:00 (years 1000 to 2999)"
 ZONE_CHANGES = "local time does this where clocks change: write stamps in UTC or with offsets"
@@ -99,41 +101,21 @@ def _clock(found: re.Match[str]) -> str:
     return f" {hour:02d}:{found[2] or '00'}:{found[3] or '00'}"
 
 
-PARTS: dict[str, tuple[str, str, Callable[[re.Match[str]], str], set[str]]] = {
-    "month": (
-        YEAR,
-        r"M?(0?[1-9]|1[0-2])|(" + "|".join(f"{name[:3]}(?:{name[3:]})?" for name in calendar.month_name[1:]) + r")\.?",
-        lambda found: f"-{int(found[1] or MONTHS[found[2][:3].casefold()]):02d}",
-        {"month", "mon", "mo", "monat", "period"},
-    ),
-    "quarter": (
-        YEAR,
-        r"([QH]?)0?([1-4])",
-        lambda found: f"-{found[1].upper() or 'Q'}{found[2]}",
-        {"quarter", "qtr", "q", "quartal"},
-    ),
-    "day": (
-        rf"{YEAR}-[0-9]{{2}}",
-        r"0?[1-9]|[12][0-9]|3[01]",
-        lambda found: f"-{int(found[0]):02d}",
-        {"day", "dd", "dayofmonth", "dom", "tag"},
-    ),
-    "time of day": (
-        r"[^\sT]{8,}(?:[ T]00:00(?::00)?)?",
-        r"([01]?[0-9]|2[0-4])(?:[:.]([0-5][0-9]))?(?:[:.]([0-5][0-9](?:\.[0-9]+)?))?(?: ?([AP])M)?",
-        _clock,
-        {"time", "hour", "hr", "hh", "he", "hourending", "timeofday", "uhrzeit", "stunde"},
-    ),
+PARTS: dict[str, tuple[str, str, Callable[[re.Match[str]], str]]] = {
+    "month": (YEAR, MONTH, lambda found: f"-{int(found[1] or MONTHS[found[2][:3].casefold()]):02d}"),
+    "quarter": (YEAR, r"([QH]?)0?([1-4])", lambda found: f"-{found[1].upper() or 'Q'}{found[2]}"),
+    "day": (rf"{YEAR}-[0-9]{{2}}", r"0?[1-9]|[12][0-9]|3[01]", lambda found: f"-{int(found[0]):02d}"),
+    "time of day": (r"[^\sT]{8,}(?:[ T]00:00(?::00)?)?", CLOCK, _clock),
 }
-"""What completes a date -> patterns of the date before it and of its cells, their ISO form, and usual column names."""
-CALENDAR = set().union(*(names for *_, names in PARTS.values())) | {
-    "week",
-    "kw",
-    "weekday",
-    "dayofweek",
-    "dayofyear",
-    "doy",
+"""What completes a date -> patterns of the date before it and of its own cells, and their ISO form."""
+PART_NAMES = {
+    "month": {"month", "mon", "mo", "monat", "period"},
+    "quarter": {"quarter", "qtr", "q", "quartal"},
+    "day": {"day", "dd", "dayofmonth", "dom", "tag"},
+    "time of day": {"time", "hour", "hr", "hh", "he", "hourending", "timeofday", "uhrzeit", "stunde"},
 }
+"""What completes a date -> usual names of its column."""
+CALENDAR = {"week", "kw", "weekday", "dayofweek", "dayofyear", "doy"}.union(*PART_NAMES.values())
 
 
 def part_of(dates: pd.Series, cells: pd.Series, asked: bool) -> tuple[str, pd.Series] | None:
@@ -142,9 +124,9 @@ def part_of(dates: pd.Series, cells: pd.Series, asked: bool) -> tuple[str, pd.Se
     Bare numbers do so below a usual name alone, or where the column is `asked` for.
     """
     name, days = plain(str(cells.name)), dates.str.replace(r"[ T]00:00(:00)?$", "", regex=True)
-    for part in sorted(PARTS, key=lambda part: name not in PARTS[part][3]):
-        before, pattern, form, names = PARTS[part]
-        told = asked or name in names or not cells.str.fullmatch(r"\d+(\.\d*)?").any()
+    for part in sorted(PARTS, key=lambda part: name not in PART_NAMES[part]):
+        before, pattern, form = PARTS[part]
+        told = asked or name in PART_NAMES[part] or not cells.str.fullmatch(r"\d+(\.\d*)?").any()
         if told and dates.str.fullmatch(before).mean() > 0.5 and cells.str.fullmatch(pattern, flags=re.I).all():
             return part, days + cells.str.replace(rf"^(?:{pattern})$", form, regex=True, flags=re.I)
     return None
@@ -156,9 +138,9 @@ def joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     for name in columns[1:]:
         found = part_of(dates, table[name], asked=True)
         if found is None:
-            wrong = ~table[name].str.fullmatch(PARTS["time of day"][1], flags=re.I)
-            shown = examples(table[name][wrong | ~wrong.any()])
-            text = counted(shown, f"is no {' or '.join(reversed(PARTS))} for column {columns[0]!r}", wrong.sum())
+            wrong = ~table[name].str.fullmatch(CLOCK, flags=re.I)
+            what = f"is no time of day, nor month, quarter or day, that completes column {columns[0][:40]!r}"
+            text = counted(examples(table[name][wrong | ~wrong.any()]), what, wrong.sum())
             raise Refusal(f"{text}. Do: write it as 23:00:00, or name one column by --stamp")
         dates = found[1]
     return dates
