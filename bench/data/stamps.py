@@ -123,11 +123,14 @@ def part_of(dates: pd.Series, cells: pd.Series, asked: bool) -> tuple[str, pd.Se
 
     Bare numbers do so below a usual name alone, or where the column is `asked` for.
     """
-    name, days = plain(str(cells.name)), dates.str.replace(r"[ T]00:00(:00)?$", "", regex=True)
+    name = plain(str(cells.name))
     for part in sorted(PARTS, key=lambda part: name not in PART_NAMES[part]):
         before, pattern, form = PARTS[part]
+        if not re.fullmatch(pattern, cells.iloc[0], re.I):  # most columns are none
+            continue
         told = asked or name in PART_NAMES[part] or not cells.str.fullmatch(r"\d+(\.\d*)?").any()
         if told and dates.str.fullmatch(before).mean() > 0.5 and cells.str.fullmatch(pattern, flags=re.I).all():
+            days = dates.str.replace(r"[ T]00:00(:00)?$", "", regex=True)
             return part, days + cells.str.replace(rf"^(?:{pattern})$", form, regex=True, flags=re.I)
     return None
 
