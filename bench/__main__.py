@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import cli
 from bench.cli import duration, positive
@@ -76,7 +76,10 @@ def _parser() -> argparse.ArgumentParser:
         "file", type=Path, metavar="FILE.csv", help="a header, a column of time stamps, columns of numbers"
     )
     own.add_argument("--name", help="what to call it (default: as the file)")
-    own.add_argument("--stamp", nargs="+", metavar="COLUMN", help="the column of time stamps; or date and time of day")
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "metavar": "COLUMN"}
+    own.add_argument(
+        "--stamp", **several, help="the time stamps; or date and time of day; or year, month (or quarter), day"
+    )
     own.add_argument("--step", help="time between rows, as 15min, 1h, 1D, 1M, 3M, 1B (business day), or pandas' QS, ME")
     own.add_argument("--season", type=positive, metavar="ROWS", help="rows in the main period")
     own.add_argument("--split", nargs=3, type=float, metavar=("TRAIN", "VAL", "TEST"), help="shares, or rows")
@@ -84,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--about", help="one sentence; models that read a prompt read it")
     own.add_argument("--long", action="store_true", help="a row for each series and stamp: make each series a channel")
     kept = own.add_mutually_exclusive_group()
-    kept.add_argument("--drop", nargs="+", metavar="COLUMN", help="columns (or series) to leave out")
-    kept.add_argument("--channels", nargs="+", metavar="COLUMN", help="columns to keep; true/false ones become 0 and 1")
+    kept.add_argument("--drop", **several, help="columns (or series) to leave out")
+    kept.add_argument("--channels", **several, help="columns to keep; true/false ones become 0 and 1")
     own.add_argument("--fill", choices=["previous", "linear"], help="fill missing rows and cells; the card says so")
     own.add_argument("--debug", action="store_true", help="show tracebacks")
     _add_looking(verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance"))

@@ -35,16 +35,18 @@ from bench.core.text import printable
 from bench.data.channels import (
     Choice,
     columns_kept,
+    decimal_sign,
     filled,
-    id_column,
+    id_columns,
     numbers_of,
+    resolved,
     side_by_side,
     verify_channels,
 )
 from bench.data.csv_file import read_table
 from bench.data.problems import Problems, Refusal, counted, listed
 from bench.data.series import file_of, load_series
-from bench.data.stamps import Moments, joined, moments_of, often, second_column, stamp_columns, step_of
+from bench.data.stamps import Moments, completed, joined, moments_of, often, stamp_columns, step_of
 from bench.data.steps import SEASONS, SIZES, Step
 
 LONG, SHORT = (96, (96, 192, 336, 720)), (36, (24, 36, 48, 60))
@@ -83,12 +85,16 @@ class Given:
             options = options | {"drop": list(dict.fromkeys([*(self.drop or ()), *options["drop"]]))}
         wanted = replace(wanted, **options)
         # 2. Write all options.
-        words = ["python", "-m", "bench", "add-dataset", str(file)]
+        place = f"./{file}" if str(file).startswith("-") else str(file)
+        words = ["python", "-m", "bench", "add-dataset", place]
         for field in fields(wanted):
             value = getattr(wanted, field.name)
             several = isinstance(value, Sequence) and not isinstance(value, str)
             given = [f"{each:g}" if isinstance(each, float) else str(each) for each in (value if several else [value])]
-            words += [f"--{field.name}", *(given if value is not True else [])] if value else []
+            if value and any(each.startswith("-") for each in given):
+                words += [f"--{field.name}={each}" for each in given]  # else it would be read as an option
+            elif value:
+                words += [f"--{field.name}", *(given if value is not True else [])]
         command = shlex.join(words)
         return command if command.isprintable() else printable(command)
 
@@ -171,22 +177,23 @@ def _examined(file: Path, given: Given, problems: Problems, notes: dict[str, str
     # 1. Cells, and their stamps.
     table, delimiter = read_table(read_regular(file), problems, notes)
     columns = stamp_columns(table, given.stamps)
-    moments = moments_of(joined(table, columns), " ".join(columns), problems, notes)
-    series = id_column(table.drop(columns=columns), moments, given.long) if moments else None
-    if moments and not series:
-        columns, moments = _with_clock(table, columns, moments, problems, notes)
+    columns, moments, series = _laid_out(table, columns, given.long, problems, notes)
     # 2. Numbers, a column for each series.
-    names = list(dict.fromkeys(table[series])) if series else []
-    table, ids = table.drop(columns=columns), table[series] if series else None
-    table = columns_kept(table.drop(columns=series) if series else table, choice, names, notes)
-    values = numbers_of(table, delimiter != ",", choice, problems, notes)
+    cells = table[series].itertuples(index=False, name=None)
+    ids = pd.Series(map("/".join, cells), table.index, name=" and ".join(series)) if series else None
+    names = list(dict.fromkeys(ids)) if ids is not None else []
+    table = table.drop(columns=[*columns, *series])
+    decimal = decimal_sign(table, delimiter)
+    choice = resolved(choice, table, names)
+    values = numbers_of(columns_kept(table, choice, names, notes), decimal, choice, problems, notes)
     if given.long and not series:
         raise Refusal("has no column that names series for --long. Do: call it unique_id")
     if moments and ids is not None and len(values.columns):
+        columns_of = f"column{'s' * (len(series) > 1)} {listed(series)}"
         if not given.long:
-            text = f"has a row for each of {len(names)} values of column {series!r} and each stamp (long layout)"
+            text = f"has a row for each of {len(names)} values of {columns_of} and each stamp (long layout)"
             problems.add(text, first=True, long=True)
-        notes["layout"] = f"long, series named by column {str(series)[:40]!r}"
+        notes["layout"] = f"long, series named by {columns_of}"
         values, moments = side_by_side(values, moments, ids, choice, problems)
     # 3. Rows one step apart, and nothing missing.
     verify_channels(values, problems, notes)
@@ -201,24 +208,30 @@ def _examined(file: Path, given: Given, problems: Problems, notes: dict[str, str
     return values, step, repaired
 
 
-def _with_clock(
-    table: pd.DataFrame, columns: list[str], moments: Moments, problems: Problems, notes: dict[str, str]
-) -> tuple[list[str], Moments]:
-    """Return columns and stamps with the time of day, if stamps are repeated and another column has it: a problem."""
-    repeated = moments.read.duplicated()
-    second = second_column(table, columns) if repeated.any() else None
-    if second is None:
-        return columns, moments
-    name, what = second
-    both = [*columns, name]
+def _laid_out(
+    table: pd.DataFrame, columns: list[str], long: bool, problems: Problems, notes: dict[str, str]
+) -> tuple[list[str], Moments | None, list[str]]:
+    """Return the columns of stamps, the stamps, and the columns that name the series of a long layout.
+
+    Where stamps are repeated and no column tells their rows apart, those are added that complete them: a problem.
+    """
+    moments = moments_of(joined(table, columns), " ".join(columns), problems, notes)
+    repeated = moments.read.duplicated() if moments else pd.Series(False)
+    parts = completed(table, columns) if repeated.any() else {}
+    both = [*columns, *parts]
+    others = table.drop(columns=both)
+    series = id_columns(others, moments, long, sure=bool(parts)) if moments else []
+    if moments is None or series or not parts:
+        return columns, moments, series
     found = moments_of(joined(table, both), " ".join(both), Problems(), dict(notes))
-    if found is None or found.read.duplicated().sum() > repeated.sum() / 2:
-        return columns, moments
+    series = id_columns(others, found, long, sure=False) if found else []
+    if found is None or (found.read.duplicated().sum() > repeated.sum() / 2 and not series):
+        return columns, moments, []
     line = int(repeated.idxmax())
-    examples = [(f"line {line}", moments.show(moments.read[line]))]
-    text = f"is there twice; keep one, or join {what} to it from column {name[:40]!r}"
-    problems.add(counted(examples, text, more=often(moments.read)), first=True, stamp=both)
-    return both, found
+    shown = [(f"line {line}", moments.show(moments.read[line]))]
+    text = f"is there twice; keep one, or join the {', '.join(parts.values())} to it from column {listed(parts)}"
+    problems.add(counted(shown, text, more=often(moments.read)), first=True, stamp=both)
+    return both, found, series
 
 
 def _name(file: Path, wanted: str | None) -> str:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench.core.base import nearest
-from bench.core.text import printable
 from bench.data.csv_file import NUMBER
-from bench.data.problems import Problems, Refusal, counted, listed
-from bench.data.stamps import CLOCK_NAMES, Moments, is_clock, plain
+from bench.data.problems import Problems, Refusal, counted, listed, named
+from bench.data.stamps import CALENDAR, Moments, examples, plain
 
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?", re.ASCII)
+DECIMAL = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
+EITHER, THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}", r"[+-]?[1-9]\d{0,2}(,\d{3})+(,\d{3}|\.\d*)"
+"""Numbers with a comma before decimals (some are also the next), before decimals or thousands, before thousands."""
+SWAP = str.maketrans(",.", ".,")
+MARKED = r"[^\w\s.,:+-]? ?[+-]?\d+([., '\u00a0\u202f]\d+)*\s?(([^\W\d]|[^\w\s.,:/+-])\S{0,11})?"
+"""A number that may have a unit or marks between thousands."""
 MISSING = {"", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "-", "--", "?", "."}
 FLAGS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 """True/false cells in small letters -> their number."""
@@ -44,41 +47,81 @@ class Choice:
     fill: str | None = None
 
 
-def id_column(table: pd.DataFrame, moments: Moments, asked: bool) -> str | None:
-    """Return the column that names the series of a long layout (a row for each series and stamp); None for another.
+def id_columns(table: pd.DataFrame, moments: Moments, asked: bool, sure: bool) -> list[str]:
+    """Return the columns that name the series of a long layout (a row for each series and stamp); none for another.
 
-    It is text, or has a usual name (`asked` by --long: or holds whole numbers), and tells rows of one stamp apart.
+    They are the fewest that tell rows of one stamp apart, text or usual names first. Whole numbers do so too if they
+    are `asked` for by --long, or, unless they must be `sure`, if half of all pairs of series and stamp have a row.
     """
-    repeated = moments.read.duplicated().sum()
-    best: tuple[float, str] | None = None
-    for name in table if repeated or asked else ():
-        cells = table[name]
-        usual = plain(name) in ID_NAMES
-        numbers = cells.str.fullmatch(NUMBER).mean() > 0.5
-        text = not numbers or (asked and cells.str.fullmatch(r"\d+").all())
-        if not (usual or text) or plain(name) in CLOCK_NAMES or is_clock(cells):
-            continue
-        left = pd.DataFrame({"id": cells, "stamp": moments.read}).duplicated().sum()
-        tells = repeated > len(cells) / 10 * (not usual) and left <= repeated / 10
-        if (tells or (asked and usual)) and cells.nunique() <= len(cells) / 2:
-            best = min(best or (np.inf, ""), (left + numbers - 2 * usual, name))
-    return best[1] if best else None
+    repeated, few = moments.read.duplicated().sum(), len(table) / 2
+    usual = [name for name in table if plain(name) in ID_NAMES]
+    texts = [name for name in table if table[name].str.fullmatch(NUMBER).mean() <= 0.5]
+    wholes = [name for name in table if plain(name) not in CALENDAR and table[name].str.fullmatch(r"\d+").all()]
+    likely = dict.fromkeys([*usual, *texts, *(wholes if asked or not sure else ())])
+    found = [name for name in likely if table[name].nunique() <= few]
+
+    def tell(names: list[str]) -> bool:
+        return bool(names and table[names].assign(stamp=moments.read).duplicated().sum() <= repeated / 10)
+
+    if not repeated or not tell(found):
+        return [name for name in found if name in usual][:1] if asked else []
+    for name in reversed(found):
+        if tell(others := [each for each in found if each != name]):
+            found = others
+    series = len(table[found].drop_duplicates())
+    dense = asked or {*found} <= {*usual, *texts} or len(table) >= series * moments.read.nunique() / 2
+    often = repeated > len(table) / 10 or {*found} <= {*usual}
+    return [name for name in table if name in found] if dense and often and series <= few else []
+
+
+def decimal_sign(table: pd.DataFrame, delimiter: str) -> str:
+    """Return the sign before decimals of all numbers in a file. Raises Refusal where its cells do not tell.
+
+    It is the point in a file of commas between cells. In others, a comma or point is
+
+    - before decimals for sure in 0,385 and 12,5 and 1234,500, and in 1,000 if a number of its column has five digits
+      in a row, which marks between thousands would cut;
+    - between thousands for sure in 1,000,000 and 1,234.5, so that the other one is before decimals;
+    - either of both in 1,000.
+
+    One cell decides for the whole file. It is refused if cells decide otherwise, or if some are 1,000 and none decides.
+    Columns count whether they are kept or not, so that --drop changes no number.
+    """
+    sure: dict[str, str] = {}
+    unsure: list[tuple[str, str]] = []
+    for name in table if delimiter != "," else ():
+        for sign, other in (",.", ".,"):
+            cells = table[name][table[name].str.contains(sign, regex=False)]
+            commas = cells if sign == "," else cells.str.translate(SWAP)
+            either = commas.str.fullmatch(EITHER)
+            uncut = either.any() and table[name].str.fullmatch(r"[+-]?\d{5,}([.,]\d*)?").any()
+            decimal = commas.str.fullmatch(DECIMAL) & (uncut | ~either)
+            for proven, proof in ((sign, decimal), (other, commas.str.fullmatch(THOUSANDS))):
+                if proof.any():
+                    sure.setdefault(proven, ": ".join(examples(cells[proof])[0]))
+            unsure += examples(cells[either])[:1]
+    if len(sure) == 2:
+        text = f"{sure[',']} has a decimal comma, but by {sure['.']} decimals have a point"
+        raise Refusal(f"{text}. Do: write numbers with decimal points and without marks between thousands")
+    if unsure and not sure:
+        text = counted(unsure[:1], "may be meant a thousand times larger: nothing tells decimals from thousands")
+        raise Refusal(f"{text}. Do: put commas between cells, points before decimals and no marks between thousands")
+    return next(iter(sure), ".")
 
 
 def numbers_of(
-    table: pd.DataFrame, may_have_commas: bool, choice: Choice, problems: Problems, notes: dict[str, str]
+    table: pd.DataFrame, decimal: str, choice: Choice, problems: Problems, notes: dict[str, str]
 ) -> pd.DataFrame:
     """Return the columns of numbers as float64, NaN for cells that are missing.
 
     Columns that are not numbers, empty ones, and cells that cannot be read are problems; missing cells are one unless
-    they are to be filled. `may_have_commas` allows decimal commas.
+    they are to be filled. `decimal` is the sign before decimals.
     """
     # 1. Read each cell as a number.
-    swap: dict[int, int] = {}
-    if may_have_commas and any(DECIMAL_COMMA.fullmatch(cell) for name in table for cell in table[name]):
+    points = table
+    if decimal == ",":
         notes["decimals"] = "commas"
-        swap = str.maketrans(",.", ".,")  # a point is then no part of a number
-    points = table.map(lambda cell: cell.translate(swap)) if swap else table
+        points = table.map(lambda cell: cell.translate(SWAP))  # a point is then no part of a number
     values = points.map(lambda cell: float(cell) if NUMBER.fullmatch(cell) else np.nan).astype(np.float64)
     values = values.where(np.isfinite(values))
     cut = table.index.isin(problems.lines)
@@ -97,11 +140,15 @@ def numbers_of(
             else:
                 kinds[name] = "true/false"
         elif values[name].count() < len(cells) / 2:
-            kinds[name] = f"as {cells.iloc[0][:20]!r}"
+            kinds[name] = f"as {cells[values[name].isna()].iloc[0][:20]!r}"
     if kinds:
-        named = ", ".join(f"{name[:40]!r} ({kind})" for name, kind in kinds.items())
+        columns = ", ".join(f"{name[:40]!r} ({kind})" for name, kind in kinds.items())
         flags = "; --channels takes a true/false column as 0 and 1" * ("true/false" in kinds.values())
-        problems.add(f"has columns that are not numbers: {named}{flags}", drop=list(kinds))
+        text = f"has columns that are not numbers: {columns}{flags}"
+        marked = any(table[name].str.fullmatch(MARKED).mean() > 0.5 for name in kinds)
+        by_hand = "remove units and marks between thousands" if marked else ""
+        options: dict[str, Any] = {"drop": list(kinds)} if len(kinds) < values.shape[1] else {}
+        problems.add(text, by_hand, **options)
     values, table, empty = (each.drop(columns=list(kinds)) for each in (values, table, empty))
     # 3. Say which cells cannot be read, and which are missing.
     empty[cut] = False
@@ -109,11 +156,11 @@ def numbers_of(
     wrong[cut] = False
     if wrong.any(axis=None):
         remedy = "correct such cells (no units or marks between thousands)"
-        examples, count = _cells(table, wrong)
-        problems.add(counted(examples, "is no finite number", count), remedy)
+        shown, count = _cells(table, wrong)
+        problems.add(counted(shown, "is no finite number", count), remedy)
     if empty.any(axis=None) and not choice.fill:
-        examples, count = _cells(table, empty)
-        problems.add(counted(examples, "is missing", count), "--fill linear", fill="previous")
+        shown, count = _cells(table, empty)
+        problems.add(counted(shown, "is missing", count), "--fill linear", fill="previous")
     # 4. Warn of what float64 cannot hold.
     rounded = [name for name in values if (values[name].abs() > EXACT).any() and _rounds(points[name])]
     if rounded:
@@ -130,32 +177,29 @@ def _cells(table: pd.DataFrame, wrong: pd.DataFrame) -> tuple[list[tuple[str, st
     """Return line, column and text of the first three cells that are wrong, and how many there are."""
     rows, columns = np.nonzero(wrong.to_numpy())
     first = zip(rows[:3], columns[:3], strict=True)
-    examples = [
+    shown = [
         (f"line {table.index[row]}, column {table.columns[column][:40]!r}", repr(table.iat[row, column][:40]))
         for row, column in first
     ]
-    return examples, len(rows)
+    return shown, len(rows)
 
 
-def chosen(table: pd.DataFrame, names: Sequence[str], series: Sequence[str], option: str) -> None:
-    """Raise Refusal for a name that is neither a column nor a series."""
-    known = [*map(str, table), *series]
-    for name in names:
-        if name not in known:
-            near = nearest(name, [*map(printable, known)][:20])
-            raise Refusal(f"has no column {name[:40]!r} for {option}; {near}. Do: name one of its columns")
+def resolved(choice: Choice, table: pd.DataFrame, series: Sequence[str]) -> Choice:
+    """Return the choice with names of columns and series as the file has them. Raises Refusal for an unknown name."""
+    names = [*series, *table]
+    pairs = [f"{one}:{name}" for one in series for name in table] if choice.channels else []
+    channels = named(choice.channels, [*names, *pairs], "--channels") if choice.channels else None
+    return replace(choice, drop=named(choice.drop, names, "--drop"), channels=channels)
 
 
 def columns_kept(table: pd.DataFrame, choice: Choice, series: Sequence[str], notes: dict[str, str]) -> pd.DataFrame:
     """Return the columns that the user keeps, less nameless ones that are empty or count the rows.
 
-    `series` are names that --drop and --channels may also have. Raises Refusal for an unknown name.
+    `series` are names that --drop and --channels may also have.
     """
-    chosen(table, choice.drop, series, "--drop")
     table = table.drop(columns=[name for name in choice.drop if name in table])
     pairs = {f"{one}:{name}": name for one in series for name in table}
     wanted = choice.channels or ()
-    chosen(table, wanted, [*series, *pairs], "--channels")
     own = [pairs.get(name, name) for name in wanted if name in table or name in pairs]
     if own and len(own) == len(wanted):
         return table[list(dict.fromkeys(own))]

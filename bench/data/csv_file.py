@@ -55,6 +55,11 @@ def read_table(content: bytes, problems: Problems, notes: dict[str, str]) -> tup
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         problems.add(f"has {names.count(twice[0])} columns called {listed(twice)}", "rename all but one")
         names = [f"{name} ({place + 1})" if name in names[:place] else name for place, name in enumerate(names)]
+    units = list(takewhile(lambda record: not any(re.match(r"[+-]?[.,]?\d", cell) for cell in record[1]), rows))
+    if 0 < len(units) < len(rows):
+        shown = [(f"line {line}", repr(", ".join(cells)[:40])) for line, cells in units]
+        problems.add(counted(shown, "holds no number (units?), below the names"), "delete such lines")
+        rows = rows[len(units) :]
     # 3. Verify that all rows are equally long.
     if uneven := [(f"line {line}", f"{len(cells)} cells") for line, cells in rows if len(cells) != len(header)]:
         what = f"between {delimiter!r}, the first row has {len(header)}"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bench.core.base import nearest
+from bench.core.text import printable
+
 
 class Refusal(Exception):
     """The user's file cannot be used; the text follows the file's path and ends in what to do."""
@@ -68,3 +71,14 @@ def listed(names: Iterable[str]) -> str:
     """Return up to five quoted names, and the number of the others."""
     names = list(names)
     return ", ".join(repr(name[:40]) for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+
+
+def named(wanted: Iterable[str], known: Iterable[str], option: str) -> list[str]:
+    """Return the names that are wanted by an option, each as in the file or as a message prints it. Raises Refusal."""
+    known = list(known)
+    spelled = {**{printable(name): name for name in known}, **{name: name for name in known}}
+    for name in wanted:
+        if name not in spelled:
+            near = nearest(name, [*map(printable, known)][:20])
+            raise Refusal(f"has no column {name[:40]!r} for {option}; {near}. Do: name one of its columns")
+    return [spelled[name] for name in wanted]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from bench.core.base import nearest
-from bench.core.text import printable
-from bench.data.problems import Problems, Refusal, counted
+from bench.data.problems import Problems, Refusal, counted, named
 from bench.data.steps import SIZES, Step, inferred_step
 
 STAMP_NAMES = {
@@ -36,16 +35,17 @@ LAYOUTS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
     "quarters or half-years": (rf"^{YEAR}[ -]?(Q(?=[1-4]$)|H(?=[12]$))([1-4])$", _month),
     "years": (rf"^{YEAR}$", r"\1-01-01"),
     "months without signs": (rf"^{YEAR}(0[1-9]|1[0-2])$", r"\1-\2-01"),
-    "days without signs": (rf"^{YEAR}(0[1-9]|1[0-2])([0-3][0-9])$", r"\1-\2-\3"),
+    "days without signs": (rf"^{YEAR}(0[1-9]|1[0-2])([0-3][0-9]){REST}", r"\1-\2-\3"),
     "epoch seconds": (r"^[1-9][0-9]{8,9}(?:\.0*)?$", "s"),
     "epoch milliseconds": (r"^[1-9][0-9]{11,12}(?:\.0*)?$", "ms"),
 }
 """Layout of stamps -> its pattern, and its ISO form or the unit of a count since 1970."""
 COUNTS = {"years", "months without signs", "days without signs", "epoch seconds", "epoch milliseconds"}
 """Layouts that other numbers may fit too: a column is in one of them only if all of its cells are."""
-CLOCK = re.compile(r"([01]?\d|2[0-3])(?:[:.]([0-5]\d))?(?:[:.]([0-5]\d(?:\.\d+)?))?(?: ?([AaPp])[Mm])?", re.ASCII)
-MONTH, MONTH_NAMES = "0?[1-9]|1[0-2]", {"month", "mon", "mo", "monat"}
-CLOCK_NAMES = {"time", "hour", "hr", "timeofday", "uhrzeit", "stunde"}
+CLOCK = r"([01]?[0-9]|2[0-4])(?:[:.]([0-5][0-9]))?(?:[:.]([0-5][0-9](?:\.[0-9]+)?))?(?: ?([AP])M)?"
+MONTH = rf"M?(0?[1-9]|1[0-2])|({'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in calendar.month_name[1:])})\.?"
+MONTHS = {name[:3].casefold(): number for number, name in enumerate(calendar.month_name)}
+WRITTEN = "2020-12-31 23:00:00 (years 1000 to 2999)"
 ZONE_CHANGES = "local time does this where clocks change: write stamps in UTC or with offsets"
 
 
@@ -67,26 +67,20 @@ class Moments:
 
 
 def stamp_columns(table: pd.DataFrame, wanted: Sequence[str] | None) -> list[str]:
-    """Return the columns of stamps: those wanted (a second one is the time of day), else the most likely one.
+    """Return the columns of stamps: those wanted (see `PARTS` for more than one), else the most likely one.
 
     Likely, in order: a usual name over stamps, a usual name over counts (years, seconds since 1970), stamps, counts, a
     usual name alone. Raises Refusal if there is none.
     """
     if wanted:
-        if len(wanted) > 2:
-            raise Refusal(f"cannot have --stamp of {len(wanted)} columns. Do: name one, or a date and its time of day")
-        for name in wanted:
-            if name not in table:
-                names = nearest(name, [*map(printable, table)][:20])
-                raise Refusal(f"has no column {name!r} for --stamp; {names}. Do: name one of its columns")
-        return list(wanted)
+        return named(wanted, table, "--stamp")
     usual = [name for name in table if plain(name) in STAMP_NAMES]
     written = [name for name in table if begins_stamp(table[name].iloc[0])]
     counts = [name for name in table if any(table[name].str.fullmatch(LAYOUTS[layout][0]).all() for layout in COUNTS)]
     likely = [*(name for name in usual if name in written), *(name for name in usual if name in counts)]
     found = [*likely, *written, *counts, *usual]
     if not found:
-        raise Refusal("has no column of stamps. Do: write them as 2020-12-31 23:00:00, below a first row of names")
+        raise Refusal(f"has no column of stamps. Do: write them as {WRITTEN}, below a first row of names")
     return found[:1]
 
 
@@ -100,48 +94,68 @@ def begins_stamp(cell: str) -> bool:
     return any(re.match(pattern, cell) for layout, (pattern, _) in LAYOUTS.items() if layout not in COUNTS)
 
 
-def joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
-    """Return the cells of the stamps: of one column, or of a date and its time of day (or of a year and its month)."""
-    if len(columns) == 1:
-        return table[columns[0]]
-    dates, times = (table[name] for name in columns)
-    if dates.str.fullmatch(YEAR).all() and times.str.fullmatch(MONTH).all():
-        return dates + "-" + times.str.zfill(2)
-    clocks = times.map(_clock)
-    if clocks.isna().any():
-        text = counted(_examples(times, clocks.isna()), "is no time of day", clocks.isna().sum())
-        raise Refusal(f"{text}. Do: write it as 23:00:00, or name one column by --stamp")
-    return dates.str.replace(r"[ T]00:00(:00)?$", "", regex=True) + " " + clocks
-
-
-def _clock(cell: str) -> str | None:
-    """Return a time of day as 23:00:00; None for anything else."""
-    found = CLOCK.fullmatch(cell)
-    if not found:
-        return None
-    hour, minutes, seconds, half = int(found[1]), found[2] or "00", found[3] or "00", (found[4] or "").lower()
+def _clock(found: re.Match[str]) -> str:
+    """Return a time of day as 23:00:00, from hour, minutes, seconds, and a or p; its hour may be 24."""
+    hour, half = int(found[1]), (found[4] or "").lower()
     hour = hour % 12 + 12 * (half == "p") if half else hour
-    return f"{hour:02d}:{minutes}:{seconds}"
+    return f" {hour:02d}:{found[2] or '00'}:{found[3] or '00'}"
 
 
-def second_column(table: pd.DataFrame, stamps: Sequence[str]) -> tuple[str, str] | None:
-    """Return the column that completes stamps in one column, and what it holds; None if there is none.
+PARTS: dict[str, tuple[str, str, Callable[[re.Match[str]], str]]] = {
+    "month": (YEAR, MONTH, lambda found: f"-{int(found[1] or MONTHS[found[2][:3].casefold()]):02d}"),
+    "quarter": (YEAR, r"([QH]?)0?([1-4])", lambda found: f"-{found[1].upper() or 'Q'}{found[2]}"),
+    "day": (rf"{YEAR}-[0-9]{{2}}", r"0?[1-9]|[12][0-9]|3[01]", lambda found: f"-{int(found[0]):02d}"),
+    "time of day": (r"[^\sT]{8,}(?:[ T]00:00(?::00)?)?", CLOCK, _clock),
+}
+"""What completes a date -> patterns of the date before it and of its own cells, and their ISO form."""
+PART_NAMES = {
+    "month": {"month", "mon", "mo", "monat", "period"},
+    "quarter": {"quarter", "qtr", "q", "quartal"},
+    "day": {"day", "dd", "dayofmonth", "dom", "tag"},
+    "time of day": {"time", "hour", "hr", "hh", "he", "hourending", "timeofday", "uhrzeit", "stunde"},
+}
+"""What completes a date -> usual names of its column."""
+CALENDAR = {"week", "kw", "weekday", "dayofweek", "dayofyear", "doy"}.union(*PART_NAMES.values())
 
-    That is the time of day for days, or the month for years.
+
+def part_of(dates: pd.Series, cells: pd.Series, asked: bool) -> tuple[str, pd.Series] | None:
+    """Return what a column adds to dates, and the longer dates; None if it completes none.
+
+    Bare numbers do so below a usual name alone, or where the column is `asked` for.
     """
-    for name in (name for name in table if len(stamps) == 1 and name not in stamps):
-        if plain(name) in MONTH_NAMES and table[name].str.fullmatch(MONTH).all():
-            if table[stamps[0]].str.fullmatch(YEAR).all():
-                return str(name), "the month"
-        elif is_clock(table[name]):
-            return str(name), "the time of day"
+    name = plain(str(cells.name))
+    for part in sorted(PARTS, key=lambda part: name not in PART_NAMES[part]):
+        before, pattern, form = PARTS[part]
+        if not re.fullmatch(pattern, cells.iloc[0], re.I):  # most columns are none
+            continue
+        told = asked or name in PART_NAMES[part] or not cells.str.fullmatch(r"\d+(\.\d*)?").any()
+        if told and dates.str.fullmatch(before).mean() > 0.5 and cells.str.fullmatch(pattern, flags=re.I).all():
+            days = dates.str.replace(r"[ T]00:00(:00)?$", "", regex=True)
+            return part, days + cells.str.replace(rf"^(?:{pattern})$", form, regex=True, flags=re.I)
     return None
 
 
-def is_clock(cells: pd.Series) -> bool:
-    """Return whether all cells are times of day, by their form or by the column's name."""
-    spelled = re.fullmatch(r"\d+[:.]\d+[:.]\d.*|\d+:\d.*|\d+ ?[AaPp][Mm]", cells.iloc[0])
-    return bool((spelled or plain(str(cells.name)) in CLOCK_NAMES) and cells.map(_clock).notna().all())
+def joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """Return the cells of the stamps: of one column, or of several that complete each other."""
+    dates = table[columns[0]]
+    for name in columns[1:]:
+        found = part_of(dates, table[name], asked=True)
+        if found is None:
+            wrong = ~table[name].str.fullmatch(CLOCK, flags=re.I)
+            what = f"is no time of day, nor month, quarter or day, that completes column {columns[0][:40]!r}"
+            text = counted(examples(table[name][wrong | ~wrong.any()]), what, wrong.sum())
+            raise Refusal(f"{text}. Do: write it as 23:00:00, or name one column by --stamp")
+        dates = found[1]
+    return dates
+
+
+def completed(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, str]:
+    """Return the columns that complete the stamps in `columns`, one after the other, and what each adds."""
+    dates = joined(table, columns)
+    for name in table.columns.difference(columns, sort=False):
+        if part := part_of(dates, table[name], asked=False):
+            return {name: part[0], **completed(table, [*columns, name])}
+    return {}
 
 
 def moments_of(cells: pd.Series, name: str, problems: Problems, notes: dict[str, str]) -> Moments | None:
@@ -157,25 +171,29 @@ def moments_of(cells: pd.Series, name: str, problems: Problems, notes: dict[str,
     wrong = unread & ~cells.index.isin(problems.lines)
     if wrong.any():
         cause = "is no time stamp, or not written like the others"
-        remedy = "write stamps as 2020-12-31 23:00:00, or name another column by --stamp"
-        text = counted(_examples(cells, wrong), cause, wrong.sum())
+        remedy = f"write stamps as {WRITTEN}, or name another column by --stamp"
+        text = counted(examples(cells[wrong]), cause, wrong.sum())
         if unread.mean() > 0.5:
             raise Refusal(f"{text}. Do: {remedy}")
         problems.add(text, remedy)
     if {"day first", "month first"} <= {each for each in LAYOUTS if readings[each].count() == moments.count() > 0}:
-        text = counted(_examples(cells, ~unread)[:1], "may be day or month first, as all others")
+        text = counted(examples(cells[~unread])[:1], "may be day or month first, as all others")
         problems.add(text, "write stamps as 2020-12-31")
         return None
     zoned = cells[~unread].str.contains(r"[ T].*(?:Z|UTC|GMT|[+-][0-9:]{2,5})$")
     if zoned.nunique() > 1:
-        odd = _examples(cells[~unread], zoned != zoned.iloc[0])
+        odd = examples(cells[~unread][zoned != zoned.iloc[0]])
         cause = "and the first stamp: one has a time zone, the other none"
         problems.add(counted(odd, cause, int((zoned != zoned.iloc[0]).sum())), "write all in UTC")
         return None
-    zone = "converted to UTC by their offsets" if zoned.all() else "no time zone given, kept unchanged"
-    notes["stamps"] = f"column {name[:40]!r}, {layout}; {'in UTC' if 'epoch' in layout else zone}"
     if (moments.dt.nanosecond > 0).any():
         problems.add("has stamps finer than a microsecond", "average its rows")
+        return None
+    if zoned.all() and cells[~unread].str.extract(r"[ T]([0-9:.]+)")[0].nunique() == 1 < moments.dt.hour.nunique():
+        problems.add("has one local time on all days, but changing UTC offsets", "write days without time and offset")
+        return None
+    zone = "converted to UTC by their offsets" if zoned.all() else "no time zone given, kept unchanged"
+    notes["stamps"] = f"column {name[:40]!r}, {layout}; {'in UTC' if 'epoch' in layout else zone}"
     return Moments(moments.dt.as_unit("us"), name)
 
 
@@ -187,15 +205,18 @@ def _read(cells: pd.Series, layout: str) -> pd.Series:
         moments = pd.to_datetime(pd.to_numeric(fitting), unit=str(form), utc=True)
     else:
         iso = fitting.str.replace(pattern, form, regex=True).str.replace(r" ?(?:UTC|GMT)$", "Z", regex=True)
-        moments = pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce")
+        late = iso.str.contains(r"[ T]24:00(?::00|$)")
+        iso = iso.str.replace(r"(?<=[ T])24(?=:00(?::00|$))", "00", regex=True)
+        moments = pd.to_datetime(iso, format="ISO8601", utc=True, errors="coerce") + pd.to_timedelta(
+            late.astype(int), unit="D"
+        )
     return moments.dt.tz_localize(None).reindex(cells.index)
 
 
-def _examples(cells: pd.Series, wrong: pd.Series) -> list[tuple[str, str]]:
-    """Return line and column, and the text, of the first three cells that are wrong."""
-    found = cells[wrong.to_numpy()].iloc[:3]
+def examples(cells: pd.Series) -> list[tuple[str, str]]:
+    """Return line and column, and the text, of the first three cells."""
     column = f", column {str(cells.name)[:40]!r}"
-    return [(f"line {line}{column}", repr(cell[:40])) for line, cell in found.items()]
+    return [(f"line {line}{column}", repr(cell[:40])) for line, cell in cells.iloc[:3].items()]
 
 
 def step_of(moments: Moments, wanted: str | None, filled: bool, problems: Problems) -> tuple[Step, pd.Series]:
@@ -232,7 +253,8 @@ def step_of(moments: Moments, wanted: str | None, filled: bool, problems: Proble
     if lost and not (filled and fillable):
         _say_gaps(moments, ordered, step, strides, gaps, fillable, problems)
     few = int((odd & follows).sum()) + len(stamps) - len(ordered) + int((stamps.diff() < pd.Timedelta(0)).sum())
-    if 0 < few <= 3 + len(stamps) / 1000 and step.unit in SIZES and step.size < SIZES["D"]:
+    moved = (stamps.diff() - step.length).abs().max() >= pd.Timedelta("30min")  # less, and no clock was changed
+    if moved and 0 < few <= 3 + len(stamps) / 1000 and step.unit in SIZES and step.size < SIZES["D"]:
         problems.hint = ZONE_CHANGES
     return step, step.missing(ordered, np.flatnonzero(gaps & fillable))
 
@@ -254,7 +276,7 @@ def _in_order(moments: Moments, stamps: pd.Series, problems: Problems) -> pd.Ser
         problems.add(text, "sort the rows by their stamps", first=True)
     if same.any():
         text = counted(_rows(moments, stamps, same), "is there twice", int(same.sum()), often(stamps))
-        problems.add(text, "keep one row of each stamp, or join the time of day to it", first=True)
+        problems.add(text, "keep one row of each stamp, or write date and time in one column", first=True)
     return stamps.sort_values(kind="stable").drop_duplicates()
 
 
@@ -277,7 +299,11 @@ def _say_others(
     if rows.any():
         text = f"is {_apart(step, ordered, strides, int(rows.argmax()))} after the row before, step {step.say()}"
         text = counted(_rows(moments, ordered, rows), text, rows.sum())
-        problems.add(text, "correct these stamps, or delete their rows")
+        if rows.sum() > 3 + len(rows) / 20:
+            text += "; a step that varies so is not supported, but for months and business days"
+            problems.add(text, "average the rows over equal steps, as weeks or months")
+        else:
+            problems.add(text, "correct these stamps, or delete their rows")
 
 
 def _say_gaps(

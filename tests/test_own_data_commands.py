@@ -1,0 +1,385 @@
+"""add-dataset by its command line: doubtful numbers are refused, proposed commands work, filled values are right."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.core import card as card_module
+from bench.data.series import file_of
+from tests.builders import in_process
+
+ROWS = 300
+HOURS = pd.date_range("2020-01-01", periods=ROWS, freq="h")
+DAYS = pd.date_range("2019-12-30", periods=ROWS, freq="D")
+DAY_OF_HOURS = [f"{DAYS[row // 24]:%Y-%m-%d}" for row in range(ROWS)]
+MONTHS = pd.date_range("1950-01-01", periods=ROWS, freq="MS")
+QUARTERS = pd.date_range("1950-01-01", periods=ROWS, freq="QS")
+GROUPED = [f"{998 + row:,}" for row in range(ROWS)]
+POINTS = [f"{0.5 + row / 100:.4f}" for row in range(ROWS)]
+WAVE = [f"{row % 7}.5" for row in range(ROWS)]
+Column = Sequence[object]
+
+
+class Answer(NamedTuple):
+    """What the command line said: its exit code, the one line of a refusal, and what was stored."""
+
+    code: int
+    message: str
+    stored: pd.DataFrame | None
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the command that a refusal proposes, behind `add-dataset`; none if the user is to mend it."""
+        found = self.message.partition("python -m bench add-dataset ")[2]
+        return shlex.split(re.split(r" \(or |; by hand: | \(local time|\n", found)[0])
+
+
+Add = Callable[..., Answer]
+
+
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Add]:
+    """Writes a file, and runs `add-dataset` on it with these words, or with those of a proposed command."""
+    (tmp_path / "cards").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(card_module, "CARDS", tmp_path / "cards")
+    monkeypatch.setenv("BENCH_DATA", str(tmp_path / "data"))
+
+    def run(content: str | None, *words: str, name: str = "mine.csv") -> Answer:
+        if content is not None:
+            Path(name).write_text(content)
+        card_module.cards.cache_clear()
+        code = in_process("add-dataset", *(words if content is None else [name, *words]))
+        message = capsys.readouterr().err
+        assert code in (0, 2)
+        assert len(message.splitlines()) == (code == 2)
+        cards = list(card_module.cards().values())
+        assert bool(cards) == (code == 0)
+        stored = pd.read_csv(file_of(cards[0]), index_col="date", parse_dates=True) if cards else None
+        return Answer(code, message, stored)
+
+    yield run
+    card_module.cards.cache_clear()
+
+
+def file(columns: dict[str, Column], delimiter: str = ",") -> str:
+    return pd.DataFrame(columns).to_csv(index=False, sep=delimiter)
+
+
+def german(cells: Sequence[str]) -> list[str]:
+    return [cell.translate(str.maketrans(",.", ".,")) for cell in cells]
+
+
+# A. The sign before decimals.
+
+DOUBTFUL = {
+    "thousands or decimals, and nothing tells": [GROUPED],
+    "the same beside whole numbers": [GROUPED, [str(row % 9) for row in range(ROWS)]],
+    "the same, of which a column of its own is cut": [GROUPED, [str(10_000 + row) for row in range(ROWS)]],
+    "always three digits behind": [[f"{1 + row % 7},{100 + row}" for row in range(ROWS)]],
+    "decimal points in one column and commas in another": [POINTS, german(POINTS)],
+    "decimal points among commas in one column": [[*POINTS[:200], *german(POINTS[200:])]],
+    "marks for millions, and decimal commas": [[f"{1_234_567 + row:,}" for row in range(ROWS)], german(POINTS)],
+}
+
+
+@pytest.mark.parametrize("delimiter", ";\t|")
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize("case", DOUBTFUL)
+def test_numbers_that_may_mean_two_things_are_refused_whatever_is_dropped(
+    add: Add, case: str, mirror: bool, delimiter: str
+) -> None:
+    columns = {f"v{place}": german(cells) if mirror else cells for place, cells in enumerate(DOUBTFUL[case])}
+    content = file({"date": HOURS, "calm": [row % 5 for row in range(ROWS)], **columns}, delimiter)
+    for words in ([], ["--drop", "v0"], ["--channels", "calm"], ["--drop", "calm"]):
+        answer = add(content, *words)
+        assert (answer.code, answer.command) == (2, [])
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_thousands_that_another_column_proves_are_refused_and_its_own_decimals_stay(add: Add, mirror: bool) -> None:
+    """The point of one column tells what the commas of the other are, also once either is dropped; or mirrored."""
+    grouped, points = (german(cells) if mirror else cells for cells in (GROUPED, POINTS))
+    content = file({"date": HOURS, "v1": grouped, "v2": points}, ";")
+    answer = add(content)
+    assert "remove units and marks" in answer.message
+    assert add(content, "--drop", "v2").command == []
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["v2"]
+    assert stored["v2"].tolist() == [float(cell) for cell in POINTS]
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+@pytest.mark.parametrize(
+    "proof",
+    ["0,385", "12,5", "-,5", "1234,500", "1,5e3", "1.234,5", "1.234.567", "12345"],
+)
+def test_one_cell_that_can_be_read_in_one_way_tells_how_all_are(add: Add, proof: str, mirror: bool) -> None:
+    """Each is no number with marks between thousands; the last one would have some, as it stands in their column."""
+    cells = ["1,000", "1,001", "2,500"] * 100
+    if proof in ("1.234,5", "1.234.567"):
+        columns = {"v": cells, "other": [proof, *["7"] * (ROWS - 1)], "more": [row % 5 for row in range(ROWS)]}
+    else:
+        columns = {"v": [proof, *cells[1:]], "more": [row % 5 for row in range(ROWS)]}
+    if mirror:
+        columns = {name: german([str(cell) for cell in column]) for name, column in columns.items()}
+    answer = add(file({"date": HOURS, **columns}, ";"))
+    if "other" in columns:  # its one cell has marks between thousands
+        assert answer.code == 2
+        answer = add(None, "mine.csv", "--drop", "other")
+    assert answer.stored is not None
+    assert answer.stored["v"].tolist()[1:4] == [1.001, 2.5, 1.0]
+
+
+def test_a_point_is_decimal_between_commas_whatever_follows_it(add: Add) -> None:
+    answer = add(file({"date": HOURS, "v": german(GROUPED)}))
+    assert answer.stored is not None
+    assert answer.stored["v"].tolist()[:4] == [998, 999, 1, 1.001]
+
+
+# B. Dates in several columns.
+
+MONTH_NAMES = [f"{month:%B}" for month in MONTHS]
+PARTS: dict[str, tuple[dict[str, Column], pd.DatetimeIndex]] = {
+    "Q1": ({"year": QUARTERS.year, "quarter": [f"Q{each}" for each in QUARTERS.quarter]}, QUARTERS),
+    "Q1 under any name, first": ({"t": [f"Q{each}" for each in QUARTERS.quarter], "Year": QUARTERS.year}, QUARTERS),
+    "quarters 1 to 4": ({"year": QUARTERS.year, "Qtr": QUARTERS.quarter}, QUARTERS),
+    "Jan": ({"year": MONTHS.year, "month": [name[:3] for name in MONTH_NAMES]}, MONTHS),
+    "JANUARY under any name": ({"year": MONTHS.year, "x": [name.upper() for name in MONTH_NAMES]}, MONTHS),
+    "M01": ({"year": MONTHS.year, "period": [f"M{each:02d}" for each in MONTHS.month]}, MONTHS),
+    "months 1 to 12": ({"year": MONTHS.year, "month": MONTHS.month}, MONTHS),
+    "day": ({"year": DAYS.year, "month": DAYS.month, "day": DAYS.day}, DAYS),
+    "day, the other way round": ({"Day": DAYS.day, "Mon": [f"{day:%b}" for day in DAYS], "Year": DAYS.year}, DAYS),
+    "hour": ({"year": HOURS.year, "month": HOURS.month, "day": HOURS.day, "hour": HOURS.hour}, HOURS),
+    "days without signs": ({"YYYYMMDD": [f"{hour:%Y%m%d}" for hour in HOURS], "HH": HOURS.hour}, HOURS),
+}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("case", PARTS)
+def test_a_date_in_several_columns_is_joined_by_the_proposed_command(add: Add, case: str, whole: bool) -> None:
+    """A channel of few whole numbers beside it is not taken for the names of series."""
+    columns, stamps = PARTS[case]
+    answer = add(file({**columns, "a": [row % 5 for row in range(ROWS)] if whole else WAVE}))
+    assert set(answer.command[2:]) == set(columns)
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.index.tolist() == stamps.tolist()
+    assert stored.columns.tolist() == ["a"]
+
+
+@pytest.mark.parametrize("name", ["HE", "Hour", "hour_ending", "Hour Ending", "time"])
+@pytest.mark.parametrize("form", ["{}", "{:02d}:00"])
+def test_the_hour_24_is_the_next_midnight(add: Add, name: str, form: str) -> None:
+    clock = [form.format(row % 24 + 1) for row in range(ROWS)]
+    answer = add(file({"date": DAY_OF_HOURS, name: clock, "a": WAVE}))
+    assert answer.command == ["mine.csv", "--stamp", "date", name]
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.index.tolist() == pd.date_range("2019-12-30 01:00", periods=ROWS, freq="h").tolist()
+
+
+@pytest.mark.parametrize("clock", ["24:30", "25", "24 pm"])
+def test_no_other_time_follows_the_hour_24(add: Add, clock: str) -> None:
+    answer = add(file({"date": [*DAY_OF_HOURS[:-1], "2020-01-11"], "t": [*[f"{h}:00" for h in HOURS.hour[:-1]], clock],
+                       "a": WAVE}), "--stamp", "date", "t")  # fmt: skip
+    assert answer.code == 2
+    assert "line 301" in answer.message
+
+
+def test_a_long_layout_whose_dates_lie_in_several_columns_is_laid_out_at_once(add: Add) -> None:
+    columns = {"year": HOURS.year, "month": HOURS.month, "day": HOURS.day, "hour": HOURS.hour}
+    twice = {name: np.repeat(column, 2) for name, column in columns.items()}
+    content = file({**twice, "station": ["x", "y"] * ROWS, "a": [row % 11 for row in range(2 * ROWS)]})
+    stored = add(None, *add(content).command).stored
+    assert stored is not None
+    assert stored.index.tolist() == HOURS.tolist()
+    assert stored["y"].tolist() == [(2 * row + 1) % 11 for row in range(ROWS)]
+
+
+def test_columns_that_complete_nothing_are_not_proposed(add: Add) -> None:
+    answer = add(file({"year": [1990 + row // 52 for row in range(ROWS)], "week": [row % 52 for row in range(ROWS)],
+                       "a": WAVE}))  # fmt: skip
+    assert (answer.code, answer.command) == (2, [])
+
+
+# C. Proposed commands work.
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["-flag"], ["-1a", "site"], ["--channels", "-"], ["-x=1", "--drop=b"], ["x\ny"], ["\u2028", "a\tb"],
+     ["it's", '"'], ["x\\u000ay"]],
+)  # fmt: skip
+def test_a_proposed_command_drops_columns_of_any_name(add: Add, names: list[str]) -> None:
+    answer = add(file({"date": HOURS, "a": WAVE, **dict.fromkeys(names, ["word"] * ROWS)}))
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["a"]
+
+
+def test_a_proposed_command_names_stamps_channels_and_files_of_any_name(add: Add) -> None:
+    clock = [f"{hour:%H:%M}" for hour in HOURS]
+    content = file({"-d": DAY_OF_HOURS, "t\nu": clock, "-x": WAVE, "-site": ["north"] * ROWS})
+    Path("-my.csv").write_text(content)
+    answer = add(None, "./-my.csv", "--channels=-x", "--channels=-site", "--about=-")
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["-x"]
+
+
+def test_a_proposed_command_drops_series_of_any_name(add: Add) -> None:
+    names = ["-a", "b\nc", "d"]
+    columns = {"id": np.repeat(names, ROWS), "date": [*HOURS] * 3, "y": np.arange(3 * ROWS) % 7}
+    content = file({name: column[: 2 * ROWS + 200] for name, column in columns.items()})
+    answer = add(content, "--long")
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["-a", "b\nc"]
+    stored = add(content, "--long", "--drop=-a", "--drop=d", "--name", "Other")
+    assert stored.code == 0
+
+
+@pytest.mark.parametrize("units", ["{},degC,mm", "UTC,[m3/s],%", "{},degC,mm\n{},mean,sum"])
+@pytest.mark.parametrize("name", ["date", "Beginn"])
+def test_rows_of_units_below_the_names_are_named_and_nothing_else_is(add: Add, units: str, name: str) -> None:
+    head, rest = file({name: HOURS, "a": WAVE, "b": WAVE[::-1]}).split("\n", 1)
+    answer = add("\n".join([head, units.replace("{}", ""), rest]))
+    assert (answer.code, answer.command) == (2, [])
+    assert "line 2" in answer.message and "problems" not in answer.message
+    assert add("\n".join([head, rest])).code == 0
+
+
+ID_COLUMNS = {
+    "text": ({"shop": ["s", "t"], "item": ["i", "j", "k"]}, ["s/i", "s/j", "s/k", "t/i", "t/j", "t/k"]),
+    "a usual name and text": ({"unique_id": ["s", "t"], "variable": ["v", "w"]}, ["s/v", "s/w", "t/v", "t/w"]),
+    "whole numbers": ({"shop": ["1", "2"], "article": ["7", "8"]}, ["1/7", "1/8", "2/7", "2/8"]),
+    "one column of whole numbers": ({"filiale": ["1", "2", "3"]}, ["1", "2", "3"]),
+    "one column of text beside another": ({"country": ["x"], "site": ["s", "t"]}, ["s", "t"]),
+}
+
+
+@pytest.mark.parametrize("case", ID_COLUMNS)
+def test_series_may_be_named_by_several_columns_or_by_whole_numbers(add: Add, case: str) -> None:
+    names, series = ID_COLUMNS[case]
+    index = pd.MultiIndex.from_product([*names.values(), HOURS], names=[*names, "date"])
+    data = index.to_frame(index=False).assign(sales=np.arange(len(index)) % 11, price=0.5)
+    data["price"] += data.index % 4
+    answer = add(data.to_csv(index=False))
+    assert answer.command[:2] == ["mine.csv", "--long"]
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.columns.tolist() == [f"{name}:{column}" for column in ("sales", "price") for name in series]
+    for place, name in enumerate(series):
+        expected = (np.arange(ROWS) + place * ROWS) % 11
+        assert stored[f"{name}:sales"].tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("form", ["{}%", "${}", "€ {}", "{}.2 kWh", "{} °C", "1,00{}", "1 00{}", "1'00{}"])
+@pytest.mark.parametrize("delimiter", ",;")
+def test_units_and_marks_are_to_be_removed_or_their_column_dropped(add: Add, form: str, delimiter: str) -> None:
+    cells = [form.format(row % 7) for row in range(ROWS)]
+    answer = add(file({"date": HOURS, "a": cells, "b": WAVE}, delimiter))
+    assert "remove units and marks" in answer.message
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored["b"].tolist() == [float(cell) for cell in WAVE]
+
+
+def test_all_columns_are_never_proposed_to_be_dropped(add: Add) -> None:
+    answer = add(file({"date": HOURS, "a": ["3%"] * ROWS, "b": ["north"] * ROWS}))
+    assert (answer.code, answer.command) == (2, [])
+
+
+# D. Reasons are true.
+
+
+def test_local_midnights_whose_offset_changes_are_said_to_be(add: Add) -> None:
+    for frequency in ("D", "MS"):
+        local = pd.date_range("2020-01-01", periods=ROWS, freq=frequency, tz="Europe/Berlin")
+        answer = add(file({"date": [stamp.isoformat() for stamp in local], "a": WAVE}))
+        assert answer.code == 2
+        assert "offsets" in answer.message and "23 h" not in answer.message
+        assert (
+            add(file({"date": [f"{stamp:%Y-%m-%d}" for stamp in local], "a": WAVE}), name=f"{frequency}.csv").code == 0
+        )
+        for path in Path().glob("*/*.toml"):
+            path.unlink()
+
+
+def test_steps_below_a_microsecond_are_not_said_to_be_there_twice(add: Add) -> None:
+    stamps = pd.date_range("2020-01-01", periods=ROWS, freq="500ns")
+    answer = add(file({"date": [stamp.isoformat() for stamp in stamps], "a": WAVE}))
+    assert answer.code == 2
+    assert "twice" not in answer.message and "microsecond" in answer.message
+
+
+@pytest.mark.parametrize(("step", "clocks"), [("100us", False), ("1s", False), ("15min", True), ("1h", True)])
+def test_clock_changes_are_named_for_a_gap_that_they_could_make(add: Add, step: str, clocks: bool) -> None:
+    stamps = pd.date_range("2020-01-01", periods=ROWS + 2, freq=step).delete([50, 51])
+    answer = add(file({"date": [stamp.isoformat() for stamp in stamps], "a": WAVE}))
+    assert answer.command[1:] == ["--fill", "previous"]
+    assert ("clocks change" in answer.message) == clocks
+
+
+@pytest.mark.parametrize("days", [(1, 15), (1, 16), (1, 11, 21), (1, 6, 11, 16, 21, 26)])
+def test_several_days_of_each_month_are_a_step_that_is_not_supported(add: Add, days: tuple[int, ...]) -> None:
+    stamps = [day for day in pd.date_range("1990-01-01", periods=365 * 20) if day.day in days][:ROWS]
+    content = file({"date": stamps, "a": WAVE})
+    for words in ([], ["--step", "15D"], ["--fill", "linear"]):
+        answer = add(content, *words)
+        assert "not supported" in answer.message or answer.command[1:3] == ["--step", "14D"]
+    assert "delete their rows" not in answer.message
+
+
+@pytest.mark.parametrize("first", [900, 9698])
+def test_years_out_of_range_are_answered_with_the_range(add: Add, first: int) -> None:
+    answer = add(file({"date": [f"{first + row:04d}-01-01" for row in range(ROWS)], "a": WAVE}))
+    assert answer.code == 2
+    assert "years 1000 to 2999" in answer.message
+    for year in (1000, 2999 - ROWS + 1):
+        assert add(file({"date": [f"{year + row}-01-01" for row in range(ROWS)], "a": WAVE})).code == 0
+        Path("cards/mine.toml").unlink()
+        Path("data/own/mine.csv").unlink()
+
+
+# E. What --fill fills.
+
+
+@pytest.mark.parametrize("fill", ["previous", "linear"])
+@pytest.mark.parametrize("frequency", ["h", "D", "MS", "B"])
+@pytest.mark.parametrize("long", [False, True])
+def test_filled_values_are_those_computed_from_the_cells_by_hand(
+    add: Add, fill: str, frequency: str, long: bool
+) -> None:
+    """Rows and cells are lost at random; each is filled by row, not by time, from the cells that are left."""
+    random = np.random.default_rng(7)
+    stamps = pd.date_range("2020-01-01", periods=ROWS, freq=frequency)
+    cells = np.round(random.normal(size=(ROWS, 2)), 3)
+    known = random.random((ROWS, 2)) > 0.1
+    rows = random.random(ROWS) > 0.05
+    known[[0, -1]] = rows[[0, -1]] = True
+    expected = np.empty_like(cells)
+    for channel in range(2):
+        left = np.flatnonzero(known[:, channel] & rows)
+        for row in range(ROWS):
+            before, after = left[left <= row][-1], left[left >= row][0]
+            first, last = cells[before, channel], cells[after, channel]
+            share = 0 if before == after or fill == "previous" else (row - before) / (after - before)
+            expected[row, channel] = first + share * (last - first)
+    data = pd.DataFrame(np.where(known, cells, np.nan), columns=["a", "b"]).assign(date=stamps)[rows]
+    if long:  # a series lacks the rows of its missing cells
+        data = data.melt("date", ["a", "b"], "unique_id", "y").dropna()
+    answer = add(data.to_csv(index=False), "--fill", fill, *["--long"] * long)
+    assert answer.stored is not None
+    assert answer.stored.index.tolist() == stamps.tolist()
+    np.testing.assert_allclose(answer.stored[["a", "b"]].to_numpy(), expected, rtol=1e-12, atol=1e-12)
