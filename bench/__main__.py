@@ -171,7 +171,9 @@ def _plan(arguments: argparse.Namespace) -> int:
     elif arguments.long or one_cell(planned):
         print(cli.words_table([[*row.values()] for row in rows], [*rows[0]]), "", plan_summary(remaining), sep="\n")
     else:
-        print(cli.counts_table(*counts(planned, remaining.states)), "", plan_summary(remaining), sep="\n")
+        print(cli.counts_table(*counts(planned, remaining.states)), "", sep="\n")
+        print(*(f"{row['task']} {row['model']}: {row['by']}\n" for row in rows if ":" in row["by"]), sep="", end="")
+        print(plan_summary(remaining))
     return cli.DONE
 
 

@@ -229,7 +229,7 @@ def test_help_is_answered_without_heavy_imports() -> None:
     [
         (["list"], 0),
         (["plan", "--suite", "quick", "--results", "none"], 0),
-        (["show", "--suite", "quick", "--models", "dlinear", "--results", "none"], 1),
+        (["show", "--suite", "quick", "--models", "dlinear", "--results", "tests"], 1),
     ],
     ids=["list", "plan", "show"],
 )
@@ -272,7 +272,7 @@ def test_a_table_without_results_is_dashes_and_footnotes_on_a_machine_without_to
         "--suite",
         "quick",
         "--results",
-        tmp_path / "empty",
+        tmp_path,
     ]
     ended = python(*words)
     assert ended.returncode == 1
@@ -494,7 +494,7 @@ def test_an_override_counts_whatever_the_case_of_its_model_and_data_set(
         "train = { epochs = 7 }"
     )
     path = suite_file(tmp_path, SUITE + changes)
-    in_process("show", "--suite", path, "--models", "dlinear", "--results", tmp_path / "results")
+    in_process("show", "--suite", path, "--models", "dlinear", "--results", tmp_path, "--long")
     said = capsys.readouterr().out
     assert "kernel=3 " in said.replace("\n", " ")
     assert "epochs=7 " in said
@@ -640,11 +640,20 @@ def test_rerun_all_runs_again_and_finds_the_same_numbers(results: Path, capsys: 
         assert record["evaluations"] == before[name]["evaluations"]
 
 
+def test_json_has_every_run_with_all_digits(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert repeat_last("show", results, "--format", "json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {row["path"] for row in shown} == {str(path) for path in results.rglob("*.json")}
+    assert all(row["record"] == json.loads(Path(row["path"]).read_text()) for row in shown)
+    assert repeat_last("plan", results, "--format", "json") == 0
+    assert all("done" in row["seeds"] for row in json.loads(capsys.readouterr().out))
+
+
 def test_show_gives_the_numbers_and_where_they_came_from(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert repeat_last("show", results) == 0
     said = capsys.readouterr().out
     for record in records(results).values():
-        assert f"mse {record['evaluations'][0]['mse']:.6f}" in said
+        assert f"mse {record['evaluations'][0]['mse']:.4f}" in said
         assert record["where"]["versions"]["torch"] in said
         assert record["where"]["data_sha256"]["EPF"] in said
 

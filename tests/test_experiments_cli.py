@@ -40,6 +40,7 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bench(*words: object) -> int:
     """Run a program of the bench in this process, its records in ./results; return its exit code."""
+    Path("results").mkdir(exist_ok=True)
     return in_process(*words, "--results", "results")
 
 
@@ -117,12 +118,12 @@ def test_a_run_of_the_paper_is_the_reference_of_the_ablations_and_is_not_run_aga
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = filled("paper", ONE)
-    assert bench("plan", "--suite", "ablation", *words) == 0
+    assert bench("plan", "--suite", "ablation", "--long", *words) == 0
     said = capsys.readouterr().out
     assert "8 runs: 1 done, 0 failed, 7 missing" in said
     (line,) = (line for line in said.splitlines() if "2021 done" in line)
     assert line.split("  ")[:2] == ["ETTh1 h96", "logo_llm (full)"]
-    assert bench("show", "--suite", "ablation", *words) == 1
+    assert bench("show", "--suite", "ablation", "--long", *words) == 1
     assert "logo_llm (taps exchanged) ETTh1 h96 s2021" in capsys.readouterr().out
 
 
@@ -135,7 +136,7 @@ def test_a_missing_variant_makes_the_table_incomplete_unless_that_is_asked_for(
     assert "\n[1] None of its runs has been done." in said
     (line,) = (line for line in said.splitlines() if line.startswith("Logo-LLM, last layer only"))
     assert line.split()[-4:] == ["-[1]"] * 4
-    assert "some planned cells are missing" in complaint
+    assert "1 of 8 planned runs are missing. Do: python -m bench run --suite ablation " in complaint
     assert bench("report", "--table", "ablation", *words, "--partial") == 0
     filled("ablation", ONE)
     assert bench("report", "--table", "ablation", *words) == 0
@@ -143,7 +144,7 @@ def test_a_missing_variant_makes_the_table_incomplete_unless_that_is_asked_for(
 
 def test_what_the_probes_found_is_shown_with_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     words = filled("taps", ONE)
-    assert bench("show", "--suite", "taps", *words) == 0
+    assert bench("show", "--suite", "taps", "--long", *words) == 0
     found = capsys.readouterr().out.split("logo_llm (")
     for name, probed in (("pretrained", 14), ("random", 14), ("local tap 7", 0)):
         (run,) = (part for part in found if part.startswith(f"{name})"))

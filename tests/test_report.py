@@ -35,6 +35,7 @@ Report = Callable[..., int]
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Reports go below it."""
     monkeypatch.setattr(reporter, "REPORTS", tmp_path / "reports")
+    (tmp_path / "results").mkdir()
     return tmp_path
 
 
@@ -154,7 +155,7 @@ def test_planned_cells_without_a_result_are_an_exit_code_of_1_whatever_the_table
     """`ranks` leaves incomplete data sets out, `published` what nobody printed."""
     records(place, lambda entry: "ILI" not in entry.label)
     assert make(place, "--table", "ranks") == 1
-    assert "some planned cells are missing" in capsys.readouterr().err
+    assert "12 of 24 planned runs are missing. Do: python -m bench run --suite paper " in capsys.readouterr().err
     narrowed = ("--models", "seasonal_naive", "--datasets", "ILI", "--horizons", 24)
     assert make(place, "--table", "published", *narrowed) == 1
 

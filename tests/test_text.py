@@ -184,6 +184,7 @@ def test_a_report_is_written_where_the_locale_knows_no_letters(tmp_path: Path) -
     }  # fmt: skip
     words = ["--suite", "quick", "--results", "résultats", "--into", "made", "--partial"]
     command = [sys.executable, "-m", "bench.report", *words]
+    (tmp_path / "résultats").mkdir()
     done = subprocess.run(command, check=False, cwd=tmp_path, env=environment, capture_output=True)
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False), done.stderr
     page = (tmp_path / "made" / "index.html").read_text()
