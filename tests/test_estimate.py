@@ -18,6 +18,7 @@ from bench.cli import duration
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards
 from bench.core.record import Cost, Epoch, Evaluation, RunResult, Where
+from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec, TrainConfig
 from bench.core.store import Store
 from bench.core.system import cpu_name, this_device
@@ -31,7 +32,6 @@ from bench.train import device as machine
 from bench.train import measure as measuring
 from bench.train.execute import run_one
 from bench.train.measure import measure
-from bench.train.schedule import StepPlan
 from bench.train.windows import split_windows
 from models.baselines import DLinear, RepeatLast
 from tests.builders import make_spec, waves
