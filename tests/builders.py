@@ -151,6 +151,14 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
     )
 
 
+NO_OUTCOME = {"evaluations": (), "layers": (), "sample": None, "best_epoch": None, "curve": (), "cost": None}
+
+
+def failure(error: str) -> dict[str, object]:
+    """Return what a record of a finished run holds instead if the run failed for this reason."""
+    return {"status": "failed", "error": error, **NO_OUTCOME}
+
+
 def plan_of(spec: RunSpec) -> StepPlan:
     """Return the steps of a run."""
     task = spec.task
@@ -184,8 +192,7 @@ def planned(*, holes: bool) -> Results:
             if entry.label == "patchtst ILI h24 s2022":
                 runs[i] = (entry, None)
             if entry.label == "logo_llm ILI h60 s2021" and result:
-                failure = {"status": "failed", "evaluations": (), "error": "RuntimeError: 100% out of memory_"}
-                runs[i] = (entry, result.model_copy(update=failure))
+                runs[i] = (entry, result.model_copy(update=failure("RuntimeError: 100% out of memory_")))
     return Results(runs)
 
 
@@ -302,9 +309,7 @@ def fails_on(*labels: str) -> Build:
     def build(entry: PlannedRun) -> RunResult | None:
         result = logo(1.0, lambda entry: 0.9)(entry)
         if result and entry.label.startswith(labels):
-            return result.model_copy(
-                update={"status": "failed", "evaluations": (), "error": "OutOfMemory: " + 90 * "x "}
-            )
+            return result.model_copy(update=failure("OutOfMemory: " + 90 * "x "))
         return result
 
     return build
