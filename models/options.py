@@ -7,13 +7,23 @@ set.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
 
-Size = Annotated[int, Field(gt=0, le=10**6)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Weight = Annotated[float, Field(ge=0, le=1e6)]
+@dataclass(frozen=True)
+class Within:
+    """The least and the greatest value of an option. Pydantic asks for it, which this module does not import."""
+
+    ge: float
+    le: float
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return {**handler(source), "ge": self.ge, "le": self.le}
+
+
+Size = Annotated[int, Within(1, 10**6)]
+Rate = Annotated[float, Within(0, 0.99)]
+Weight = Annotated[float, Within(0, 1e6)]
 Reader = Literal["blocks", "attention", "nothing"]
 """Reader of the tokens: the language model's blocks or, as an ablation, a fresh attention layer or nothing."""
 
