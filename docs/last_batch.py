@@ -14,6 +14,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from bench.core.card import cards
+from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec, TrainConfig
 from bench.data.series import load_series
 from bench.plan.suite import Filters, load_suite, plan
@@ -21,7 +22,6 @@ from bench.train import loop
 from bench.train.device import seed_everything
 from bench.train.evaluate import evaluate
 from bench.train.execute import build, windows_of
-from bench.train.schedule import StepPlan
 
 CPU = torch.device("cpu")
 

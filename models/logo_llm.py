@@ -33,11 +33,8 @@ class LogoLLM(nn.Module):
         self.patch, self.stride = options.patch, options.stride
         self.local_tap, self.global_tap = options.local_tap, options.global_tap
         mixes_local, mixes_global = options.mixers in ("both", "local"), options.mixers in ("both", "global")
-        deepest = max(self.local_tap if mixes_local else 0, self.global_tap if options.mixers != "local" else 0, 1)
-        # Blocks that no tap reads are not built; the final norm belongs to the last block's state alone.
-        self.blocks = read_with(
-            options.reader, options.backbone, deepest, final_norm=deepest == options.blocks, trained=NORMS_AND_POSITIONS
-        )
+        settings = {"final_norm": options.final_norm, "trained": NORMS_AND_POSITIONS}
+        self.blocks = read_with(options.reader, options.backbone, options.deepest, **settings)
         width = self.blocks.width
         self.embed = nn.Linear(options.patch, width)
         self.local_mixer = Mixer(width, options.dropout) if mixes_local else None

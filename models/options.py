@@ -7,8 +7,23 @@ set.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
+
+@dataclass(frozen=True)
+class Within:
+    """The least and the greatest value of an option. Pydantic asks for it, which this module does not import."""
+
+    ge: float
+    le: float
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        return {**handler(source), "ge": self.ge, "le": self.le}
+
+
+Size = Annotated[int, Within(1, 10**6)]
+Rate = Annotated[float, Within(0, 0.99)]
+Weight = Annotated[float, Within(0, 1e6)]
 Reader = Literal["blocks", "attention", "nothing"]
 """Reader of the tokens: the language model's blocks or, as an ablation, a fresh attention layer or nothing."""
 
@@ -33,31 +48,31 @@ class NoOptions:
 
 @dataclass(frozen=True)
 class DLinearOptions:
-    kernel: int = 25
+    kernel: Size = 25
     """Width of the moving average that splits trend and remainder; odd."""
 
 
 @dataclass(frozen=True)
 class PatchTSTOptions:
-    patch: int = 16
-    stride: int = 8
-    width: int = 128
-    heads: int = 16
-    layers: int = 3
-    feedforward: int = 256
-    dropout: float = 0.2
-    head_dropout: float = 0.0
+    patch: Size = 16
+    stride: Size = 8
+    width: Size = 128
+    heads: Size = 16
+    layers: Size = 3
+    feedforward: Size = 256
+    dropout: Rate = 0.2
+    head_dropout: Rate = 0.0
     residual_attention: bool = True
     """Attention scores are added to those of the layer before (the official default)."""
 
 
 @dataclass(frozen=True)
 class ITransformerOptions:
-    width: int = 512
-    heads: int = 8
-    layers: int = 2
-    feedforward: int = 512
-    dropout: float = 0.1
+    width: Size = 512
+    heads: Size = 8
+    layers: Size = 2
+    feedforward: Size = 512
+    dropout: Rate = 0.1
     calendar: bool = True
     """Read hour of day, day of week, of month and of year as further tokens, as the official runs do."""
 
@@ -69,30 +84,41 @@ class LogoLLMOptions:
     local_tap: int = 5
     """The local feature is the output of this block (1 = the first)."""
     global_tap: int = 12
-    patch: int = 16
-    stride: int = 8
-    dropout: float = 0.3
+    patch: Size = 16
+    stride: Size = 8
+    dropout: Rate = 0.3
     """Dropout rate of both mixers."""
     reader: Reader = "blocks"
     mixers: Literal["both", "local", "global", "none"] = "both"
     """Ablations: one mixer alone; or none, and the head reads the global tap itself (as arXiv 2302.11939 does)."""
+
+    @property
+    def deepest(self) -> int:
+        """The number of blocks that are built: those that no tap reads are not."""
+        local = self.local_tap if self.mixers in ("both", "local") else 0
+        return max(local, self.global_tap if self.mixers != "local" else 0, 1)
+
+    @property
+    def final_norm(self) -> bool:
+        """Whether the language model's final norm is built; it belongs to its last block's state alone."""
+        return self.reader == "blocks" and self.deepest == self.blocks
 
 
 @dataclass(frozen=True)
 class TimeLLMOptions:
     backbone: str = "gpt2"
     blocks: int = 12
-    patch: int = 16
-    stride: int = 8
-    width: int = 32
+    patch: Size = 16
+    stride: Size = 8
+    width: Size = 32
     """Width of a patch before it is reprogrammed."""
-    feedforward: int = 128
+    feedforward: Size = 128
     """Width of each reprogramming head, and how many output features of the language model are read."""
-    heads: int = 8
-    prototypes: int = 1000
-    words: int = 8192
+    heads: Size = 8
+    prototypes: Size = 1000
+    words: Size = 8192
     """Most words of the vocabulary that prototypes are mixtures of (officially all)."""
-    dropout: float = 0.1
+    dropout: Rate = 0.1
     reader: Reader = "blocks"
 
 
@@ -100,18 +126,18 @@ class TimeLLMOptions:
 class CALFOptions:
     backbone: str = "gpt2"
     blocks: int = 6
-    components: int = 500
+    components: Size = 500
     """Principal components of the word embeddings that the text branch attends to."""
-    heads: int = 12
-    feedforward: int = 2048
+    heads: Size = 12
+    feedforward: Size = 2048
     """Width of the encoder layer's feed-forward."""
-    dropout: float = 0.1
-    rank: int = 8
-    alpha: float = 32.0
-    lora_dropout: float = 0.1
-    output_weight: float = 1.0
-    feature_weight: float = 0.01
-    feature_decay: float = 0.8
+    dropout: Rate = 0.1
+    rank: Size = 8
+    alpha: Weight = 32.0
+    lora_dropout: Rate = 0.1
+    output_weight: Weight = 1.0
+    feature_weight: Weight = 0.01
+    feature_decay: Weight = 0.8
     """Factor on the feature loss per layer, counted from the last."""
     reader: Reader = "blocks"
     """Reader of both branches."""

@@ -22,6 +22,7 @@ from bench.analysis.verdicts import Judged, judged, load_claims
 from bench.core.base import ROOT
 from bench.core.card import DatasetCard, cards
 from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Where
+from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec, Task, TrainConfig
 from bench.plan.suite import Filters, PlannedRun, Suite, entries, load_suite
 from bench.report import __main__ as report
@@ -73,7 +74,7 @@ WHERE = Where(
     date="2026-01-01T00:00:00+00:00",
     git=None,
     dirty=None,
-    versions={},
+    versions={"python": "3.12.0", "torch": "2.10.0", "transformers": "5.0.0", "numpy": "2.4.0"},
     device="Test CPU",
     threads=1,
     data_sha256={},
@@ -121,18 +122,19 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
             local, trend = local / 2**halves, trend / 2**halves
             shares = {"local_share": local / 2, "trend_share": trend / 2, "slow_power": trend / 4}
             layers.append(Layer(block=block, normed=normed, stage=stage, local_r2=local, trend_r2=trend, **shares))
-    epochs = range(1, min(2, spec.train.epochs) + 1)
-    curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=1, lr=1, seconds=10 / i + later) for i in epochs)
+    trains = MODELS[spec.model].trains
+    curve = curve_of(spec, slow=10 + later, fast=5 + later) if trains and task.probe != "states" else ()
+    train_s, infer_ms = sum(each.seconds for each in curve), task.horizon / 10 if evaluations else None
     cost = Cost(
-        train_s=15 + 2 * later,
-        total_s=30,
-        steps=100,
-        samples_per_s=50,
-        infer_ms=task.horizon / 10,
+        train_s=train_s,
+        total_s=train_s + sum(each.windows for each in evaluations) * (infer_ms or 0) / 1000 + 5,
+        steps=steps_of(spec, len(curve)),
+        samples_per_s=1e6 if curve else None,
+        infer_ms=infer_ms,
         peak_mb=1000 + 10 * task.horizon,
-        params=1_000_000 * len(spec.model),
-        trainable=10_000 * len(spec.model),
-        flops=1_000_000_000 * task.horizon,
+        params=1_000_000 * len(spec.model) * trains,
+        trainable=10_000 * len(spec.model) * trains,
+        flops=1_000_000_000 * task.horizon * trains,
     )
     data = {name: cards()[name].sha256[0] for name in (task.dataset, *task.test_on)}
     weights = BACKBONES[str(spec.options["backbone"])].sha256 if "backbone" in spec.options else None
@@ -142,10 +144,40 @@ def record(spec: RunSpec, variant: str = "") -> RunResult:
         status="done",
         evaluations=tuple(evaluations),
         layers=tuple(layers),
-        best_epoch=1,
+        best_epoch=1 if curve else None,
         curve=curve,
         cost=cost,
         where=provenance,
+    )
+
+
+NO_OUTCOME = {"evaluations": (), "layers": (), "sample": None, "best_epoch": None, "curve": (), "cost": None}
+
+
+def failure(error: str) -> dict[str, object]:
+    """Return what a record of a finished run holds instead if the run failed for this reason."""
+    return {"status": "failed", "error": error, **NO_OUTCOME}
+
+
+def plan_of(spec: RunSpec) -> StepPlan:
+    """Return the steps of a run."""
+    task = spec.task
+    windows = cards()[task.dataset].windows("train", task.context, task.horizon, task.train_fraction)
+    return StepPlan(spec.train, windows, spec.code is not None)
+
+
+def steps_of(spec: RunSpec, epochs: int) -> int:
+    """Return the number of steps in this many epochs of a run."""
+    plan = plan_of(spec)
+    return min(epochs * plan.per_epoch, plan.total)
+
+
+def curve_of(spec: RunSpec, slow: float = 1, fast: float = 1) -> tuple[Epoch, ...]:
+    """Return the curve of a run whose losses are all 1; its first epoch takes `slow` seconds, the others `fast`."""
+    plan = plan_of(spec)
+    lrs = [plan.lr(steps_of(spec, epoch) - 1) for epoch in range(1, (plan.ends_after([1.0] * 1000) or 0) + 1)]
+    return tuple(
+        Epoch(epoch=i, train_loss=1, val_loss=1, lr=lr, seconds=fast if i > 1 else slow) for i, lr in enumerate(lrs, 1)
     )
 
 
@@ -160,8 +192,7 @@ def planned(*, holes: bool) -> Results:
             if entry.label == "patchtst ILI h24 s2022":
                 runs[i] = (entry, None)
             if entry.label == "logo_llm ILI h60 s2021" and result:
-                failure = {"status": "failed", "evaluations": (), "error": "RuntimeError: 100% out of memory_"}
-                runs[i] = (entry, result.model_copy(update=failure))
+                runs[i] = (entry, result.model_copy(update=failure("RuntimeError: 100% out of memory_")))
     return Results(runs)
 
 
@@ -210,10 +241,23 @@ def done(spec: RunSpec, card: DatasetCard) -> RunResult:
     provenance = HERE.model_copy(update={"data_sha256": {card.name: card.sha256[0]}})
     windows = card.windows("test", spec.task.context, spec.task.horizon)
     errors = (Evaluation(dataset=card.name, mse=1.0, mae=1.0, windows=windows),)
+    trains = spec.model not in MODELS or MODELS[spec.model].trains
+    curve, size = curve_of(spec) if trains else (), 1 if trains else 0
     cost = Cost(
-        train_s=1, total_s=1, steps=1, samples_per_s=1, infer_ms=1, peak_mb=None, params=1, trainable=1, flops=1
+        train_s=len(curve),
+        total_s=len(curve) + 1 + windows / 1000,
+        steps=steps_of(spec, len(curve)),
+        samples_per_s=1e6 if trains else None,
+        infer_ms=1,
+        peak_mb=None,
+        params=size,
+        trainable=size,
+        flops=size,
     )
-    return RunResult(spec=spec, status="done", evaluations=errors, cost=cost, where=provenance)
+    best = 1 if trains else None
+    return RunResult(
+        spec=spec, status="done", evaluations=errors, best_epoch=best, curve=curve, cost=cost, where=provenance
+    )
 
 
 PAPER, CLAIMS = load_claims()
@@ -265,9 +309,7 @@ def fails_on(*labels: str) -> Build:
     def build(entry: PlannedRun) -> RunResult | None:
         result = logo(1.0, lambda entry: 0.9)(entry)
         if result and entry.label.startswith(labels):
-            return result.model_copy(
-                update={"status": "failed", "evaluations": (), "error": "OutOfMemory: " + 90 * "x "}
-            )
+            return result.model_copy(update=failure("OutOfMemory: " + 90 * "x "))
         return result
 
     return build

@@ -17,7 +17,8 @@ from bench.__main__ import main
 from bench.cli import duration
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards
-from bench.core.record import Cost, Epoch, Evaluation, RunResult, Where
+from bench.core.record import Cost, Epoch, Evaluation, RunResult
+from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec, TrainConfig
 from bench.core.store import Store
 from bench.core.system import cpu_name, this_device
@@ -31,10 +32,9 @@ from bench.train import device as machine
 from bench.train import measure as measuring
 from bench.train.execute import run_one
 from bench.train.measure import measure
-from bench.train.schedule import StepPlan
 from bench.train.windows import split_windows
 from models.baselines import DLinear, RepeatLast
-from tests.builders import make_spec, waves
+from tests.builders import WHERE, done, make_spec, waves
 
 TRAINED = ("logo_llm", "time_llm_lite", "calf_lite", "patchtst", "itransformer", "dlinear")
 UNKNOWN = Estimate(None, None, "not known yet")
@@ -73,13 +73,20 @@ def record(
         train_s=seconds, total_s=seconds, steps=round(share * work(spec).steps), samples_per_s=1, infer_ms=1,
         peak_mb=peak_mb, params=1, trainable=1, flops=1,
     )  # fmt: skip
-    where = Where(
-        date="", git=None, dirty=None, versions={}, device=device, threads=2, backbone_sha256=None,
-        data_sha256={name: cards()[name].sha256[0] for name in spec.task.datasets}, sharing=sharing, resumed=resumed,
-    )  # fmt: skip
     counts = {name: cards()[name].windows("test", spec.task.context, spec.task.horizon) for name in spec.task.datasets}
+    place = {"device": device, "threads": 2, "sharing": sharing, "resumed": resumed}
+    where = WHERE.model_copy(update={"data_sha256": {name: cards()[name].sha256[0] for name in counts}, **place})
     errors = tuple(Evaluation(dataset=name, mse=1, mae=1, windows=count) for name, count in counts.items())
     return RunResult(spec=spec, status="done", evaluations=errors, best_epoch=1, curve=curve, cost=cost, where=where)
+
+
+def stored(spec: RunSpec, seconds: float, peak_mb: float = 500, device: str = "this CPU") -> RunResult:
+    """Return a record that a store takes for one of a run."""
+    result = done(spec, cards()[spec.task.dataset])
+    assert result.cost is not None
+    cost = result.cost.model_copy(update={"total_s": seconds, "peak_mb": peak_mb})
+    where = result.where.model_copy(update={"device": device, "sharing": None})
+    return result.model_copy(update={"cost": cost, "where": where})
 
 
 @pytest.mark.parametrize(("dataset", "share"), [("ETTh1", 1.0), ("ILI", 0.05), ("Traffic", 0.1), ("EPF", 1.0)])
@@ -313,7 +320,7 @@ def test_a_plan_times_what_it_does_not_know_and_a_model_that_fails_is_a_row(
     monkeypatch.setattr("bench.overview.this_device", lambda: "this CPU")
     store = Store(tmp_path / "results")
     known, slow, broken = make_spec(card), own(card, "Slow"), own(card, "Broken")
-    store.put(record(known, 40, 300))
+    store.put(stored(known, 40, 300))
     entries = [PlannedRun(spec) for spec in (known.model_copy(update={"seed": 7}), slow, broken)]
     rows, remaining = plan_rows(entries, store)
     assert [(row["a run takes"], row["MiB"], row["by"]) for row in rows] == [
@@ -337,7 +344,7 @@ def test_a_plan_times_what_it_does_not_know_and_a_model_that_fails_is_a_row(
     assert plan_summary(remaining).endswith("1 runs: could not be timed; their rows say why")
     assert "1 from a few timed steps" in plan_summary(remaining)
     for spec in (known.model_copy(update={"seed": 7}), slow, broken):
-        store.put(record(spec, 40, device="elsewhere"))
+        store.put(stored(spec, 40, device="elsewhere"))
     rows, remaining = plan_rows(entries, store, listed)
     assert len(timed) == 2 and remaining.estimates == (), "what is done is not timed"
 
@@ -369,9 +376,9 @@ def test_records_are_found_newest_and_of_every_cell_first(tmp_path: Path, monkey
     monkeypatch.setattr(estimate, "RECORDS_PER_TASK", 3)
     store = Store(tmp_path)
     for age, spec in enumerate([one("dlinear", seed=seed) for seed in (1, 2, 3)] + [one("dlinear", "ETTh2", seed=9)]):
-        os.utime(store.put(record(spec, 5)), (1e9 - age, 1e9 - age))
-    store.put(record(one("patchtst"), 5))
-    damaged = store.put(record(one("dlinear", horizon=192), 5))
+        os.utime(store.put(stored(spec, 500)), (1e9 - age, 1e9 - age))
+    store.put(stored(one("patchtst"), 500))
+    damaged = store.put(stored(one("dlinear", horizon=192), 500))
     damaged.write_text(damaged.read_text()[:100])
     assert sorted(each.spec.seed for each in records_of(tmp_path, ["dlinear"])) == [1, 2, 3, 9]
     assert {each.spec.model for each in records_of(tmp_path, ["patchtst", "dlinear", "logo_llm"])} == {

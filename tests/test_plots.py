@@ -38,7 +38,7 @@ from bench.report.figures.cost import pareto
 from bench.report.figures.panels import Drawn
 from bench.report.figures.ranks import draw_diagram
 from bench.report.figures.style import SMALL, WIDTH, Look, looks, styled
-from tests.builders import WHERE
+from tests.builders import WHERE, failure
 
 LEVEL = {"logo_llm": 1.0, "time_llm_lite": 1.12, "calf_lite": 1.06, "patchtst": 0.97, "itransformer": 1.01}
 LEVEL |= {"dlinear": 1.09, "seasonal_naive": 1.45, "repeat_last": 2.2}
@@ -151,7 +151,7 @@ def changed(planned: Results, pattern: str, **values: object) -> Results:
     )
 
 
-FAILED = {"status": "failed", "evaluations": (), "sample": None, "curve": (), "cost": None, "error": "OSError: no disk"}
+FAILED = failure("OSError: no disk")
 FEW = {"models": ("logo_llm", "patchtst", "dlinear", "repeat_last"), "datasets": ("ETTh1", "ILI")}
 
 

@@ -18,7 +18,7 @@ from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report import __main__ as report
 from bench.report import write as reporter
 from bench.report.render import SUFFIX
-from tests.builders import in_process, record
+from tests.builders import failure, in_process, record
 
 FEW = Filters(
     models=("logo_llm", "patchtst", "seasonal_naive"),
@@ -80,8 +80,7 @@ def test_missing_failed_and_foreign_runs_are_holes_with_their_reason_in_every_pa
     failed, foreign = (
         next(path for path in paths if word in str(path)) for word in ("ILI/h24/patchtst", "ILI/h36/logo")
     )
-    failure = {"status": "failed", "evaluations": [], "error": "RuntimeError: <b>boom</b>"}
-    failed.write_text(json.dumps(json.loads(failed.read_text()) | failure))
+    failed.write_text(json.dumps(json.loads(failed.read_text()) | failure("RuntimeError: <b>boom</b>")))
     other = json.loads(foreign.read_text())
     other["where"]["data_sha256"]["ILI"] = "0" * 64
     foreign.write_text(json.dumps(other))
@@ -173,7 +172,7 @@ def test_a_failed_run_of_the_suites_own_language_model_hides_no_results_of_anoth
     store = Store(place / "results")
     one = entries(load_suite("paper"), FEW.model_copy(update={"backbone": "gpt2"}))[0]
     words = ["--suite", "paper", "--results", str(place / "results"), *WORDS]
-    store.put(record(one.spec).model_copy(update={"status": "failed", "evaluations": (), "error": "OSError: no disk"}))
+    store.put(record(one.spec).model_copy(update=failure("OSError: no disk")))
     assert report.main([*words, "--table", "main"]) == 0
     assert "SmolLM2" in capsys.readouterr().out
     store.put(record(one.spec))
@@ -193,8 +192,7 @@ def test_a_report_goes_where_it_is_told_and_says_where_its_records_are(place: Pa
 
 def test_what_a_failed_run_said_is_no_html_in_markdown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (path,) = records(place, lambda entry: entry.label == "patchtst ETTh1 h96 s2021")
-    failure = {"status": "failed", "evaluations": [], "error": "RuntimeError: <b>boom</b> | a & b"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | failure))
+    path.write_text(json.dumps(json.loads(path.read_text()) | failure("RuntimeError: <b>boom</b> | a & b")))
     assert make(place, "--table", "main", "--format", "md", "--models", "patchtst", "--partial") == 0
     said = capsys.readouterr().out
     assert r"&lt;b>boom&lt;/b> \| a &amp; b" in said

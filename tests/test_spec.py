@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from bench.core.base import BenchError, nearest, parse
+from bench.core.card import DatasetCard, cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec, Task, TrainConfig
+from bench.plan.suite import Suite
 
 SPEC = RunSpec(
     task=Task(dataset="ETTh1", context=96, horizon=96, cards={"ETTh1": "abc"}),
@@ -93,6 +95,31 @@ def test_unknown_fields_are_refused_with_the_nearest_name() -> None:
         parse(TrainConfig, {"epoch": 1, "batch": 1, "lr": 1}, "place")
     with pytest.raises(BenchError, match=r"place: lr: input should be greater than 0, got '-1'"):
         parse(TrainConfig, {"epochs": 1, "batch": 1, "lr": -1}, "place")
+
+
+def test_a_place_is_named_as_the_file_has_it_without_the_names_of_types() -> None:
+    """A type that is one of several, or a text's pattern, adds names of its own to the path that pydantic gives."""
+    suite = {"name": "a", "title": "t", "about": "a", "models": ["dlinear"], "datasets": ["EPF"], "seeds": [1]}
+    suite |= {"backbone": "gpt2"}
+    for change, said in (
+        ({"horizons": [0]}, "horizons.0: input should be greater than 0, got '0'"),
+        ({"horizons": "longest"}, "horizons: input should be a valid tuple, got 'longest'"),
+        ({"context": 1e8}, "context: input should be less than or equal to 1000000"),
+        ({"variant": [{"title": "v", "sweep": {"kernel": [[1]]}}]}, "variant.0.sweep.kernel.0: input should be"),
+        ({"override": [{"dlinear": {"options": {"a": {}}}}]}, "override.0.dlinear.options.a: input should be"),
+        ({"override": [{"all": {"when": [{"horizons": [0]}]}}]}, "override.0.all.when.0.horizons.0: input should be"),
+        ({"override": [{"all": {"when": [{"trian": {}}]}}]}, "override.0.all.when.0.trian: extra inputs"),
+        ({"variant": [{}]}, "variant.0.title: field required"),
+        ({"tuned": {"int": 3}}, "tuned"),
+    ):
+        with pytest.raises(BenchError) as refusal:
+            parse(Suite, suite | change, "place")
+        assert str(refusal.value).startswith(f"place: {said}")
+    card = cards()["EPF"].model_dump() | {"channels": [1]}
+    with pytest.raises(BenchError, match=r"^place: channels: input should be|^place: channels\.0: input should be"):
+        parse(DatasetCard, card, "place")
+    with pytest.raises(BenchError, match=r"^place: task\.probe: input should be False"):
+        parse(RunSpec, SPEC.model_dump_json().replace('"probe":false', '"probe":3'), "place")
 
 
 def test_nearest_lists_everything_where_nothing_is_close() -> None:

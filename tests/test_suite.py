@@ -121,7 +121,7 @@ def test_the_digest_of_a_card_follows_what_can_change_a_number_and_nothing_else(
         ("base = 'papr'", "mine.toml: no suite 'papr'; nearest: paper"),
         ("base = 3", "mine.toml: base: must be the name of a suite, got 3"),
         ("horizons = 'longest'", "mine.toml: horizons"),
-        ("fractions = [0.0]", "fractions.0: input should be greater than 0"),
+        ("fractions = [0.0]", "fractions.0: input should be greater than or equal to 0.000001"),
         ("fractions = [10]", "fractions.0: input should be less than or equal to 1"),
         ("[contexts]\nETTh3 = 96", "no data set 'ETTh3'; nearest: ETTh"),
         ("[transfer]\nEPF = ['ETTh3']", "no data set 'ETTh3'; nearest: ETTh"),

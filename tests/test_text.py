@@ -28,7 +28,7 @@ from bench.core.text import Output, printable
 from bench.plan.suite import Filters, entries, load_suite
 from bench.report.render import SUFFIX, render
 from bench.report.sheet import Entry, Sheet
-from tests.builders import in_process, record
+from tests.builders import failure, in_process, record
 
 EVIL = (
     "\x1b[31mred\x1b]0;title\x07 \u202eforth \x9b2J \x00 <script>alert(1)</script> ](javascript:x) | __a__ "
@@ -119,8 +119,7 @@ def test_a_record_cannot_act_anywhere(name: str, tmp_path: Path, capsys: pytest.
         result = record(entry.spec)
         result = result.model_copy(update={"where": result.where.model_copy(update={"device": EVIL})})
         if name == "error" and entry.spec.model == "dlinear":
-            failure = {"status": "failed", "evaluations": (), "error": EVIL}
-            result = result.model_copy(update=failure)
+            result = result.model_copy(update=failure(EVIL))
         store.put(result)
     failed = int(name == "error")
     assert in_process("show", *words, "--results", store.root) == failed

@@ -12,12 +12,12 @@ from torch import nn
 
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
+from bench.core.schedule import StepPlan
 from bench.core.spec import TrainConfig
 from bench.data.series import load_series
 from bench.train.evaluate import SERIES_PER_BATCH, evaluate
 from bench.train.execute import run_one
 from bench.train.loop import TrainingDiverged, fit
-from bench.train.schedule import StepPlan
 from bench.train.step import LOSSES
 from bench.train.windows import Windows, split_windows, standardized
 from tests.builders import SHAPE, SMALL, make_spec, waves

@@ -41,8 +41,8 @@ from bench.analysis.intervals import (
 )
 from bench.core.base import Frozen, Positive
 from bench.core.record import Cost, RunResult
+from bench.core.spec import Fraction
 from bench.plan import registry
-from bench.plan.settings import Fraction
 from models import PROPOSED
 
 LEANING = 2 * LEVEL / STRICTNESS

@@ -8,11 +8,12 @@ import math
 import re
 import stat
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from bench.core.system import ROOT as ROOT
 from models.errors import BenchError as BenchError
@@ -21,6 +22,9 @@ from models.errors import nearest as nearest
 
 Option = bool | int | float | str | None
 Positive = Annotated[int, Field(gt=0, le=10**9)]
+Size = Annotated[int, Field(gt=0, le=10**6)]
+"""A count that a run holds in memory or waits for: windows of a batch, rows of a window, epochs."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 MODEL_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*(:[A-Za-z_]\w*)?")
@@ -42,22 +46,39 @@ def parse(kind: type[Parsed], values: object, place: str, remedy: str = "correct
         return kind.model_validate_json(values, strict=True) if isinstance(values, str) else kind.model_validate(values)
     except ValidationError as error:
         do = f". Do: {remedy}" if remedy else ""
-        raise BenchError(f"{place}: {first_cause(error, kind.model_fields)}{do}") from None
+        raise BenchError(f"{place}: {first_cause(error, kind.model_fields, values)}{do}") from None
     except BenchError as error:  # a name that is in no table
         raise BenchError(f"{place}: {error}") from None
 
 
-def first_cause(error: ValidationError, keys: Iterable[str]) -> str:
-    """Return the first error as `field: cause`; `keys` are those that the whole may have."""
+def first_cause(error: ValidationError, keys: Iterable[str], values: object) -> str:
+    """Return the first error in `values` (JSON if they are text) as `field: cause`; `keys`: those of the whole."""
     # 1. Take the first error, but an unknown key before all others: it may be a missing key, misspelt.
     first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
-    field = ".".join(str(part) for part in first["loc"]) or "the whole of it"
+    missing = first["type"] == "missing"
+    field = ".".join(_steps(first["loc"], values, missing)) or "the whole of it"
     if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         return f"no key {field!r}; {nearest(field, list(keys))}"
     # 2. Say what the field holds instead.
-    got = "" if first["type"] == "missing" else f", got {str(first['input'])[:60]!r}"
+    got = "" if missing else f", got {str(first['input'])[:60]!r}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{field}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def _steps(loc: tuple[int | str, ...], values: object, missing: bool) -> Iterator[str]:
+    """Yield the keys and positions that lead to a place in `values`; pydantic's path also has names of types.
+
+    The last step of the path to a missing key leads nowhere.
+    """
+    if isinstance(values, str):
+        values = from_json(values) if loc else None
+    for number, step in enumerate(loc, 1):
+        try:
+            values = values[step]  # type: ignore[index]
+        except (TypeError, LookupError):
+            if not (missing and number == len(loc)):
+                continue
+        yield str(step)
 
 
 def canonical(kind: str, name: str, known: Iterable[str], place: str = "") -> str:

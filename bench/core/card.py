@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from bench.core.base import NAME, BenchError, Frozen, Positive, canonical, digest, parse, read_toml
+from bench.core.base import NAME, BenchError, Frozen, Positive, Sha256, Size, canonical, digest, parse, read_toml
 from bench.core.system import HOME, SHIPPED_CARDS
 from models.options import Shape
 
@@ -45,7 +45,7 @@ class DatasetCard(Frozen):
     about: str
     """One sentence, for people and for prompts."""
     license: str
-    sha256: Annotated[tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")], ...], Field(min_length=1)]
+    sha256: Annotated[tuple[Sha256, ...], Field(min_length=1)]
     """Accepted hashes of the file; several if versions with the same numbers circulate."""
     stamp: str
     step: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,6}(us|ms|s|min|h|D)|[1-9][0-9]{0,3}M|1B)$")]
@@ -58,8 +58,8 @@ class DatasetCard(Frozen):
     season: Positive
     split: tuple[float, float, float]
     """Train, val and test in rows, or as shares of the rows that sum to 1 (val takes the rounding)."""
-    context: Positive
-    horizons: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    context: Size
+    horizons: Annotated[tuple[Size, ...], Field(min_length=1)]
     notes: str = ""
     repaired: str = ""
     """What was filled in the file when the card was made; every caption says it. The values are pinned by `sha256`."""

@@ -11,19 +11,22 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, digest
+from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, Size, digest
 
 PROTOCOL = 1
 """Increased when splits, scaling, metrics or the training loop change; older records then count as missing."""
+
+Fraction = Annotated[float, Field(ge=1e-6, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1e3)]
 
 
 class Task(Frozen):
     """The task: forecast `horizon` steps of a data set from the `context` steps before them."""
 
     dataset: str
-    context: Positive
-    horizon: Positive
-    train_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    context: Size
+    horizon: Size
+    train_fraction: Fraction = 1.0
     """Share of the training windows in use, the earliest first (few-shot)."""
     test_on: tuple[str, ...] = ()
     """Other data sets on which the trained model is tested too (zero-shot)."""
@@ -42,19 +45,19 @@ class Task(Frozen):
 class TrainConfig(Frozen):
     """How a model is trained. The best epoch is chosen on the validation split, with the metric of the loss."""
 
-    epochs: Positive
-    batch: Positive
+    epochs: Size
+    batch: Size
     """Windows (all channels) per optimiser step."""
-    lr: Annotated[float, Field(gt=0)]
+    lr: Rate
     schedule: Literal["constant", "halve", "decay", "cosine", "onecycle"] = "constant"
     """As in the official codes: halve, times 0.5 an epoch from the third on ("type1"); decay, times 0.9 an epoch from
     the fifth on ("type3"); cosine over `period` epochs; onecycle per step, rising during the share `rise` of all."""
-    period: Positive = 10
+    period: Size = 10
     rise: Annotated[float, Field(gt=0, lt=1)] = 0.3
     loss: Literal["mse", "l1", "smooth_l1"] = "mse"
-    patience: Positive = 3
+    patience: Size = 3
     """Epochs without a better validation score before training stops."""
-    clip: Annotated[float, Field(gt=0)] | None = None
+    clip: Annotated[float, Field(gt=0, le=1e12)] | None = None
     """Largest norm of the gradient."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16: autocast, frozen weights stored in bf16; what trains stays in float32."""

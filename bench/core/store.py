@@ -194,13 +194,12 @@ def _foreign(result: RunResult, spec: RunSpec) -> str | None:
         return fault
     if result.status == "failed":
         return None
-    for name in spec.task.datasets:
-        card, found = cards()[name], result.where.data_sha256.get(name, "")
-        if found not in card.sha256:
+    for name, found in result.where.data_sha256.items():
+        if found not in (card := cards()[name]).sha256:
             return f"its data of {name} have SHA-256 {found[:8]!r}, the card says {card.sha256[0][:8]!r}"
-    backbone = spec.backbone
-    if backbone and result.where.backbone_sha256 != BACKBONES[backbone].sha256:
-        return f"its weights of {backbone} are other ones"
+    weights = BACKBONES.get(spec.backbone or "")  # a user's own model may name one that is none
+    if result.where.backbone_sha256 != (weights and weights.sha256):
+        return f"its weights of {spec.backbone} are other ones"
     return None
 
 

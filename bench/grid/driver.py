@@ -250,7 +250,7 @@ class _Grid:
         """Record a run that ended without a record of its own. Its checkpoint stays: the machine may be the cause."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         where = self.engine.where.model_copy(update={"date": now})
-        self._record(entry, RunResult(spec=entry.spec, status="failed", where=where, error=why))
+        self._record(entry, RunResult(spec=entry.spec, status="failed", where=where, error=why[:2000]))
         self._forget(entry)
 
     def _suspend(self, entry: PlannedRun, why: str) -> None:

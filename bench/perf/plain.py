@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from bench.core.schedule import StepPlan
 from bench.core.spec import TrainConfig
-from bench.train.schedule import StepPlan
 from bench.train.step import LOSSES
 from bench.train.windows import Windows
 from models.llm_blocks import tokenize, word_embeddings

@@ -23,13 +23,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.base import BenchError
 from bench.core.card import cards
+from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec
 from bench.perf.plain import PLAIN, train_plainly
 from bench.plan import registry
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak
 from bench.train.evaluate import SERIES_PER_BATCH, autocast, evaluate
 from bench.train.loop import store_frozen, train_epoch
-from bench.train.schedule import StepPlan
 from bench.train.step import WARM_UP, Graph, Stepper
 from bench.train.windows import Windows
 from models.kernels import plain

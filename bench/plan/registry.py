@@ -53,7 +53,7 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
     try:
         resolved: dict[str, Option] = dataclasses.asdict(_adapter(kind).validate_python(given))
     except ValidationError as error:
-        raise BenchError(f"{place}: option {name}.{base.first_cause(error, names)}. Do: correct it") from None
+        raise BenchError(f"{place}: option {name}.{base.first_cause(error, names, given)}. Do: correct it") from None
     _check_blocks(resolved, f"{place}: model {name}")
     return resolved
 

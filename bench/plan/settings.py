@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from bench.core.base import ROOT, Frozen, Option, Positive, parse, read_toml
+from bench.core.base import ROOT, Frozen, Option, Size, parse, read_toml
 from bench.core.spec import Task
 from bench.plan.registry import BackboneName, DatasetName, canonical
 from models.llm_files import BACKBONES
@@ -15,7 +13,6 @@ from models.llm_files import BACKBONES
 SUITES = ROOT / "bench" / "suites"
 SETTINGS = SUITES / "settings.toml"
 CLAIMS = SUITES / "claims.toml"
-Fraction = Annotated[float, Field(gt=0, le=1)]
 
 
 class Change(Frozen):
@@ -29,7 +26,7 @@ class Setting(Change):
     """A change under conditions; a condition that is None always holds."""
 
     datasets: tuple[DatasetName, ...] | None = None
-    horizons: tuple[Positive, ...] | None = None
+    horizons: tuple[Size, ...] | None = None
     backbones: tuple[BackboneName, ...] | None = None
 
     def holds(self, task: Task, shape: str) -> bool:

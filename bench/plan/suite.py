@@ -14,15 +14,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bench.core.base import NAME, BenchError, Frozen, Option, Positive, Seed, UnknownName, canonical, parse, read_toml
+from bench.core.base import NAME, BenchError, Frozen, Option, Seed, Size, UnknownName, canonical, parse, read_toml
 from bench.core.card import DatasetCard, canonical_card, cards, longest_horizon
 from bench.core.names import TableName
-from bench.core.spec import RunSpec, Task, TrainConfig
+from bench.core.spec import Fraction, RunSpec, Task, TrainConfig
 from bench.core.text import printable
 from bench.plan import registry
 from bench.plan.own_code import own_code
 from bench.plan.registry import BackboneName, DatasetName, ModelName
-from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, Fraction, ModelSettings
+from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, ModelSettings
 from bench.plan.settings import settings as model_settings
 from bench.plan.tuning import Searches, read_searches
 from models import MODELS
@@ -60,11 +60,11 @@ class Suite(Frozen):
     """Text for captions: budget, look-back, anything unusual."""
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
     datasets: Annotated[tuple[DatasetName, ...], Field(min_length=1)]
-    horizons: Annotated[tuple[Positive, ...], Field(max_length=MOST)] | Literal["shortest"] | None = None
+    horizons: Annotated[tuple[Size, ...], Field(max_length=MOST)] | Literal["shortest"] | None = None
     """None: every horizon of each card; `shortest`: its shortest one."""
-    context: Positive | None = None
+    context: Size | None = None
     """None: the look-back of each card."""
-    contexts: dict[DatasetName, Positive] = {}
+    contexts: dict[DatasetName, Size] = {}
     """Data set -> its look-back, over `context`."""
     fractions: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=MOST)] = (1.0,)
     """Shares of the training windows, the earliest first."""

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from bench.core.base import BenchError, Frozen, Positive, parse
 from bench.core.jobs import Progress
 from bench.core.record import Epoch, machine
+from bench.core.schedule import StepPlan
 from bench.core.spec import TrainConfig
 from bench.train.checkpoint import Checkpoint, State
 from bench.train.device import device_name, random_state, set_random_state
 from bench.train.evaluate import evaluate
-from bench.train.schedule import StepPlan
 from bench.train.step import Stepper
 from bench.train.windows import Windows
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from bench.core.schedule import StepPlan, sizes_of
 from bench.core.spec import TrainConfig
 from bench.train.device import generator, out_of_memory
 from bench.train.evaluate import autocast, predict
-from bench.train.schedule import StepPlan, sizes_of
 from bench.train.windows import Windows
 from models.kernels import fused
 

@@ -1,9 +1,9 @@
-"""The number of steps of a training run, and the learning rate of each."""
+"""The number of steps of a training run, the learning rate of each, and when training ends. No torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,7 @@ class StepPlan:
     joins_single: bool = False
     """Whether a last batch of a single window joins the batch before, for models that read statistics of a batch."""
 
-    @property
+    @cached_property
     def per_epoch(self) -> int:
         return len(self.batch_sizes)
 
@@ -28,7 +28,7 @@ class StepPlan:
         """The number of windows in each batch of an epoch."""
         return sizes_of(self.train_windows, self.config.batch, self.joins_single)
 
-    @property
+    @cached_property
     def total(self) -> int:
         full = self.per_epoch * self.config.epochs
         return min(full, self.config.max_steps or full)
@@ -41,14 +41,27 @@ class StepPlan:
     def lr(self, step: int) -> float:
         """Return the learning rate of a step (from 0). All schedules but onecycle change between epochs only."""
         config, epoch = self.config, step // self.per_epoch
-        factors: dict[str, Callable[[], float]] = {
-            "constant": lambda: 1.0,
-            "halve": lambda: 0.5 ** max(0, epoch - 1),
-            "decay": lambda: 0.9 ** max(0, epoch - 3),
-            "cosine": lambda: (1 + math.cos(math.pi * epoch / config.period)) / 2,
-            "onecycle": lambda: _onecycle(step, self.total, config.rise),
-        }
-        return config.lr * factors[config.schedule]()
+        match config.schedule:
+            case "constant":
+                factor = 1.0
+            case "halve":
+                factor = 0.5 ** max(0, epoch - 1)
+            case "decay":
+                factor = 0.9 ** max(0, epoch - 3)
+            case "cosine":
+                factor = (1 + math.cos(math.pi * epoch / config.period)) / 2
+            case "onecycle":
+                factor = _onecycle(step, self.total, config.rise)
+        return config.lr * factor
+
+    def ends_after(self, scores: Sequence[float]) -> int | None:
+        """Return the epoch after which training with these validation scores ends; None if it goes on."""
+        best, last = 0, math.ceil(self.total / self.per_epoch)
+        for epoch, score in enumerate(scores, 1):
+            best = epoch if not best or score < scores[best - 1] else best
+            if epoch - best >= self.config.patience or epoch == last:
+                return epoch
+        return None
 
 
 def sizes_of(windows: int, size: int, joins_single: bool) -> list[int]:
