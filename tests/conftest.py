@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")  # a test that fails now and then says nothing of the change it fails on
+
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its processes, and tables would be cut to it
 
 LONGEST = ("test_cluster", "test_own_models", "test_grid", "test_cli")
 """Files that begin first, so that no process is left alone with one of them at the end."""
