@@ -231,6 +231,7 @@ def test_a_suite_runs_no_code_from_outside_the_current_directory(
     outside = folder.parent / "outside"
     write(outside, {"evilpkg/__init__.py": RUNS, "evilpkg/m.py": RUNS + NET})
     monkeypatch.syspath_prepend(str(outside))
+    (folder / "results").mkdir()
     suite = folder / "tiny.toml"
     suite.write_text(SUITE.replace('"dlinear"', '"dlinear", "evilpkg.m:Net"'))
     words = [*verb.split(), "--suite", suite, "--results", folder / "results"]
@@ -268,6 +269,7 @@ HIDDEN = {
     ),
     "by its path, run": "import runpy\nrunpy.run_path('helper.py')",
     "by its text": "exec(open('helper.py').read())",
+    "by a part of its text": "exec(open('helper.py').read().strip() + '\\n#')",
     "by its bytes": "from pathlib import Path\nexec(Path('helper.py').read_bytes())",
     "by its compiled text": "exec(compile(open('helper.py').read(), 'K', 'exec'))",
     "by its tree": "import ast\nexec(compile(ast.parse(open('helper.py').read()), 'K', 'exec'))",
@@ -279,7 +281,7 @@ def test_code_that_planning_cannot_see_is_refused_when_models_are_checked(
     folder: Path, card: DatasetCard, way: str
 ) -> None:
     write(folder, {"net.py": f"{HIDDEN[way]}\n{NET}", "helper.py": "K = 1\n"})
-    line = r"^model net:Net runs helper\.py, which planning cannot see\. Do: import it by an import statement"
+    line = r"^model net:Net runs or reads helper\.py, which planning cannot see\. Do: import it by an import statement"
     with pytest.raises(BenchError, match=line):
         load([own(card)])
     write(folder, {"net.py": f"import helper\n{HIDDEN[way]}\n{NET}"})
@@ -288,9 +290,45 @@ def test_code_that_planning_cannot_see_is_refused_when_models_are_checked(
     load([own(card)])
 
 
-def test_a_file_that_is_only_read_is_no_code(folder: Path, card: DatasetCard) -> None:
-    write(folder, {"net.py": f"text = open('other.py').read()\nexec('K = 1')\n{NET}", "other.py": "K = 2"})
-    load([own(card)])
+def test_honest_models_are_not_refused(folder: Path, card: DatasetCard, cpu: torch.device) -> None:
+    """Data files, its own source, written code, compiled code, generated classes, a lazy and a relative import."""
+    honest = """\
+import dataclasses
+import inspect
+import typing
+from collections import namedtuple
+from pathlib import Path
+
+import torch
+from pkg import helper
+from torch import nn
+
+numbers = [float(line) for line in open(Path(__file__).with_name("numbers.txt"))]
+Point = namedtuple("Point", "x y")
+Path("made.py").write_text("K = 2")
+assert inspect.getsource(helper)
+
+
+@dataclasses.dataclass
+class Options:
+    size: int = 3
+
+
+class Net(nn.Module):
+    def __init__(self, shape, options):
+        super().__init__()
+        assert inspect.getsource(Net) and eval(compile("1 + 1", "text", "eval")) == 2
+        self.map = nn.Linear(shape.context, shape.horizon)
+
+    def forward(self, x):
+        from .lazy import K
+        return self.map(x.mT).mT * K
+"""
+    files = {"pkg/net.py": honest, "pkg/__init__.py": "", "pkg/helper.py": "K = 1", "pkg/lazy.py": "K = 1"}
+    write(folder, files | {"pkg/numbers.txt": "1\n2\n"})
+    load([own(card, "pkg.net:Net")])
+    result = run_one(own(card, "pkg.net:Net"), cpu)
+    assert (result.status, result.error) == ("done", None)
 
 
 @pytest.mark.parametrize("package", finding.PROJECT)
@@ -322,7 +360,7 @@ def test_an_import_that_is_only_seen_in_the_run_fails_it(folder: Path, card: Dat
     load([own(card)])
     result = run_one(own(card), cpu)
     assert (result.status, result.evaluations) == ("failed", ())
-    assert "runs lib/helper.py, which planning cannot see" in str(result.error)
+    assert "runs or reads lib/helper.py, which planning cannot see" in str(result.error)
 
 
 def test_a_helper_that_was_edited_since_the_plan_stops_the_grid(

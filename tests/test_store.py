@@ -282,6 +282,8 @@ IMPOSSIBLE: list[tuple[str, object, str]] = [
     ("curve.0.val_loss", 1e300, "curve.0.val_loss: input should be less than or equal to"),
     ("curve.0.val_loss", -1.0, "curve.0.val_loss: input should be greater than or equal to 0"),
     ("curve.0.train_loss", 1e300, "curve.0.train_loss: input should be less than or equal to"),
+    ("curve.0.train_loss", -3.0, "has a negative loss"),
+    ("where.date", "1800-01-01T00:00:00+00:00", "where.date: must be a time such as 2026-01-01T00:00:00+00:00"),
     ("curve.0.val_loss", 1e-9, "has another best epoch than its curve"),
     ("curve.1.lr", 1.0, "has other learning rates than its schedule"),
     ("curve.1.seconds", 100.0, "has another time of training than its epochs"),

@@ -23,9 +23,14 @@ LARGEST = 3.41e38
 """No number of float32, in which errors and losses are taken, is larger."""
 
 
+FIRST_YEAR = 2026
+"""No record is older."""
+
+
 def _utc(text: str) -> str:
     """Refuse a text that is no time in UTC, to the second, as `provenance` writes it."""
-    if not text.endswith("+00:00") or datetime.datetime.fromisoformat(text).isoformat(timespec="seconds") != text:
+    read = datetime.datetime.fromisoformat(text).isoformat(timespec="seconds") if text.endswith("+00:00") else ""
+    if read != text or int(text[:4]) < FIRST_YEAR:
         raise ValueError("must be a time such as 2026-01-01T00:00:00+00:00")
     return text
 
@@ -42,8 +47,8 @@ Measured = Annotated[float, Field(gt=0, le=1e15)]
 Count = Annotated[int, Field(ge=0, le=10**18)]
 TRACEBACK = 10_000
 """Most characters of a traceback in a record."""
-Share = Annotated[float, Field(le=1.01)]
-"""A share, or an R2, which has no lower bound; rounding may carry it over 1."""
+Share = Annotated[float, Field(ge=-1e6, le=1.01)]
+"""A share, or an R2, which may be far below zero; rounding may carry it over 1."""
 
 
 class Evaluation(Frozen):
@@ -281,6 +286,7 @@ class RunResult(Frozen):
         scores, trains = [each.val_loss for each in curve], task.probe != "states" and (model is None or model.trains)
         best = scores.index(min(scores)) + 1 if scores else None
         yield "has a curve whose epochs are not counted", [each.epoch for each in curve] != [*range(1, len(curve) + 1)]
+        yield "has a negative loss", model is not None and any(each.train_loss < 0 for each in curve)
         yield "has a longer curve than it may train", len(curve) > self.spec.train.epochs
         yield (
             "has a curve where nothing trains, or none where its model does",

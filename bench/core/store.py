@@ -192,13 +192,12 @@ def _foreign(result: RunResult, spec: RunSpec) -> str | None:
         return "holds the record of another run"
     if fault := result.fault:
         return fault
-    if result.status == "failed":
-        return None
     for name, found in result.where.data_sha256.items():
         if found not in (card := cards()[name]).sha256:
             return f"its data of {name} have SHA-256 {found[:8]!r}, the card says {card.sha256[0][:8]!r}"
     weights = BACKBONES.get(spec.backbone or "")  # a user's own model may name one that is none
-    if result.where.backbone_sha256 != (weights and weights.sha256):
+    known = result.status == "done" or result.where.backbone_sha256  # a process that was lost did not tell
+    if known and result.where.backbone_sha256 != (weights and weights.sha256):
         return f"its weights of {spec.backbone} are other ones"
     return None
 

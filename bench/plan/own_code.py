@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import pkgutil
 import re
 import sys
@@ -34,6 +35,7 @@ from models import MODELS
 
 PROJECT = ("bench", "models")
 """The project's packages. What it ships in them is no part of a user's model: `PROTOCOL` covers it."""
+WRITES = os.O_WRONLY | os.O_RDWR
 PROGRAMS = ("bench.__main__", "bench.report.__main__")
 
 
@@ -117,7 +119,7 @@ def watched(model: str, code: str | None) -> Iterator[None]:
             continue
         if path not in planned.hashes:
             remedy = "import it by an import statement, with its folder in PYTHONPATH if it is another one"
-            raise BenchError(f"model {model} runs {shown(path)}, which planning cannot see. Do: {remedy}")
+            raise BenchError(f"model {model} runs or reads {shown(path)}, which planning cannot see. Do: {remedy}")
         if planned.hashes[path] != _sha256(path.read_bytes()):
             raise _changed(model)
 
@@ -133,14 +135,12 @@ def raised_at(error: BaseException) -> str:
 
 
 class _Ear:
-    """What the interpreter told its audit hook: files whose code was run, and texts that were compiled."""
+    """What the interpreter told its audit hook: the files whose code was run, and Python files that were read."""
 
     current: _Ear | None = None
 
     def __init__(self) -> None:
-        self.ran: set[str] = set()
-        self.opened: set[str] = set()
-        self.compiled: set[str | bytes] = set()
+        self.heard: set[str] = set()
 
     @classmethod
     @contextlib.contextmanager
@@ -155,24 +155,15 @@ class _Ear:
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
         match event, args:
             case "exec", (CodeType(co_filename=name), *_):  # a module, or what exec() is given
-                self.ran.add(name)
+                self.heard.add(name)
             case "import", (_, str(name), *_):  # an extension module
-                self.ran.add(name)
-            case "open", (str(name), *_):
-                self.opened.add(name)
-            case "compile", (str(text) | bytes(text), *_):
-                self.compiled.add(text)
+                self.heard.add(name)
+            case "open", (str(name), _, int(flags)) if name.endswith(".py") and not flags & WRITES:
+                if sys._getframe(2).f_globals.get("__name__") != "tokenize":  # it shows the lines of frames
+                    self.heard.add(name)  # its text may be run, whole or changed
 
     def files(self) -> list[Path]:
-        """Return the files that were run, by whatever way: by an import, by their path, or by their text."""
-        run = {Path(name) for name in self.ran}
-        lengths = {len(text.encode() if isinstance(text, str) else text) for text in self.compiled}
-        for path in map(Path, self.opened):
-            with contextlib.suppress(OSError, ValueError):
-                if path.is_file() and path.stat().st_size in lengths:
-                    content = path.read_bytes()
-                    run |= {path} if {content, content.decode("utf-8", "replace")} & self.compiled else set()
-        return sorted(path.resolve() for path in run if path.is_file())
+        return sorted(Path(name).resolve() for name in self.heard if Path(name).is_file())
 
 
 @lru_cache
