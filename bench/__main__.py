@@ -182,9 +182,11 @@ def _fetch(arguments: argparse.Namespace) -> int:
     from bench.core.card import cards
     from bench.data.fetch import fetch_backbone, fetch_data
     from bench.data.series import file_of
+    from bench.plan.suite import entries, load_suite
     from models.llm_files import find
 
-    specs = [entry.spec for entry in _planned(arguments)]
+    # Without --backbone, the suite's own: after that, it is here for every other verb.
+    specs = [entry.spec for entry in entries(load_suite(arguments.suite), cli.filters_of(arguments))]
     if arguments.into:
         from bench.data.bundle import make_bundle
 
@@ -251,6 +253,8 @@ def _tune(arguments: argparse.Namespace) -> int:
     from bench.plan.tuning import write_searches
 
     suite, filters = _chosen(arguments)
+    if not suite.variant:
+        raise BenchError(f"suite {suite.name}: has no trials to choose among. Do: name one with a [[variant]] for each")
     planned = entries(suite, filters)
     _run_all(arguments, planned)
     results = Results.read(planned, Store(arguments.results))

@@ -54,8 +54,8 @@ def _search(suite: Suite, model: str, dataset: str, runs: pd.DataFrame) -> Searc
 
 
 def _score(result: RunResult) -> float | None:
-    """Return the validation score of a record's best epoch; None of a failed run."""
-    return min(epoch.val_loss for epoch in result.curve) if result.status == "done" else None
+    """Return the validation score of a record's best epoch; None of a failed run, and where nothing trains."""
+    return min((epoch.val_loss for epoch in result.curve), default=None)
 
 
 def search_rows(searches: Iterable[Search]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
