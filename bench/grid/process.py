@@ -76,9 +76,7 @@ class Worker:
         """Kill the process and every process that its models started."""
         worker = self.process.pid
         assert worker
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(worker, signal.SIGSTOP)  # it starts no other, and its orphans stay its own
-        _kill_all_of(worker, self.mark)
+        _kill_all_of(0 if self.dead else worker, self.mark)  # the number of a dead one may be another's by now
         with contextlib.suppress(ProcessLookupError, PermissionError):  # it may not have its own group yet
             os.killpg(worker, signal.SIGKILL)
         self.process.kill()
@@ -146,13 +144,13 @@ def _die_with_the_driver(mark: str) -> None:
 
 
 def _kill_all_of(worker: int, mark: str) -> None:
-    """Kill the other processes that descend from a worker or bear its mark, whatever their group or session.
+    """Kill a worker, unless it is this process, and all that descend from it or bear its mark, whatever their session.
 
     One that was started with another environment is not found once its worker is gone; on systems without /proc none
     is.
     """
     for _ in range(10):  # one of them may be starting another
-        found = _of(worker, mark) - {os.getpid(), worker}
+        found = _of(worker, mark) - {os.getpid()}
         if not found:
             return
         for pid in found:
@@ -163,7 +161,7 @@ def _kill_all_of(worker: int, mark: str) -> None:
 def _of(worker: int, mark: str) -> set[int]:
     """Return the processes that descend from a worker or bear its mark."""
     every = _processes()
-    found = {worker, *(pid for pid in every if f"{MARK}={mark}".encode() in _environment(pid))}
+    found = {pid for pid in every if pid == worker or f"{MARK}={mark}".encode() in _environment(pid)}
     while more := {pid for pid, parent in every.items() if parent in found} - found:
         found |= more
     return found
