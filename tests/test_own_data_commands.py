@@ -83,7 +83,10 @@ def german(cells: Sequence[str]) -> list[str]:
 DOUBTFUL = {
     "thousands or decimals, and nothing tells": [GROUPED],
     "the same beside whole numbers": [GROUPED, [str(row % 9) for row in range(ROWS)]],
-    "the same, of which a column of its own is cut": [GROUPED, [str(10_000 + row) for row in range(ROWS)]],
+    "the same beside numbers of five digits": [GROUPED, [str(10_000 + 3 * row) for row in range(ROWS)]],
+    "the same beside a number of five digits in its column": [[*GROUPED[2:], "12345", "23456"]],
+    "a decimal in a column of text": [GROUPED, ["0,5", *["a note"] * (ROWS - 1)]],
+    "decimals in half of a column of text": [GROUPED, ["0,5", "x"] * (ROWS // 2)],
     "always three digits behind": [[f"{1 + row % 7},{100 + row}" for row in range(ROWS)]],
     "decimal points in one column and commas in another": [POINTS, german(POINTS)],
     "decimal points among commas in one column": [[*POINTS[:200], *german(POINTS[200:])]],
@@ -121,10 +124,10 @@ def test_thousands_that_another_column_proves_are_refused_and_its_own_decimals_s
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize(
     "proof",
-    ["0,385", "12,5", "-,5", "1234,500", "1,5e3", "1.234,5", "1.234.567", "12345"],
+    ["0,385", "12,5", "-,5", "1234,500", "1,5e3", "1.234,5", "1.234.567"],
 )
 def test_one_cell_that_can_be_read_in_one_way_tells_how_all_are(add: Add, proof: str, mirror: bool) -> None:
-    """Each is no number with marks between thousands; the last one would have some, as it stands in their column."""
+    """Each is no number with marks between thousands."""
     cells = ["1,000", "1,001", "2,500"] * 100
     if proof in ("1.234,5", "1.234.567"):
         columns = {"v": cells, "other": [proof, *["7"] * (ROWS - 1)], "more": [row % 5 for row in range(ROWS)]}
@@ -138,6 +141,16 @@ def test_one_cell_that_can_be_read_in_one_way_tells_how_all_are(add: Add, proof:
         answer = add(None, "mine.csv", "--drop", "other")
     assert answer.stored is not None
     assert answer.stored["v"].tolist()[1:4] == [1.001, 2.5, 1.0]
+
+
+@pytest.mark.parametrize("note", ["1,000", "0.5", "1.234,5", "12,5"])
+def test_a_cell_of_a_column_of_text_neither_proves_nor_casts_doubt(add: Add, note: str) -> None:
+    """The numbers have decimal commas, by proof in their own column, which has missing cells too."""
+    cells = ["NA"] * 200 + [f"{row},5" for row in range(100)]
+    columns = {"date": HOURS, "y": [*cells[200:], *["7"] * 200], "z": cells, "note": [note, *["x"] * (ROWS - 1)]}
+    answer = add(file(columns, ";"), "--channels", "y")
+    assert answer.stored is not None
+    assert answer.stored["y"].tolist()[:3] == [0.5, 1.5, 2.5]
 
 
 def test_a_point_is_decimal_between_commas_whatever_follows_it(add: Add) -> None:

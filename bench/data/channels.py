@@ -79,23 +79,21 @@ def decimal_sign(table: pd.DataFrame, delimiter: str) -> str:
 
     It is the point in a file of commas between cells. In others, a comma or point is
 
-    - before decimals for sure in 0,385 and 12,5 and 1234,500, and in 1,000 if a number of its column has five digits
-      in a row, which marks between thousands would cut;
+    - before decimals for sure in 0,385 and 12,5 and 1234,500;
     - between thousands for sure in 1,000,000 and 1,234.5, so that the other one is before decimals;
-    - either of both in 1,000.
+    - either of both in 1,000, whatever else stands in its column.
 
     One cell decides for the whole file. It is refused if cells decide otherwise, or if some are 1,000 and none decides.
-    Columns count whether they are kept or not, so that --drop changes no number.
+    Columns of numbers count whether they are kept or not, so that --drop changes no number; columns of text never do.
     """
     sure: dict[str, str] = {}
     unsure: list[tuple[str, str]] = []
-    for name in table if delimiter != "," else ():
+    for name in filter(lambda name: _holds_numbers(table[name]), table if delimiter != "," else ()):
         for sign, other in (",.", ".,"):
             cells = table[name][table[name].str.contains(sign, regex=False)]
             commas = cells if sign == "," else cells.str.translate(SWAP)
             either = commas.str.fullmatch(EITHER)
-            uncut = either.any() and table[name].str.fullmatch(r"[+-]?\d{5,}([.,]\d*)?").any()
-            decimal = commas.str.fullmatch(DECIMAL) & (uncut | ~either)
+            decimal = commas.str.fullmatch(DECIMAL) & ~either
             for proven, proof in ((sign, decimal), (other, commas.str.fullmatch(THOUSANDS))):
                 if proof.any():
                     sure.setdefault(proven, ": ".join(examples(cells[proof])[0]))
@@ -107,6 +105,13 @@ def decimal_sign(table: pd.DataFrame, delimiter: str) -> str:
         text = counted(unsure[:1], "may be meant a thousand times larger: nothing tells decimals from thousands")
         raise Refusal(f"{text}. Do: put commas between cells, points before decimals and no marks between thousands")
     return next(iter(sure), ".")
+
+
+def _holds_numbers(cells: pd.Series) -> bool:
+    """Return whether most cells that are not missing are numbers, be their decimals behind a point or a comma."""
+    present = cells[~cells.str.casefold().isin(MISSING)]
+    pattern = f"{NUMBER.pattern}|{THOUSANDS}"
+    return bool((present.str.fullmatch(pattern) | present.str.translate(SWAP).str.fullmatch(pattern)).mean() > 0.5)
 
 
 def numbers_of(
