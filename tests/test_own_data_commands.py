@@ -313,6 +313,73 @@ def test_all_columns_are_never_proposed_to_be_dropped(add: Add) -> None:
     assert (answer.code, answer.command) == (2, [])
 
 
+@pytest.mark.parametrize(("missing", "proposed"), [(1, False), (150, False), (151, True), (299, True)])
+@pytest.mark.parametrize("long", [False, True])
+def test_a_column_that_begins_late_is_to_be_dropped_only_if_most_of_it_is_missing(
+    add: Add, missing: int, proposed: bool, long: bool
+) -> None:
+    data = pd.DataFrame({"date": HOURS, "load": [*["NA"] * missing, *WAVE[missing:]], "b": WAVE})
+    if long:
+        data = pd.concat([data.assign(site="north"), data.assign(site="south", load=WAVE)])
+    answer = add(data.to_csv(index=False))
+    assert "cut the rows before" in answer.message
+    assert [word for word in answer.command if "load" in word] == ["north:load" if long else "load"] * proposed
+    stored = add(None, *answer.command).stored
+    if proposed:
+        assert stored is not None
+        assert stored.columns.tolist() == (["south:load", "north:b", "south:b"] if long else ["b"])
+    else:
+        assert stored is None
+
+
+def test_columns_that_all_begin_late_are_not_to_be_dropped(add: Add) -> None:
+    cells = [*[""] * 201, *WAVE[201:]]
+    answer = add(file({"date": HOURS, "a": cells, "b": cells}))
+    assert "--drop" not in answer.message and "cut the rows before" in answer.message
+
+
+@pytest.mark.parametrize("first", [0, 1, -7, 10_000])
+@pytest.mark.parametrize("name", ["No", "id", "index", ""])
+def test_a_column_that_counts_the_rows_is_left_out_unless_it_is_asked_for(add: Add, first: int, name: str) -> None:
+    count = [first + row for row in range(ROWS)]
+    wave = [row % 7 for row in range(ROWS)]
+    stored = add(file({name: count, "date": HOURS, "a": wave})).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["a"]
+    Path("cards/mine.toml").unlink()
+    Path("data/own/mine.csv").unlink()
+    if name:
+        stored = add(None, "mine.csv", "--channels", name, "a").stored
+        assert stored is not None
+        assert stored[name].tolist() == count
+
+
+def test_a_counter_of_all_rows_of_a_long_layout_is_left_out(add: Add) -> None:
+    data = pd.MultiIndex.from_product([HOURS, ["s", "t"]], names=["date", "site"]).to_frame(index=False)
+    answer = add(data.assign(id=range(2 * ROWS), y=np.arange(2 * ROWS) % 7).to_csv(index=False))
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["s", "t"]
+
+
+@pytest.mark.parametrize("change", [0.5, 1, -1])
+def test_what_does_not_count_every_row_is_a_channel(add: Add, change: float) -> None:
+    count = np.arange(ROWS) + np.where(np.arange(ROWS) < 200, 0, change)
+    stored = add(file({"date": HOURS, "a": WAVE, "n": count})).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["a", "n"]
+
+
+def test_a_counter_is_a_channel_only_where_it_is_the_only_column(add: Add) -> None:
+    """Beside a column that is to be mended it is none: nobody wants it in the place of that column."""
+    answer = add(file({"date": HOURS, "n": range(ROWS), "load": [f"{row % 7}%" for row in range(ROWS)]}))
+    assert (answer.code, answer.command) == (2, [])
+    assert "counters of rows" in answer.message and "remove units and marks" in answer.message
+    stored = add(file({"date": HOURS, "n": range(ROWS)})).stored
+    assert stored is not None
+    assert stored["n"].tolist() == [*range(ROWS)]
+
+
 # D. Reasons are true.
 
 

@@ -192,15 +192,16 @@ def _cells(table: pd.DataFrame, wrong: pd.DataFrame) -> tuple[list[tuple[str, st
 def resolved(choice: Choice, table: pd.DataFrame, series: Sequence[str]) -> Choice:
     """Return the choice with names of columns and series as the file has them. Raises Refusal for an unknown name."""
     names = [*series, *table]
-    pairs = [f"{one}:{name}" for one in series for name in table] if choice.channels else []
+    pairs = [f"{one}:{name}" for one in series for name in table] if choice.channels or choice.drop else []
     channels = named(choice.channels, [*names, *pairs], "--channels") if choice.channels else None
-    return replace(choice, drop=named(choice.drop, names, "--drop"), channels=channels)
+    return replace(choice, drop=named(choice.drop, [*names, *pairs], "--drop"), channels=channels)
 
 
 def columns_kept(table: pd.DataFrame, choice: Choice, series: Sequence[str], notes: dict[str, str]) -> pd.DataFrame:
-    """Return the columns that the user keeps, less nameless ones that are empty or count the rows.
+    """Return the columns that the user keeps, less those that count the rows, and nameless ones that are empty.
 
-    `series` are names that --drop and --channels may also have.
+    A column that has a name is no counter where it is the only one. `series` are names that --drop and --channels may
+    also have.
     """
     table = table.drop(columns=[name for name in choice.drop if name in table])
     pairs = {f"{one}:{name}": name for one in series for name in table}
@@ -208,12 +209,19 @@ def columns_kept(table: pd.DataFrame, choice: Choice, series: Sequence[str], not
     own = [pairs.get(name, name) for name in wanted if name in table or name in pairs]
     if own and len(own) == len(wanted):
         return table[list(dict.fromkeys(own))]
-    for name in [name for name in table if re.fullmatch(r"Unnamed: [0-9]+", name)]:
-        counts = (pd.to_numeric(table[name], errors="coerce").diff().iloc[1:] == 1).all()
-        if counts or not table[name].any():
-            notes["left out"] = "nameless columns that are empty or count the rows"
-            table = table.drop(columns=name)
-    return table
+    nameless = [name for name in table if re.fullmatch(r"Unnamed: [0-9]+", name)]
+    counters = [name for name in table if name not in own and _rises_by_one(table[name])]
+    left = [*counters, *(name for name in nameless if not table[name].any())]
+    if [*table] == left and not nameless:
+        return table
+    if left:
+        notes["left out"] = f"columns that count the rows (--channels takes them) or are empty: {listed(left)}"
+    return table.drop(columns=left)
+
+
+def _rises_by_one(cells: pd.Series) -> bool:
+    """Return whether cells are whole numbers, each greater by 1 than the one before."""
+    return bool(cells.str.fullmatch(r"[+-]?\d+(\.0*)?").all() and (cells.astype(float).diff().iloc[1:] == 1).all())
 
 
 def side_by_side(
@@ -256,6 +264,7 @@ def side_by_side(
     wide = wide[pairs].set_axis([name if single else f"{name}:{column}" for column, name in pairs], axis=1)
     if kept:
         wide = wide[[name for one in wanted for name in wide if one == name or name.startswith(f"{one}:")]]
+    wide = wide.drop(columns=[*choice.drop], errors="ignore")
     places = [moments.show(stamp) for stamp in wide.index]
     read = pd.Series(wide.index, index=places)
     return wide.set_axis(places), Moments(read, moments.name)
@@ -290,18 +299,21 @@ def filled(
     """
     # 1. Fill.
     values = values.set_axis(pd.Index(stamps, name="date"))
-    cells = int(values.isna().sum().sum())
+    lost = values.isna()
+    cells = int(lost.sum().sum())
     if choice.fill and len(missing) and values.index.is_monotonic_increasing and values.index.is_unique:
         values = values.reindex(values.index.union(pd.Index(missing))).rename_axis("date")
     fill, how = FILLS[choice.fill or "previous"]
     complete = fill(values)
     # 2. What cannot be filled.
+    bare = complete.columns[complete.isna().any() & (lost.mean() > 0.5)]  # little is lost with these
     for name in complete.columns[complete.isna().any() & values.notna().any()]:
         count, begins = int(complete[name].isna().sum()), pd.isna(values[name].iloc[0])
         where = ("begins", "before") if begins else ("ends", "after")
         text = f"column {name[:40]!r} {where[0]} with {count} missing cells, which no cell {where[1]} can fill"
         if begins:
-            problems.add(text, "cut the rows before", drop=[name])
+            options: dict[str, Any] = {"drop": [name]} if name in bare and len(bare) < values.shape[1] else {}
+            problems.add(text, "cut the rows before", **options)
         else:
             problems.add(text, fill="previous")
     if not choice.fill:
@@ -319,7 +331,8 @@ def verify_channels(values: pd.DataFrame, problems: Problems, notes: dict[str, s
         kinds = {"date": "besides its stamps", "unique_id": "(Nixtla's long layout)"}
         problems.add(f"has a column {taken[0]!r} {kinds[taken[0]]}", "rename it", drop=taken)
     if values.empty:
-        problems.add("has no column of numbers besides its stamps", "add one")
+        counters = " and counters of rows" * ("left out" in notes)
+        problems.add(f"has no column of numbers besides its stamps{counters}", "add one")
         return
     with np.errstate(over="ignore", invalid="ignore"):
         too_large = values.columns[~np.isfinite(values.std(ddof=0))]
