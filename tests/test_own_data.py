@@ -866,7 +866,7 @@ IN_ORDER = {
     "one stamp throughout": (hours()[:1] * ROWS, ["line 3: 2020-01-30 22:00:00 is there twice", "all rows have this"]),
     "hours stamped by day": (
         hours(form="%Y-%m-%d"),
-        ["line 3: 2020-01-30 is there twice", "up to 24 times", "keep one"],
+        ["line 3: 2020-01-30 is there twice", "up to 24 times", "write the whole stamp"],
     ),
 }
 

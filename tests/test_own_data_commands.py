@@ -166,6 +166,8 @@ PARTS: dict[str, tuple[dict[str, Column], pd.DatetimeIndex]] = {
     "Q1": ({"year": QUARTERS.year, "quarter": [f"Q{each}" for each in QUARTERS.quarter]}, QUARTERS),
     "Q1 under any name, first": ({"t": [f"Q{each}" for each in QUARTERS.quarter], "Year": QUARTERS.year}, QUARTERS),
     "quarters 1 to 4": ({"year": QUARTERS.year, "Qtr": QUARTERS.quarter}, QUARTERS),
+    "periods 1 to 4": ({"year": QUARTERS.year, "period": QUARTERS.quarter}, QUARTERS),
+    "periods 1 to 12": ({"year": MONTHS.year, "period": MONTHS.month}, MONTHS),
     "Jan": ({"year": MONTHS.year, "month": [name[:3] for name in MONTH_NAMES]}, MONTHS),
     "JANUARY under any name": ({"year": MONTHS.year, "x": [name.upper() for name in MONTH_NAMES]}, MONTHS),
     "M01": ({"year": MONTHS.year, "period": [f"M{each:02d}" for each in MONTHS.month]}, MONTHS),
@@ -173,6 +175,7 @@ PARTS: dict[str, tuple[dict[str, Column], pd.DatetimeIndex]] = {
     "day": ({"year": DAYS.year, "month": DAYS.month, "day": DAYS.day}, DAYS),
     "day, the other way round": ({"Day": DAYS.day, "Mon": [f"{day:%b}" for day in DAYS], "Year": DAYS.year}, DAYS),
     "hour": ({"year": HOURS.year, "month": HOURS.month, "day": HOURS.day, "hour": HOURS.hour}, HOURS),
+    "MO, DY, HR": ({"YEAR": HOURS.year, "MO": HOURS.month, "DY": HOURS.day, "HR": HOURS.hour}, HOURS),
     "days without signs": ({"YYYYMMDD": [f"{hour:%Y%m%d}" for hour in HOURS], "HH": HOURS.hour}, HOURS),
 }
 
@@ -191,7 +194,7 @@ def test_a_date_in_several_columns_is_joined_by_the_proposed_command(add: Add, c
 
 
 @pytest.mark.parametrize("name", ["HE", "Hour", "hour_ending", "Hour Ending", "time"])
-@pytest.mark.parametrize("form", ["{}", "{:02d}:00"])
+@pytest.mark.parametrize("form", ["{}", "{:02d}:00", "{:02d}00", "{}00"])
 def test_the_hour_24_is_the_next_midnight(add: Add, name: str, form: str) -> None:
     clock = [form.format(row % 24 + 1) for row in range(ROWS)]
     answer = add(file({"date": DAY_OF_HOURS, name: clock, "a": WAVE}))
@@ -201,7 +204,7 @@ def test_the_hour_24_is_the_next_midnight(add: Add, name: str, form: str) -> Non
     assert stored.index.tolist() == pd.date_range("2019-12-30 01:00", periods=ROWS, freq="h").tolist()
 
 
-@pytest.mark.parametrize("clock", ["24:30", "25", "24 pm"])
+@pytest.mark.parametrize("clock", ["24:30", "25", "24 pm", "2430", "1260", "24000"])
 def test_no_other_time_follows_the_hour_24(add: Add, clock: str) -> None:
     answer = add(file({"date": [*DAY_OF_HOURS[:-1], "2020-01-11"], "t": [*[f"{h}:00" for h in HOURS.hour[:-1]], clock],
                        "a": WAVE}), "--stamp", "date", "t")  # fmt: skip
@@ -223,6 +226,48 @@ def test_columns_that_complete_nothing_are_not_proposed(add: Add) -> None:
     answer = add(file({"year": [1990 + row // 52 for row in range(ROWS)], "week": [row % 52 for row in range(ROWS)],
                        "a": WAVE}))  # fmt: skip
     assert (answer.code, answer.command) == (2, [])
+
+
+HALVES = pd.date_range("2020-01-01 12:00", periods=3000, freq="30min")
+WEEKS = pd.DataFrame([(year, week) for year in range(2010, 2018) for week in range(1, 53 + (year % 5 == 0))])
+DIVIDED: dict[str, dict[str, Column]] = {
+    "week of the year": {"year": WEEKS[0], "week": WEEKS[1]},
+    "week of the year under any name": {"year": WEEKS[0], "semana": WEEKS[1]},
+    "day of the year": {"year": DAYS.year, "doy": DAYS.day_of_year},
+    "day of the year under any name": {"year": DAYS.year, "jour": DAYS.day_of_year},
+    "half hours": {"date": HALVES.date, "part": HALVES.hour * 2 + HALVES.minute // 30 + 1},
+    "half hours of a market": {"date": HALVES.date, "Settlement Period": HALVES.hour * 2 + HALVES.minute // 30 + 1},
+    "quarters of an hour": {"date": np.repeat(HALVES.date, 2), "part": [row % 96 + 1 for row in range(48, 6048)]},
+    "hours from 0, one of them lost to the clock": {
+        "date": np.delete(HALVES.date[::2], 500), "part": np.delete(HALVES.hour[::2], 500),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DIVIDED)
+def test_parts_of_a_stamp_are_neither_the_names_of_series_nor_rows_to_be_deleted(add: Add, case: str) -> None:
+    table = pd.DataFrame(DIVIDED[case])
+    answer = add(table.assign(y=np.arange(len(table)) * 37 % 101).to_csv(index=False))
+    assert (answer.code, answer.command) == (2, [])
+    assert "write the whole stamp in one column (another column" in answer.message
+    assert "keep one" not in answer.message and "--long" not in answer.message
+
+
+def test_few_repeated_stamps_are_rows_to_be_deleted(add: Add) -> None:
+    answer = add(file({"date": [*HOURS[:-3], *HOURS[-4:-1]], "a": WAVE}))
+    assert "keep one row of each stamp" in answer.message
+
+
+def test_as_many_series_as_half_hours_are_laid_out_where_it_is_asked_for(add: Add) -> None:
+    for long in (False, True):
+        dates, shops = np.repeat(DAYS, 48), [row % 48 + 1 for row in range(48 * ROWS)]
+        data = pd.DataFrame({"date": dates, "filiale" if long else "store": shops, "y": np.arange(48 * ROWS) % 11})
+        answer = add(data.to_csv(index=False), *["--long"] * long)
+        stored = answer.stored if long else add(None, *answer.command).stored
+        assert stored is not None
+        assert stored.columns.tolist() == [str(shop + 1) for shop in range(48)]
+        Path("cards/mine.toml").unlink()
+        Path("data/own/mine.csv").unlink()
 
 
 # C. Proposed commands work.
@@ -374,7 +419,7 @@ def test_a_counter_is_a_channel_only_where_it_is_the_only_column(add: Add) -> No
     """Beside a column that is to be mended it is none: nobody wants it in the place of that column."""
     answer = add(file({"date": HOURS, "n": range(ROWS), "load": [f"{row % 7}%" for row in range(ROWS)]}))
     assert (answer.code, answer.command) == (2, [])
-    assert "counters of rows" in answer.message and "remove units and marks" in answer.message
+    assert "count the rows" in answer.message and "remove units and marks" in answer.message
     stored = add(file({"date": HOURS, "n": range(ROWS)})).stored
     assert stored is not None
     assert stored["n"].tolist() == [*range(ROWS)]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.data.csv_file import NUMBER
 from bench.data.problems import Problems, Refusal, counted, listed, named
-from bench.data.stamps import CALENDAR, Moments, examples, plain
+from bench.data.stamps import CALENDAR, Moments, divides, examples, plain
 
 DECIMAL = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
 EITHER, THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}", r"[+-]?[1-9]\d{0,2}(,\d{3})+(,\d{3}|\.\d*)"
@@ -51,13 +51,14 @@ def id_columns(table: pd.DataFrame, moments: Moments, asked: bool, sure: bool) -
     """Return the columns that name the series of a long layout (a row for each series and stamp); none for another.
 
     They are the fewest that tell rows of one stamp apart, text or usual names first. Whole numbers do so too if they
-    are `asked` for by --long, or, unless they must be `sure`, if half of all pairs of series and stamp have a row.
+    are `asked` for by --long, or, unless they must be `sure` or one divides stamps, if half of such pairs have a row.
     """
     repeated, few = moments.read.duplicated().sum(), len(table) / 2
     usual = [name for name in table if plain(name) in ID_NAMES]
     texts = [name for name in table if table[name].str.fullmatch(NUMBER).mean() <= 0.5]
-    wholes = [name for name in table if plain(name) not in CALENDAR and table[name].str.fullmatch(r"\d+").all()]
-    likely = dict.fromkeys([*usual, *texts, *(wholes if asked or not sure else ())])
+    wholes = [name for name in table if table[name].str.fullmatch(r"\d+").all()]
+    told = asked or not (sure or any(divides(table[name], moments.read) for name in wholes))
+    likely = dict.fromkeys([*usual, *texts, *(name for name in wholes if told and plain(name) not in CALENDAR)])
     found = [name for name in likely if table[name].nunique() <= few]
 
     def tell(names: list[str]) -> bool:
@@ -109,9 +110,8 @@ def decimal_sign(table: pd.DataFrame, delimiter: str) -> str:
 
 def _holds_numbers(cells: pd.Series) -> bool:
     """Return whether most cells that are not missing are numbers, be their decimals behind a point or a comma."""
-    present = cells[~cells.str.casefold().isin(MISSING)]
-    pattern = f"{NUMBER.pattern}|{THOUSANDS}"
-    return bool((present.str.fullmatch(pattern) | present.str.translate(SWAP).str.fullmatch(pattern)).mean() > 0.5)
+    present, form = cells[~cells.str.casefold().isin(MISSING)], f"{NUMBER.pattern}|{THOUSANDS}"
+    return bool((present.str.fullmatch(form) | present.str.translate(SWAP).str.fullmatch(form)).mean() > 0.5)
 
 
 def numbers_of(
@@ -198,10 +198,9 @@ def resolved(choice: Choice, table: pd.DataFrame, series: Sequence[str]) -> Choi
 
 
 def columns_kept(table: pd.DataFrame, choice: Choice, series: Sequence[str], notes: dict[str, str]) -> pd.DataFrame:
-    """Return the columns that the user keeps, less those that count the rows, and nameless ones that are empty.
+    """Return the columns that the user keeps, less counters of rows (if others are left) and nameless empty ones.
 
-    A column that has a name is no counter where it is the only one. `series` are names that --drop and --channels may
-    also have.
+    `series` are names that --drop and --channels may also have.
     """
     table = table.drop(columns=[name for name in choice.drop if name in table])
     pairs = {f"{one}:{name}": name for one in series for name in table}
@@ -212,11 +211,10 @@ def columns_kept(table: pd.DataFrame, choice: Choice, series: Sequence[str], not
     nameless = [name for name in table if re.fullmatch(r"Unnamed: [0-9]+", name)]
     counters = [name for name in table if name not in own and _rises_by_one(table[name])]
     left = [*counters, *(name for name in nameless if not table[name].any())]
-    if [*table] == left and not nameless:
-        return table
-    if left:
+    if left and (nameless or [*table] != left):
         notes["left out"] = f"columns that count the rows (--channels takes them) or are empty: {listed(left)}"
-    return table.drop(columns=left)
+        table = table.drop(columns=left)
+    return table
 
 
 def _rises_by_one(cells: pd.Series) -> bool:
@@ -299,14 +297,13 @@ def filled(
     """
     # 1. Fill.
     values = values.set_axis(pd.Index(stamps, name="date"))
-    lost = values.isna()
-    cells = int(lost.sum().sum())
+    lost, cells = values.isna().mean(), int(values.isna().sum().sum())
     if choice.fill and len(missing) and values.index.is_monotonic_increasing and values.index.is_unique:
         values = values.reindex(values.index.union(pd.Index(missing))).rename_axis("date")
     fill, how = FILLS[choice.fill or "previous"]
     complete = fill(values)
     # 2. What cannot be filled.
-    bare = complete.columns[complete.isna().any() & (lost.mean() > 0.5)]  # little is lost with these
+    bare = complete.columns[complete.isna().any() & (lost > 0.5)]  # little is lost with these
     for name in complete.columns[complete.isna().any() & values.notna().any()]:
         count, begins = int(complete[name].isna().sum()), pd.isna(values[name].iloc[0])
         where = ("begins", "before") if begins else ("ends", "after")
@@ -331,8 +328,8 @@ def verify_channels(values: pd.DataFrame, problems: Problems, notes: dict[str, s
         kinds = {"date": "besides its stamps", "unique_id": "(Nixtla's long layout)"}
         problems.add(f"has a column {taken[0]!r} {kinds[taken[0]]}", "rename it", drop=taken)
     if values.empty:
-        counters = " and counters of rows" * ("left out" in notes)
-        problems.add(f"has no column of numbers besides its stamps{counters}", "add one")
+        others = f" and {notes['left out']}" if "left out" in notes else ""
+        problems.add(f"has no column of numbers besides its stamps{others}", "add one")
         return
     with np.errstate(over="ignore", invalid="ignore"):
         too_large = values.columns[~np.isfinite(values.std(ddof=0))]
