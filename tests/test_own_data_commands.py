@@ -204,6 +204,18 @@ def test_the_hour_24_is_the_next_midnight(add: Add, name: str, form: str) -> Non
     assert stored.index.tolist() == pd.date_range("2019-12-30 01:00", periods=ROWS, freq="h").tolist()
 
 
+@pytest.mark.parametrize("minutes", [15, 20, 30, 60])
+@pytest.mark.parametrize(("name", "asked"), [("time", False), ("t", True)])
+def test_a_clock_without_signs_may_lack_its_zeros(add: Add, minutes: int, name: str, asked: bool) -> None:
+    """Then 5 is five minutes past midnight and 1205 as many past noon."""
+    stamps = pd.date_range("2020-01-01 00:05", periods=ROWS, freq=f"{minutes}min")
+    content = file({"date": stamps.date, name: stamps.hour * 100 + stamps.minute, "a": WAVE})
+    answer = add(content, *["--stamp", "date", name] * asked)
+    stored = answer.stored if asked else add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.index.tolist() == stamps.tolist()
+
+
 @pytest.mark.parametrize("clock", ["24:30", "25", "24 pm", "2430", "1260", "24000"])
 def test_no_other_time_follows_the_hour_24(add: Add, clock: str) -> None:
     answer = add(file({"date": [*DAY_OF_HOURS[:-1], "2020-01-11"], "t": [*[f"{h}:00" for h in HOURS.hour[:-1]], clock],

@@ -126,6 +126,8 @@ def part_of(dates: pd.Series, cells: pd.Series, asked: bool) -> tuple[str, pd.Se
     Bare numbers do so below a usual name alone, or where the column is `asked` for.
     """
     name = plain(str(cells.name))
+    if cells.str.fullmatch(r"\d{1,4}").all() and cells.str.len().max() > 2:
+        cells = cells.str.zfill(4)  # beside 115, which is 01:15, a 15 is 00:15
     for part in sorted(PARTS, key=lambda part: name not in PART_NAMES[part]):
         before, pattern, form = PARTS[part]
         if not re.fullmatch(pattern, cells.iloc[0], re.I):  # most columns are none
