@@ -83,7 +83,10 @@ def german(cells: Sequence[str]) -> list[str]:
 DOUBTFUL = {
     "thousands or decimals, and nothing tells": [GROUPED],
     "the same beside whole numbers": [GROUPED, [str(row % 9) for row in range(ROWS)]],
-    "the same, of which a column of its own is cut": [GROUPED, [str(10_000 + row) for row in range(ROWS)]],
+    "the same beside numbers of five digits": [GROUPED, [str(10_000 + 3 * row) for row in range(ROWS)]],
+    "the same beside a number of five digits in its column": [[*GROUPED[2:], "12345", "23456"]],
+    "a decimal in a column of text": [GROUPED, ["0,5", *["a note"] * (ROWS - 1)]],
+    "decimals in half of a column of text": [GROUPED, ["0,5", "x"] * (ROWS // 2)],
     "always three digits behind": [[f"{1 + row % 7},{100 + row}" for row in range(ROWS)]],
     "decimal points in one column and commas in another": [POINTS, german(POINTS)],
     "decimal points among commas in one column": [[*POINTS[:200], *german(POINTS[200:])]],
@@ -121,10 +124,10 @@ def test_thousands_that_another_column_proves_are_refused_and_its_own_decimals_s
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize(
     "proof",
-    ["0,385", "12,5", "-,5", "1234,500", "1,5e3", "1.234,5", "1.234.567", "12345"],
+    ["0,385", "12,5", "-,5", "1234,500", "1,5e3", "1.234,5", "1.234.567"],
 )
 def test_one_cell_that_can_be_read_in_one_way_tells_how_all_are(add: Add, proof: str, mirror: bool) -> None:
-    """Each is no number with marks between thousands; the last one would have some, as it stands in their column."""
+    """Each is no number with marks between thousands."""
     cells = ["1,000", "1,001", "2,500"] * 100
     if proof in ("1.234,5", "1.234.567"):
         columns = {"v": cells, "other": [proof, *["7"] * (ROWS - 1)], "more": [row % 5 for row in range(ROWS)]}
@@ -140,6 +143,16 @@ def test_one_cell_that_can_be_read_in_one_way_tells_how_all_are(add: Add, proof:
     assert answer.stored["v"].tolist()[1:4] == [1.001, 2.5, 1.0]
 
 
+@pytest.mark.parametrize("note", ["1,000", "0.5", "1.234,5", "12,5"])
+def test_a_cell_of_a_column_of_text_neither_proves_nor_casts_doubt(add: Add, note: str) -> None:
+    """The numbers have decimal commas, by proof in their own column, which has missing cells too."""
+    cells = ["NA"] * 200 + [f"{row},5" for row in range(100)]
+    columns = {"date": HOURS, "y": [*cells[200:], *["7"] * 200], "z": cells, "note": [note, *["x"] * (ROWS - 1)]}
+    answer = add(file(columns, ";"), "--channels", "y")
+    assert answer.stored is not None
+    assert answer.stored["y"].tolist()[:3] == [0.5, 1.5, 2.5]
+
+
 def test_a_point_is_decimal_between_commas_whatever_follows_it(add: Add) -> None:
     answer = add(file({"date": HOURS, "v": german(GROUPED)}))
     assert answer.stored is not None
@@ -153,6 +166,8 @@ PARTS: dict[str, tuple[dict[str, Column], pd.DatetimeIndex]] = {
     "Q1": ({"year": QUARTERS.year, "quarter": [f"Q{each}" for each in QUARTERS.quarter]}, QUARTERS),
     "Q1 under any name, first": ({"t": [f"Q{each}" for each in QUARTERS.quarter], "Year": QUARTERS.year}, QUARTERS),
     "quarters 1 to 4": ({"year": QUARTERS.year, "Qtr": QUARTERS.quarter}, QUARTERS),
+    "periods 1 to 4": ({"year": QUARTERS.year, "period": QUARTERS.quarter}, QUARTERS),
+    "periods 1 to 12": ({"year": MONTHS.year, "period": MONTHS.month}, MONTHS),
     "Jan": ({"year": MONTHS.year, "month": [name[:3] for name in MONTH_NAMES]}, MONTHS),
     "JANUARY under any name": ({"year": MONTHS.year, "x": [name.upper() for name in MONTH_NAMES]}, MONTHS),
     "M01": ({"year": MONTHS.year, "period": [f"M{each:02d}" for each in MONTHS.month]}, MONTHS),
@@ -160,6 +175,7 @@ PARTS: dict[str, tuple[dict[str, Column], pd.DatetimeIndex]] = {
     "day": ({"year": DAYS.year, "month": DAYS.month, "day": DAYS.day}, DAYS),
     "day, the other way round": ({"Day": DAYS.day, "Mon": [f"{day:%b}" for day in DAYS], "Year": DAYS.year}, DAYS),
     "hour": ({"year": HOURS.year, "month": HOURS.month, "day": HOURS.day, "hour": HOURS.hour}, HOURS),
+    "MO, DY, HR": ({"YEAR": HOURS.year, "MO": HOURS.month, "DY": HOURS.day, "HR": HOURS.hour}, HOURS),
     "days without signs": ({"YYYYMMDD": [f"{hour:%Y%m%d}" for hour in HOURS], "HH": HOURS.hour}, HOURS),
 }
 
@@ -178,7 +194,7 @@ def test_a_date_in_several_columns_is_joined_by_the_proposed_command(add: Add, c
 
 
 @pytest.mark.parametrize("name", ["HE", "Hour", "hour_ending", "Hour Ending", "time"])
-@pytest.mark.parametrize("form", ["{}", "{:02d}:00"])
+@pytest.mark.parametrize("form", ["{}", "{:02d}:00", "{:02d}00", "{}00"])
 def test_the_hour_24_is_the_next_midnight(add: Add, name: str, form: str) -> None:
     clock = [form.format(row % 24 + 1) for row in range(ROWS)]
     answer = add(file({"date": DAY_OF_HOURS, name: clock, "a": WAVE}))
@@ -188,7 +204,19 @@ def test_the_hour_24_is_the_next_midnight(add: Add, name: str, form: str) -> Non
     assert stored.index.tolist() == pd.date_range("2019-12-30 01:00", periods=ROWS, freq="h").tolist()
 
 
-@pytest.mark.parametrize("clock", ["24:30", "25", "24 pm"])
+@pytest.mark.parametrize("minutes", [15, 20, 30, 60])
+@pytest.mark.parametrize(("name", "asked"), [("time", False), ("t", True)])
+def test_a_clock_without_signs_may_lack_its_zeros(add: Add, minutes: int, name: str, asked: bool) -> None:
+    """Then 5 is five minutes past midnight and 1205 as many past noon."""
+    stamps = pd.date_range("2020-01-01 00:05", periods=ROWS, freq=f"{minutes}min")
+    content = file({"date": stamps.date, name: stamps.hour * 100 + stamps.minute, "a": WAVE})
+    answer = add(content, *["--stamp", "date", name] * asked)
+    stored = answer.stored if asked else add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.index.tolist() == stamps.tolist()
+
+
+@pytest.mark.parametrize("clock", ["24:30", "25", "24 pm", "2430", "1260", "24000"])
 def test_no_other_time_follows_the_hour_24(add: Add, clock: str) -> None:
     answer = add(file({"date": [*DAY_OF_HOURS[:-1], "2020-01-11"], "t": [*[f"{h}:00" for h in HOURS.hour[:-1]], clock],
                        "a": WAVE}), "--stamp", "date", "t")  # fmt: skip
@@ -210,6 +238,48 @@ def test_columns_that_complete_nothing_are_not_proposed(add: Add) -> None:
     answer = add(file({"year": [1990 + row // 52 for row in range(ROWS)], "week": [row % 52 for row in range(ROWS)],
                        "a": WAVE}))  # fmt: skip
     assert (answer.code, answer.command) == (2, [])
+
+
+HALVES = pd.date_range("2020-01-01 12:00", periods=3000, freq="30min")
+WEEKS = pd.DataFrame([(year, week) for year in range(2010, 2018) for week in range(1, 53 + (year % 5 == 0))])
+DIVIDED: dict[str, dict[str, Column]] = {
+    "week of the year": {"year": WEEKS[0], "week": WEEKS[1]},
+    "week of the year under any name": {"year": WEEKS[0], "semana": WEEKS[1]},
+    "day of the year": {"year": DAYS.year, "doy": DAYS.day_of_year},
+    "day of the year under any name": {"year": DAYS.year, "jour": DAYS.day_of_year},
+    "half hours": {"date": HALVES.date, "part": HALVES.hour * 2 + HALVES.minute // 30 + 1},
+    "half hours of a market": {"date": HALVES.date, "Settlement Period": HALVES.hour * 2 + HALVES.minute // 30 + 1},
+    "quarters of an hour": {"date": np.repeat(HALVES.date, 2), "part": [row % 96 + 1 for row in range(48, 6048)]},
+    "hours from 0, one of them lost to the clock": {
+        "date": np.delete(HALVES.date[::2], 500), "part": np.delete(HALVES.hour[::2], 500),
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DIVIDED)
+def test_parts_of_a_stamp_are_neither_the_names_of_series_nor_rows_to_be_deleted(add: Add, case: str) -> None:
+    table = pd.DataFrame(DIVIDED[case])
+    answer = add(table.assign(y=np.arange(len(table)) * 37 % 101).to_csv(index=False))
+    assert (answer.code, answer.command) == (2, [])
+    assert "write the whole stamp in one column (another column" in answer.message
+    assert "keep one" not in answer.message and "--long" not in answer.message
+
+
+def test_few_repeated_stamps_are_rows_to_be_deleted(add: Add) -> None:
+    answer = add(file({"date": [*HOURS[:-3], *HOURS[-4:-1]], "a": WAVE}))
+    assert "keep one row of each stamp" in answer.message
+
+
+def test_as_many_series_as_half_hours_are_laid_out_where_it_is_asked_for(add: Add) -> None:
+    for long in (False, True):
+        dates, shops = np.repeat(DAYS, 48), [row % 48 + 1 for row in range(48 * ROWS)]
+        data = pd.DataFrame({"date": dates, "filiale" if long else "store": shops, "y": np.arange(48 * ROWS) % 11})
+        answer = add(data.to_csv(index=False), *["--long"] * long)
+        stored = answer.stored if long else add(None, *answer.command).stored
+        assert stored is not None
+        assert stored.columns.tolist() == [str(shop + 1) for shop in range(48)]
+        Path("cards/mine.toml").unlink()
+        Path("data/own/mine.csv").unlink()
 
 
 # C. Proposed commands work.
@@ -298,6 +368,73 @@ def test_units_and_marks_are_to_be_removed_or_their_column_dropped(add: Add, for
 def test_all_columns_are_never_proposed_to_be_dropped(add: Add) -> None:
     answer = add(file({"date": HOURS, "a": ["3%"] * ROWS, "b": ["north"] * ROWS}))
     assert (answer.code, answer.command) == (2, [])
+
+
+@pytest.mark.parametrize(("missing", "proposed"), [(1, False), (150, False), (151, True), (299, True)])
+@pytest.mark.parametrize("long", [False, True])
+def test_a_column_that_begins_late_is_to_be_dropped_only_if_most_of_it_is_missing(
+    add: Add, missing: int, proposed: bool, long: bool
+) -> None:
+    data = pd.DataFrame({"date": HOURS, "load": [*["NA"] * missing, *WAVE[missing:]], "b": WAVE})
+    if long:
+        data = pd.concat([data.assign(site="north"), data.assign(site="south", load=WAVE)])
+    answer = add(data.to_csv(index=False))
+    assert "cut the rows before" in answer.message
+    assert [word for word in answer.command if "load" in word] == ["north:load" if long else "load"] * proposed
+    stored = add(None, *answer.command).stored
+    if proposed:
+        assert stored is not None
+        assert stored.columns.tolist() == (["south:load", "north:b", "south:b"] if long else ["b"])
+    else:
+        assert stored is None
+
+
+def test_columns_that_all_begin_late_are_not_to_be_dropped(add: Add) -> None:
+    cells = [*[""] * 201, *WAVE[201:]]
+    answer = add(file({"date": HOURS, "a": cells, "b": cells}))
+    assert "--drop" not in answer.message and "cut the rows before" in answer.message
+
+
+@pytest.mark.parametrize("first", [0, 1, -7, 10_000])
+@pytest.mark.parametrize("name", ["No", "id", "index", ""])
+def test_a_column_that_counts_the_rows_is_left_out_unless_it_is_asked_for(add: Add, first: int, name: str) -> None:
+    count = [first + row for row in range(ROWS)]
+    wave = [row % 7 for row in range(ROWS)]
+    stored = add(file({name: count, "date": HOURS, "a": wave})).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["a"]
+    Path("cards/mine.toml").unlink()
+    Path("data/own/mine.csv").unlink()
+    if name:
+        stored = add(None, "mine.csv", "--channels", name, "a").stored
+        assert stored is not None
+        assert stored[name].tolist() == count
+
+
+def test_a_counter_of_all_rows_of_a_long_layout_is_left_out(add: Add) -> None:
+    data = pd.MultiIndex.from_product([HOURS, ["s", "t"]], names=["date", "site"]).to_frame(index=False)
+    answer = add(data.assign(id=range(2 * ROWS), y=np.arange(2 * ROWS) % 7).to_csv(index=False))
+    stored = add(None, *answer.command).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["s", "t"]
+
+
+@pytest.mark.parametrize("change", [0.5, 1, -1])
+def test_what_does_not_count_every_row_is_a_channel(add: Add, change: float) -> None:
+    count = np.arange(ROWS) + np.where(np.arange(ROWS) < 200, 0, change)
+    stored = add(file({"date": HOURS, "a": WAVE, "n": count})).stored
+    assert stored is not None
+    assert stored.columns.tolist() == ["a", "n"]
+
+
+def test_a_counter_is_a_channel_only_where_it_is_the_only_column(add: Add) -> None:
+    """Beside a column that is to be mended it is none: nobody wants it in the place of that column."""
+    answer = add(file({"date": HOURS, "n": range(ROWS), "load": [f"{row % 7}%" for row in range(ROWS)]}))
+    assert (answer.code, answer.command) == (2, [])
+    assert "count the rows" in answer.message and "remove units and marks" in answer.message
+    stored = add(file({"date": HOURS, "n": range(ROWS)})).stored
+    assert stored is not None
+    assert stored["n"].tolist() == [*range(ROWS)]
 
 
 # D. Reasons are true.

@@ -12,7 +12,7 @@ import pandas as pd
 
 from bench.data.csv_file import NUMBER
 from bench.data.problems import Problems, Refusal, counted, listed, named
-from bench.data.stamps import CALENDAR, Moments, examples, plain
+from bench.data.stamps import CALENDAR, Moments, divides, examples, plain
 
 DECIMAL = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
 EITHER, THOUSANDS = r"[+-]?[1-9]\d{0,2},\d{3}", r"[+-]?[1-9]\d{0,2}(,\d{3})+(,\d{3}|\.\d*)"
@@ -51,13 +51,14 @@ def id_columns(table: pd.DataFrame, moments: Moments, asked: bool, sure: bool) -
     """Return the columns that name the series of a long layout (a row for each series and stamp); none for another.
 
     They are the fewest that tell rows of one stamp apart, text or usual names first. Whole numbers do so too if they
-    are `asked` for by --long, or, unless they must be `sure`, if half of all pairs of series and stamp have a row.
+    are `asked` for by --long, or, unless they must be `sure` or one divides stamps, if half of such pairs have a row.
     """
     repeated, few = moments.read.duplicated().sum(), len(table) / 2
     usual = [name for name in table if plain(name) in ID_NAMES]
     texts = [name for name in table if table[name].str.fullmatch(NUMBER).mean() <= 0.5]
-    wholes = [name for name in table if plain(name) not in CALENDAR and table[name].str.fullmatch(r"\d+").all()]
-    likely = dict.fromkeys([*usual, *texts, *(wholes if asked or not sure else ())])
+    wholes = [name for name in table if table[name].str.fullmatch(r"\d+").all()]
+    told = asked or not (sure or any(divides(table[name], moments.read) for name in wholes))
+    likely = dict.fromkeys([*usual, *texts, *(name for name in wholes if told and plain(name) not in CALENDAR)])
     found = [name for name in likely if table[name].nunique() <= few]
 
     def tell(names: list[str]) -> bool:
@@ -79,23 +80,21 @@ def decimal_sign(table: pd.DataFrame, delimiter: str) -> str:
 
     It is the point in a file of commas between cells. In others, a comma or point is
 
-    - before decimals for sure in 0,385 and 12,5 and 1234,500, and in 1,000 if a number of its column has five digits
-      in a row, which marks between thousands would cut;
+    - before decimals for sure in 0,385 and 12,5 and 1234,500;
     - between thousands for sure in 1,000,000 and 1,234.5, so that the other one is before decimals;
-    - either of both in 1,000.
+    - either of both in 1,000, whatever else stands in its column.
 
     One cell decides for the whole file. It is refused if cells decide otherwise, or if some are 1,000 and none decides.
-    Columns count whether they are kept or not, so that --drop changes no number.
+    Columns of numbers count whether they are kept or not, so that --drop changes no number; columns of text never do.
     """
     sure: dict[str, str] = {}
     unsure: list[tuple[str, str]] = []
-    for name in table if delimiter != "," else ():
+    for name in filter(lambda name: _holds_numbers(table[name]), table if delimiter != "," else ()):
         for sign, other in (",.", ".,"):
             cells = table[name][table[name].str.contains(sign, regex=False)]
             commas = cells if sign == "," else cells.str.translate(SWAP)
             either = commas.str.fullmatch(EITHER)
-            uncut = either.any() and table[name].str.fullmatch(r"[+-]?\d{5,}([.,]\d*)?").any()
-            decimal = commas.str.fullmatch(DECIMAL) & (uncut | ~either)
+            decimal = commas.str.fullmatch(DECIMAL) & ~either
             for proven, proof in ((sign, decimal), (other, commas.str.fullmatch(THOUSANDS))):
                 if proof.any():
                     sure.setdefault(proven, ": ".join(examples(cells[proof])[0]))
@@ -107,6 +106,12 @@ def decimal_sign(table: pd.DataFrame, delimiter: str) -> str:
         text = counted(unsure[:1], "may be meant a thousand times larger: nothing tells decimals from thousands")
         raise Refusal(f"{text}. Do: put commas between cells, points before decimals and no marks between thousands")
     return next(iter(sure), ".")
+
+
+def _holds_numbers(cells: pd.Series) -> bool:
+    """Return whether most cells that are not missing are numbers, be their decimals behind a point or a comma."""
+    present, form = cells[~cells.str.casefold().isin(MISSING)], f"{NUMBER.pattern}|{THOUSANDS}"
+    return bool((present.str.fullmatch(form) | present.str.translate(SWAP).str.fullmatch(form)).mean() > 0.5)
 
 
 def numbers_of(
@@ -187,13 +192,13 @@ def _cells(table: pd.DataFrame, wrong: pd.DataFrame) -> tuple[list[tuple[str, st
 def resolved(choice: Choice, table: pd.DataFrame, series: Sequence[str]) -> Choice:
     """Return the choice with names of columns and series as the file has them. Raises Refusal for an unknown name."""
     names = [*series, *table]
-    pairs = [f"{one}:{name}" for one in series for name in table] if choice.channels else []
+    pairs = [f"{one}:{name}" for one in series for name in table] if choice.channels or choice.drop else []
     channels = named(choice.channels, [*names, *pairs], "--channels") if choice.channels else None
-    return replace(choice, drop=named(choice.drop, names, "--drop"), channels=channels)
+    return replace(choice, drop=named(choice.drop, [*names, *pairs], "--drop"), channels=channels)
 
 
 def columns_kept(table: pd.DataFrame, choice: Choice, series: Sequence[str], notes: dict[str, str]) -> pd.DataFrame:
-    """Return the columns that the user keeps, less nameless ones that are empty or count the rows.
+    """Return the columns that the user keeps, less counters of rows (if others are left) and nameless empty ones.
 
     `series` are names that --drop and --channels may also have.
     """
@@ -203,12 +208,18 @@ def columns_kept(table: pd.DataFrame, choice: Choice, series: Sequence[str], not
     own = [pairs.get(name, name) for name in wanted if name in table or name in pairs]
     if own and len(own) == len(wanted):
         return table[list(dict.fromkeys(own))]
-    for name in [name for name in table if re.fullmatch(r"Unnamed: [0-9]+", name)]:
-        counts = (pd.to_numeric(table[name], errors="coerce").diff().iloc[1:] == 1).all()
-        if counts or not table[name].any():
-            notes["left out"] = "nameless columns that are empty or count the rows"
-            table = table.drop(columns=name)
+    nameless = [name for name in table if re.fullmatch(r"Unnamed: [0-9]+", name)]
+    counters = [name for name in table if name not in own and _rises_by_one(table[name])]
+    left = [*counters, *(name for name in nameless if not table[name].any())]
+    if left and (nameless or [*table] != left):
+        notes["left out"] = f"columns that count the rows (--channels takes them) or are empty: {listed(left)}"
+        table = table.drop(columns=left)
     return table
+
+
+def _rises_by_one(cells: pd.Series) -> bool:
+    """Return whether cells are whole numbers, each greater by 1 than the one before."""
+    return bool(cells.str.fullmatch(r"[+-]?\d+(\.0*)?").all() and (cells.astype(float).diff().iloc[1:] == 1).all())
 
 
 def side_by_side(
@@ -251,6 +262,7 @@ def side_by_side(
     wide = wide[pairs].set_axis([name if single else f"{name}:{column}" for column, name in pairs], axis=1)
     if kept:
         wide = wide[[name for one in wanted for name in wide if one == name or name.startswith(f"{one}:")]]
+    wide = wide.drop(columns=[*choice.drop], errors="ignore")
     places = [moments.show(stamp) for stamp in wide.index]
     read = pd.Series(wide.index, index=places)
     return wide.set_axis(places), Moments(read, moments.name)
@@ -285,18 +297,20 @@ def filled(
     """
     # 1. Fill.
     values = values.set_axis(pd.Index(stamps, name="date"))
-    cells = int(values.isna().sum().sum())
+    lost, cells = values.isna().mean(), int(values.isna().sum().sum())
     if choice.fill and len(missing) and values.index.is_monotonic_increasing and values.index.is_unique:
         values = values.reindex(values.index.union(pd.Index(missing))).rename_axis("date")
     fill, how = FILLS[choice.fill or "previous"]
     complete = fill(values)
     # 2. What cannot be filled.
+    bare = complete.columns[complete.isna().any() & (lost > 0.5)]  # little is lost with these
     for name in complete.columns[complete.isna().any() & values.notna().any()]:
         count, begins = int(complete[name].isna().sum()), pd.isna(values[name].iloc[0])
         where = ("begins", "before") if begins else ("ends", "after")
         text = f"column {name[:40]!r} {where[0]} with {count} missing cells, which no cell {where[1]} can fill"
         if begins:
-            problems.add(text, "cut the rows before", drop=[name])
+            options: dict[str, Any] = {"drop": [name]} if name in bare and len(bare) < values.shape[1] else {}
+            problems.add(text, "cut the rows before", **options)
         else:
             problems.add(text, fill="previous")
     if not choice.fill:
@@ -314,7 +328,8 @@ def verify_channels(values: pd.DataFrame, problems: Problems, notes: dict[str, s
         kinds = {"date": "besides its stamps", "unique_id": "(Nixtla's long layout)"}
         problems.add(f"has a column {taken[0]!r} {kinds[taken[0]]}", "rename it", drop=taken)
     if values.empty:
-        problems.add("has no column of numbers besides its stamps", "add one")
+        others = f" and {notes['left out']}" if "left out" in notes else ""
+        problems.add(f"has no column of numbers besides its stamps{others}", "add one")
         return
     with np.errstate(over="ignore", invalid="ignore"):
         too_large = values.columns[~np.isfinite(values.std(ddof=0))]

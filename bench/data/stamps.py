@@ -42,7 +42,7 @@ LAYOUTS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
 """Layout of stamps -> its pattern, and its ISO form or the unit of a count since 1970."""
 COUNTS = {"years", "months without signs", "days without signs", "epoch seconds", "epoch milliseconds"}
 """Layouts that other numbers may fit too: a column is in one of them only if all of its cells are."""
-CLOCK = r"([01]?[0-9]|2[0-4])(?:[:.]([0-5][0-9]))?(?:[:.]([0-5][0-9](?:\.[0-9]+)?))?(?: ?([AP])M)?"
+CLOCK = r"([01]?[0-9]|2[0-4])(?:[:.]?([0-5][0-9]))?(?:[:.]([0-5][0-9](?:\.[0-9]+)?))?(?: ?([AP])M)?"
 MONTH = rf"M?(0?[1-9]|1[0-2])|({'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in calendar.month_name[1:])})\.?"
 MONTHS = {name[:3].casefold(): number for number, name in enumerate(calendar.month_name)}
 WRITTEN = "2020-12-31 23:00:00 (years 1000 to 2999)"
@@ -102,20 +102,22 @@ def _clock(found: re.Match[str]) -> str:
 
 
 PARTS: dict[str, tuple[str, str, Callable[[re.Match[str]], str]]] = {
-    "month": (YEAR, MONTH, lambda found: f"-{int(found[1] or MONTHS[found[2][:3].casefold()]):02d}"),
     "quarter": (YEAR, r"([QH]?)0?([1-4])", lambda found: f"-{found[1].upper() or 'Q'}{found[2]}"),
+    "month": (YEAR, MONTH, lambda found: f"-{int(found[1] or MONTHS[found[2][:3].casefold()]):02d}"),
     "day": (rf"{YEAR}-[0-9]{{2}}", r"0?[1-9]|[12][0-9]|3[01]", lambda found: f"-{int(found[0]):02d}"),
     "time of day": (r"[^\sT]{8,}(?:[ T]00:00(?::00)?)?", CLOCK, _clock),
 }
-"""What completes a date -> patterns of the date before it and of its own cells, and their ISO form."""
+"""What completes a date, first fit first -> patterns of the date before and of its own cells, and their ISO form."""
 PART_NAMES = {
     "month": {"month", "mon", "mo", "monat", "period"},
-    "quarter": {"quarter", "qtr", "q", "quartal"},
-    "day": {"day", "dd", "dayofmonth", "dom", "tag"},
+    "quarter": {"quarter", "qtr", "q", "quartal", "period"},
+    "day": {"day", "dd", "dy", "dayofmonth", "dom", "tag"},
     "time of day": {"time", "hour", "hr", "hh", "he", "hourending", "timeofday", "uhrzeit", "stunde"},
 }
 """What completes a date -> usual names of its column."""
-CALENDAR = {"week", "kw", "weekday", "dayofweek", "dayofyear", "doy"}.union(*PART_NAMES.values())
+CALENDAR = {"week", "kw", "weekday", "dayofweek", "dayofyear", "doy", "settlementperiod"}.union(*PART_NAMES.values())
+DIVISIONS = {24, 48, 96, 288, 1440, 52, 53, 365, 366}
+"""The numbers of parts that a day or a year is divided into."""
 
 
 def part_of(dates: pd.Series, cells: pd.Series, asked: bool) -> tuple[str, pd.Series] | None:
@@ -124,6 +126,8 @@ def part_of(dates: pd.Series, cells: pd.Series, asked: bool) -> tuple[str, pd.Se
     Bare numbers do so below a usual name alone, or where the column is `asked` for.
     """
     name = plain(str(cells.name))
+    if cells.str.fullmatch(r"\d{1,4}").all() and cells.str.len().max() > 2:
+        cells = cells.str.zfill(4)  # beside 115, which is 01:15, a 15 is 00:15
     for part in sorted(PARTS, key=lambda part: name not in PART_NAMES[part]):
         before, pattern, form = PARTS[part]
         if not re.fullmatch(pattern, cells.iloc[0], re.I):  # most columns are none
@@ -259,6 +263,12 @@ def step_of(moments: Moments, wanted: str | None, filled: bool, problems: Proble
     return step, step.missing(ordered, np.flatnonzero(gaps & fillable))
 
 
+def divides(cells: pd.Series, stamps: pd.Series) -> bool:
+    """Return whether whole numbers count the parts of each stamp, in order, as the half hours of a day."""
+    parts = cells.astype(float).groupby(stamps)  # a clock change may leave out a part
+    return bool(parts.first().min() <= 1 and parts.diff().eq(1).mean() > 0.9 and DIVISIONS.intersection(parts.size()))
+
+
 def often(stamps: pd.Series) -> str:
     """Return how many rows have a stamp that an earlier row has, and how often the commonest stamp is there."""
     repeated, most = int(stamps.duplicated().sum()), int(stamps.value_counts().iloc[0])
@@ -276,7 +286,10 @@ def _in_order(moments: Moments, stamps: pd.Series, problems: Problems) -> pd.Ser
         problems.add(text, "sort the rows by their stamps", first=True)
     if same.any():
         text = counted(_rows(moments, stamps, same), "is there twice", int(same.sum()), often(stamps))
-        problems.add(text, "keep one row of each stamp, or write date and time in one column", first=True)
+        remedy = "keep one row of each stamp, or write date and time in one column"
+        if stamps.duplicated(keep=False).mean() > 0.5:
+            remedy = "write the whole stamp in one column (another column seems to be part of it)"
+        problems.add(text, remedy, first=True)
     return stamps.sort_values(kind="stable").drop_duplicates()
 
 
