@@ -95,7 +95,7 @@ run_every_suite() {
 }
 
 what=${1:-}
-[ $# -le 1 ] || fail "one suite at a time; filters and flags go to 'python -m bench run' (see README.md)"
+[ $# -le 1 ] || fail "one suite at a time; filters and flags go to 'python -m bench run' (see docs/researchers.md)"
 case $what in *.toml) what=$(absolute "$what") ;; esac
 for variable in BENCH_DATA HF_HOME; do
   if [ -n "${!variable:-}" ]; then export "$variable=$(absolute "${!variable}")"; fi

@@ -1,4 +1,4 @@
-"""What is committed as measured: reports, and README's part that shows them.
+"""What is committed as measured: reports, and the parts of README and docs/results.md that show them.
 
 `python -m tests.committed` makes all of it anew from results/, as it must be after new records.
 """
@@ -10,15 +10,21 @@ import sys
 import textwrap
 
 from bench.analysis.claims import Verdict
+from bench.analysis.results import Results
+from bench.analysis.tables import Table
 from bench.analysis.verdicts import blocks, tally
 from bench.core.base import ROOT
 from bench.core.store import Store
+from bench.plan.language_model import choose
 from bench.plan.suite import Filters, load_suite
 from bench.report import __main__ as report
 from bench.report.contents import read, tables_of, verdicts
 from bench.report.render import render
+from models import MODELS
+from models.llm_files import BACKBONES
 
-RESULTS, REPORTS, README = ROOT / "results", ROOT / "reports", ROOT / "README.md"
+RESULTS, REPORTS = ROOT / "results", ROOT / "reports"
+README, FOUND = ROOT / "README.md", ROOT / "docs" / "results.md"
 ILI = Filters(datasets=("ILI",))
 REPORTED = {
     "paper": Filters(),
@@ -30,16 +36,55 @@ REPORTED = {
     "efficiency": Filters(),
 }
 """What narrows the committed report of each suite."""
+KINDS = (
+    lambda name: name in MODELS and not MODELS[name].uses_backbone,
+    lambda name: name in MODELS and MODELS[name].uses_backbone,
+)
+"""Tell the models that read no language model, and those that read one."""
 SHOWN = re.compile(r"(<!-- python -m tests\.committed -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
-def shown() -> str:
-    """The main table and the verdicts, as README shows them."""
+def findings() -> str:
+    """Three findings, as README shows them."""
+    paper, (planned, main) = load_suite("paper"), _main()
+    judged = verdicts(None, Filters(), Store(RESULTS))
+    language, _ = choose(paper, Filters(), Store(RESULTS))
+    floors, readers = ({group.title: at for at, group in enumerate(main.groups) if own(group.key)} for own in KINDS)
+    beaten = []
+    for label, cells in main.rows:
+        values = [cell.value for cell in cells[::2]]
+        best = [
+            min((values[at], title) for title, at in each.items() if values[at] is not None)
+            for each in (floors, readers)
+            if any(values[at] is not None for at in each.values())
+        ]
+        if len(best) == 2 and best[0][0] < best[1][0]:
+            beaten.append(f"{label} (MSE {best[0][0]:.3f} for {best[0][1]}, {best[1][0]:.3f} for {best[1][1]})")
+    (pretrained,) = (row for row in judged if row.id == "pretraining")
+    own = next(iter(blocks(judged).values()))
+    model = BACKBONES[str(language.backbone)].title.partition(" (")[0]
+    texts = [
+        f"**The paper's {len(own)} claims**, with {model} for GPT-2 and {len(planned.done)} of {len(planned.runs)} "
+        f"runs of the main table done: {tally(own)}.",
+        f"**A model without a language model is ahead of all with one** on {'; '.join(beaten) or 'no data set'}.",
+        f"**{pretrained.claim}** Verdict: {pretrained.judgement}: {pretrained.ours}, {pretrained.test}.",
+    ]
+    return "\n".join(textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in texts) + "\n"
+
+
+def _main() -> tuple[Results, Table]:
+    """The runs of the suite `paper`, and its main table."""
     paper = load_suite("paper")
     planned = read(paper, Filters(), Store(RESULTS))
     (main,) = tables_of("main", planned, paper.about)
+    return planned, main
+
+
+def shown() -> str:
+    """The main table and the verdicts, as docs/results.md shows them."""
+    planned, main = _main()
     latest = max(result.where.date for result in planned.done)[:10]
-    lines = [f"By the runs up to {latest}, after correction for the number of claims ([how](docs/verdicts.md)):", ""]
+    lines = [f"By the runs up to {latest}, after correction for the number of claims ([how](verdicts.md)):", ""]
     judged = blocks(verdicts(None, Filters(), Store(RESULTS)))
     for title, rows in judged.items():
         lines += [textwrap.fill(f"- {title}: {tally(rows)}.", 120, subsequent_indent="  ")]
@@ -55,7 +100,10 @@ def main() -> int:
     for suite, filters in REPORTED.items():
         if code := report.main(["--suite", suite, "--partial", *filters.words.split()]):
             return code
-    README.write_text(SHOWN.sub(lambda found: found[1] + shown() + found[2], README.read_text("utf-8")), "utf-8")
+    for path, made in {README: findings(), FOUND: shown()}.items():
+        path.write_text(
+            SHOWN.sub(lambda found, made=made: found[1] + made + found[2], path.read_text("utf-8")), "utf-8"
+        )
     return 0
 
 

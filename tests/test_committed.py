@@ -6,7 +6,9 @@ After new records: `python -m tests.committed`.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +21,7 @@ from bench.report.contents import read, tables_of, under, verdicts
 from bench.report.render import SUFFIX, render
 from bench.report.sheet import verdicts_sheets
 from models.llm_files import BACKBONES
-from tests.committed import README, REPORTED, REPORTS, RESULTS, SHOWN, shown
+from tests.committed import FOUND, README, REPORTED, REPORTS, RESULTS, SHOWN, findings, shown
 
 
 def git(*words: str) -> list[str] | None:
@@ -84,8 +86,9 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
         assert (folder / name).read_text(encoding="utf-8") == text, f"{folder / name} is not that of results/"
 
 
-def test_the_readme_shows_the_main_table_and_the_verdicts_as_they_are() -> None:
-    text = README.read_text(encoding="utf-8")
+@pytest.mark.parametrize(("path", "make"), [(README, findings), (FOUND, shown)], ids=["README", "docs/results.md"])
+def test_findings_verdicts_and_the_main_table_are_shown_as_they_are(path: Path, make: Callable[[], str]) -> None:
+    text = path.read_text(encoding="utf-8")
     found = SHOWN.search(text)
-    assert found and found[0] == found[1] + shown() + found[2]
-    assert (REPORTS / "paper" / "tables" / "main.txt").read_text(encoding="utf-8") in text
+    assert found and found[0] == found[1] + make() + found[2]
+    assert path == README or (REPORTS / "paper" / "tables" / "main.txt").read_text(encoding="utf-8") in text

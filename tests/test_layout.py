@@ -39,8 +39,10 @@ def test_every_dependency_of_the_project_is_pinned() -> None:
     assert names <= pinned
 
 
-def test_the_readme_names_every_model_and_suite() -> None:
+def test_the_readme_is_a_page_and_names_every_model_and_suite() -> None:
     readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= 140
+    assert all(len(line) <= 100 for line in readme.splitlines())
     assert all(f"`{name}`" in readme for name in (*MODELS, *suite_names()))
 
 

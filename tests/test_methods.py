@@ -79,7 +79,7 @@ def test_zero_shot_data_are_those_trained_on_and_those_tested_on() -> None:
     assert [row[0] for row in section("Data", made).rows] == ["ETTh1", "ETTh2", "ETTm2"]
 
 
-def test_the_readme_states_what_each_model_follows_and_where_it_differs() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_guide_states_what_each_model_follows_and_where_it_differs() -> None:
+    readme = (ROOT / "docs" / "researchers.md").read_text()
     for name, entry in MODELS.items():
         assert f"| `{name}` | {entry.follows} | {entry.differs} |".replace("|  |", "| |") in readme
