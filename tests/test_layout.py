@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def test_the_readme_is_a_page_and_names_every_model_and_suite() -> None:
     assert len(readme.splitlines()) <= 140
     assert all(len(line) <= 100 for line in readme.splitlines())
     assert all(f"`{name}`" in readme for name in (*MODELS, *suite_names()))
+
+
+def test_the_file_map_names_every_module() -> None:
+    words = set(re.findall(r"[\w.]+", (ROOT / "docs" / "files.md").read_text()))
+    modules = [path for path in (ROOT / "bench").glob("*/*.py") if not path.stem.startswith("__")]
+    assert len(modules) > 50 and {path.stem for path in modules} <= words
+
+
+def test_every_link_in_the_readme_and_the_guides_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            target, _, part = link.partition("#")
+            if "://" in link:
+                continue
+            found = (page.parent / target).resolve() if target else page
+            assert found.exists(), (page.name, link)
+            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE) if part else []
+            assert not part or part in [heading.lower().replace(" ", "-") for heading in headings], (page.name, link)
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
