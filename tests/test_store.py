@@ -268,7 +268,6 @@ IMPOSSIBLE: list[tuple[str, object, str]] = [
     ("evaluations.0.windows", -5, "evaluations.0.windows: input should be greater than 0"),
     ("evaluations.0.windows", 45.0, "evaluations.0.windows: input should be a valid integer"),
     ("evaluations.0.channels", [[1.0, 1.0]], "has errors of another number of channels than the data"),
-    ("evaluations.0.channels", [[1.0, 1.0]], "has errors of another number of channels than the data"),
     ("evaluations.0.channels.0.0", 0.001, "has errors of a mean beyond its root mean square"),
     ("evaluations.0.channels.2.0", 3.0, "has errors that are not the means of its channels'"),
     ("evaluations.0.mse", 1e9, "has errors whose squares are larger than their sum allows"),
