@@ -41,8 +41,8 @@ from models.layers import normalize_window, split_patches
 
 TOKENS = 6144
 """Limit of probed tokens of a split; the series (a channel in a window) that they come from are drawn from all."""
-PIECE = 256
-"""Series that are read at once."""
+PIECE = 64
+"""Series that are read at once; few, so that what a block computes stays in the caches."""
 STRENGTHS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Strengths of the ridge, as shares of the features' mean variance."""
 
@@ -150,37 +150,40 @@ def held_out_r2(
 
     Of STRENGTHS, the one that is best on the last fifth of the series is used, in a fit on all series.
     """
-    # 1. Moments of the first four fifths, then of all; all targets side by side.
+    # 1. Moments of the first four fifths, then of the last; all targets side by side.
     cut = max(1, len(features) * 4 // 5)
     early, late, held = (rows.flatten(0, 1) for rows in (features[:cut], features[cut:], held_features))
     joined = torch.cat(list(targets), dim=-1)
     early_target, late_target = joined[:cut].flatten(0, 1), joined[cut:].flatten(0, 1)
     gram, product = early.T @ early, early.T @ early_target
-    trial = _ridge(gram, product, len(early))
-    final = _ridge(gram + late.T @ late, product + late.T @ late_target, len(early) + len(late))
-    # 2. Choose a strength for each target, and score it.
+    late_gram, late_product = late.T @ late, late.T @ late_target
+    trial = _ridge(gram, product, len(early), STRENGTHS)
+    # 2. Choose a strength for each target, fit it on all series, and score it.
     scores, first = [], 0
     for target, held_target in zip(targets, held_targets, strict=True):
         own = slice(first, first := first + target.shape[-1])
-        best = len(STRENGTHS) // 2
-        if len(late):
-            best = int(_r2(late @ trial[:, :, own], late_target[:, own]).argmax())
-        scores.append(float(_r2(held @ final[best][:, own], held_target.flatten(0, 1))))
+        weights, chosen = trial[:, :, own], STRENGTHS[len(STRENGTHS) // 2]
+        if len(late):  # the squared errors, but for the targets' own squares, which all strengths share
+            errors = (weights * (late_gram @ weights - 2 * late_product[:, own])).sum(dim=(1, 2))
+            chosen = STRENGTHS[int(errors.argmin())]
+        (final,) = _ridge(gram + late_gram, (product + late_product)[:, own], len(early) + len(late), (chosen,))
+        scores.append(float(_r2(held @ final, held_target.flatten(0, 1))))
     return scores
 
 
-def _ridge(gram: Float[Tensor, "k k"], product: Float[Tensor, "k m"], rows: int) -> Float[Tensor, "strengths k m"]:
-    """Return the weights of a ridge regression at each of STRENGTHS, from x'x and x'y over this many rows."""
-    strengths = torch.tensor(STRENGTHS, dtype=gram.dtype, device=gram.device)[:, None, None]
+def _ridge(
+    gram: Float[Tensor, "k k"], product: Float[Tensor, "k m"], rows: int, strengths: Sequence[float]
+) -> Float[Tensor, "strengths k m"]:
+    """Return the weights of a ridge regression at each strength, from x'x and x'y over this many rows."""
     scale = (gram.diagonal().mean() / rows).clamp(min=1e-12)
-    ridges = strengths * scale * torch.eye(len(gram)).to(gram)
-    return torch.linalg.solve(gram / rows + ridges, product / rows)
+    ridges = torch.tensor(strengths).to(gram)[:, None, None] * scale * torch.eye(len(gram)).to(gram)
+    return torch.cholesky_solve(product / rows, torch.linalg.cholesky(gram / rows + ridges))
 
 
-def _r2(forecast: Float[Tensor, "*n rows m"], truth: Float[Tensor, "rows m"]) -> Float[Tensor, "*n"]:
+def _r2(forecast: Float[Tensor, "rows m"], truth: Float[Tensor, "rows m"]) -> Float[Tensor, ""]:
     """Return the R^2 over all columns together, against the columns' means in `truth`; 0 if nothing varies."""
     variance = truth.var(dim=0, unbiased=False).sum()
-    errors = (forecast - truth).square().mean(dim=-2).sum(dim=-1)
+    errors = (forecast - truth).square().mean(dim=0).sum()
     return 1 - errors / variance if variance > 0 else torch.zeros_like(errors)
 
 
