@@ -18,9 +18,9 @@ from bench.core.store import Store
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, load_suite
 from bench.report import __main__ as report
+from bench.report.answer import answer
 from bench.report.contents import read, tables_of, verdicts
 from bench.report.render import render
-from models import MODELS
 from models.llm_files import BACKBONES
 
 RESULTS, REPORTS = ROOT / "results", ROOT / "reports"
@@ -36,40 +36,20 @@ REPORTED = {
     "efficiency": Filters(),
 }
 """What narrows the committed report of each suite."""
-KINDS = (
-    lambda name: name in MODELS and not MODELS[name].uses_backbone,
-    lambda name: name in MODELS and MODELS[name].uses_backbone,
-)
-"""Tell the models that read no language model, and those that read one."""
 SHOWN = re.compile(r"(<!-- python -m tests\.committed -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 
 def findings() -> str:
-    """Three findings, as README shows them."""
-    paper, (planned, main) = load_suite("paper"), _main()
-    judged = verdicts(None, Filters(), Store(RESULTS))
-    language, _ = choose(paper, Filters(), Store(RESULTS))
-    floors, readers = ({group.title: at for at, group in enumerate(main.groups) if own(group.key)} for own in KINDS)
-    beaten = []
-    for label, cells in main.rows:
-        values = [cell.value for cell in cells[::2]]
-        best = [
-            min((values[at], title) for title, at in each.items() if values[at] is not None)
-            for each in (floors, readers)
-            if any(values[at] is not None for at in each.values())
-        ]
-        if len(best) == 2 and best[0][0] < best[1][0]:
-            beaten.append(f"{label} (MSE {best[0][0]:.3f} for {best[0][1]}, {best[1][0]:.3f} for {best[1][1]})")
-    (pretrained,) = (row for row in judged if row.id == "pretraining")
-    own = next(iter(blocks(judged).values()))
+    """The answer that the page of the suite `paper` begins with, as README shows it."""
+    planned, main = _main()
+    language, _ = choose(load_suite("paper"), Filters(), Store(RESULTS))
     model = BACKBONES[str(language.backbone)].title.partition(" (")[0]
-    texts = [
-        f"**The paper's {len(own)} claims**, with {model} for GPT-2 and {len(planned.done)} of {len(planned.runs)} "
-        f"runs of the main table done: {tally(own)}.",
-        f"**A model without a language model is ahead of all with one** on {'; '.join(beaten) or 'no data set'}.",
-        f"**{pretrained.claim}** Verdict: {pretrained.judgement}: {pretrained.ours}, {pretrained.test}.",
-    ]
-    return "\n".join(textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in texts) + "\n"
+    first, *others = answer(verdicts(None, Filters(), Store(RESULTS)), [main])
+    runs = f"With {model} for GPT-2, and {len(planned.done)} of {len(planned.runs)} runs of the main table done:"
+    return (
+        "\n".join(textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in (f"{runs} {first}", *others))
+        + "\n"
+    )
 
 
 def _main() -> tuple[Results, Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -453,6 +454,7 @@ def test_every_form_holds_every_verdict() -> None:
     kept = json.loads(render(sheet, "json"))["claims"]
     for row, line, item in zip(rows, read, kept, strict=True):
         assert item.pop("runs") == [str(entry.spec.path) for entry, _ in row.runs]
+        assert {name: item.pop(name) for name in ("printed", "estimates")} == row.numbers()
         found = {name: text.removeprefix("'") for name, text in line.items()}  # a signed text is no formula
         assert found == {name: "" if value is None else str(value) for name, value in item.items()}
         assert bool(row.runs) == (row.verdict is not UNTESTED)
@@ -463,6 +465,27 @@ def test_every_form_holds_every_verdict() -> None:
         assert PAPER.about in text
     text = render(sheet, "latex")
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+@pytest.mark.parametrize("name", BY_ID)
+def test_the_numbers_to_draw_are_those_in_words_and_the_claimed_side_is_where_it_holds(name: str) -> None:
+    """Of records in which every other model is worse by a tenth."""
+    row = verdict(name, in_world(1, 0.1, FIVE))
+    if row.verdict is UNTESTED:
+        assert row.forest is None
+        return
+    assert row.forest
+    part, first = next(iter(row.forest.estimates.items()))
+    number = row.forest.form.format(first.value).partition(" ")[0]
+    assert number in row.ours
+    if not math.isnan(first.low) and not part:
+        assert row.forest.form.format(first.low).partition(" ")[0] in row.interval
+    low, high = row.forest.claimed
+    assert low < high
+    if row.verdict is HOLDS and not part:
+        assert low <= first.value <= high
+    printed = row.forest.printed
+    assert printed is None or f"{printed:g}" in row.paper.replace("+", "")
 
 
 def test_the_claims_added_here_are_a_block_of_their_own() -> None:
@@ -539,7 +562,8 @@ def test_claims_are_no_suite() -> None:
 
 
 HEAD = '[paper]\ntitle = "T"\nbackbone = "gpt2"\ncontext = 96\nabout = ""\n'
-CLAIM = '[[claim]]\nid = "a"\ntext = "t"\nsource = "s"\nkind = "lower_than"\nsuite = "paper"\nrivals = ["patchtst"]\n'
+CLAIM = '[[claim]]\nid = "a"\ntext = "t"\nshort = "t"\nsource = "s"\nkind = "lower_than"\nsuite = "paper"\n'
+CLAIM += 'rivals = ["patchtst"]\n'
 BAD = {
     "paper = ": ": not valid TOML: ",
     HEAD: ": claim: field required",

@@ -17,7 +17,7 @@ from bench.report.render import TALLEST, render
 from bench.report.sheet import verdicts_sheets
 from tests.builders import EXPERIMENTS, PAPER, experiment, planned, record, three
 
-PREAMBLE = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx}\begin{document}Text."
+PREAMBLE = r"\documentclass[twocolumn]{article}\usepackage{booktabs,graphicx,xcolor}\begin{document}Text."
 TEX = next((name for name in ("latexmk", "tectonic") if shutil.which(name)), None)
 
 

@@ -6,19 +6,23 @@ import argparse
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from bench.analysis.claims import Verdict
+from bench.analysis.claims import Forest, Verdict
+from bench.analysis.intervals import Interval
 from bench.analysis.results import Results
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged, load_claims
@@ -28,23 +32,25 @@ from bench.core.store import UnusableRecord
 from bench.plan.suite import PlannedRun, entries, load_suite, plan
 from bench.report.contents import Review, tables_of
 from bench.report.figures.catalogue import Picture
+from bench.report.forest import forest_plot
 from bench.report.methods import Section
 from bench.report.page import page
 from tests.builders import EXPERIMENTS, experiment, planned, record
 
 RESULTS = "../../results"
-DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg" width="300" height="100"><circle cx="50" cy="50" r="40"/></svg>'
+DRAWING = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 100"><circle cx="50" cy="50" r="40"/></svg>'
 HOSTILE = "</script></style><script>alert(1)</script><img src=x onerror=alert(1)>'\"--><!--&lt;"
+FIGURES = ("heatmap", "drawing")
 ERROR = "RuntimeError: 100% out of memory_"
 """Of the failed run in `planned`."""
 
 
 def reviewed(drawn: Results, tables: tuple[str, ...] = ("main", "full", "seeds"), said: str = "Plain") -> Review:
     """A review of these runs with one verdict of each kind, a figure and methods; `said` stands wherever text may."""
-    suite = load_suite("paper").model_copy(update={"title": said, "about": said})
+    suite = load_suite("paper").model_copy(update={"title": said, "about": said, "question": said})
     rows = [_verdict(verdict, drawn, said) for verdict in Verdict]
     made = [table for name in tables for table in tables_of(name, drawn, said)]
-    drawings = [Picture("drawing", said, said, {"svg": DRAWING})]
+    drawings = [Picture(name, said, said, {"svg": DRAWING, "pdf": b"", "png": b""}, said, DRAWING) for name in FIGURES]
     methods = [Section(said, (said,), (said,), ((said,),))]
     return Review(suite, "", drawn, load_claims()[0], rows, made, drawings, methods)
 
@@ -52,7 +58,9 @@ def reviewed(drawn: Results, tables: tuple[str, ...] = ("main", "full", "seeds")
 def _verdict(verdict: Verdict, drawn: Results, said: str) -> Judged:
     """On three runs; one that is not tested has none."""
     tested = verdict is not Verdict.UNTESTED
-    words = dict.fromkeys(("claim", "source", "scope", "instead", "paper", "interval", "evidence", "missing"), said)
+    words = dict.fromkeys(
+        ("claim", "short", "source", "scope", "instead", "paper", "interval", "evidence", "missing"), said
+    )
     behind = tuple((entry, result) for entry, result in drawn.runs if result)[:3] if tested else ()
     ours = "-15.7 %" if tested else ""
     return Judged(
@@ -63,6 +71,7 @@ def _verdict(verdict: Verdict, drawn: Results, said: str) -> Judged:
         verdict=verdict,
         raw=verdict,
         ours=ours,
+        forest=Forest({"": Interval(-15.7, -20.1, -11.3)}, "{:+.1f} %", (-math.inf, 0.0), -8.9) if tested else None,
         runs=behind,
         **words,
     )
@@ -96,10 +105,23 @@ class Outline(HTMLParser):
         return [{key: value or "" for key, value in own.items()} for _, own in self.elements if name in own]
 
 
+RUN = ("cell", "seed", "state", "why", "file", "date", "errors", "best", "curve", "cost", "where")
+CELL = ("title", "folder", "command", "several", "settings")
+
+
 def embedded(html: str) -> dict[str, Any]:
+    """The data in the page, with each run as page.js unpacks it."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found
-    return json.loads(found[1])
+    data = json.loads(found[1])
+    for number, values in enumerate(data["runs"]):
+        run = dict(zip(RUN, values, strict=False))
+        cell = dict(zip(CELL, data["cells"][run["cell"]], strict=True))
+        settings = {key: each for part in cell["settings"] for key, each in data["settings"][part].items()}
+        command = f"{cell['command']} {run['seed']} --rerun all --results again"
+        run |= cell | {"settings": settings, "command": command, "path": f"{cell['folder']}/{run['file']}"}
+        data["runs"][number] = run
+    return data
 
 
 def test_hostile_text_of_records_and_suites_adds_no_element_and_is_shown_as_it_is() -> None:
@@ -133,14 +155,14 @@ def test_the_embedded_data_hold_every_planned_run_with_its_settings_errors_and_c
     assert len(by_path) == len(data["runs"]) == len(drawn.runs)
     for entry, result in drawn.runs:
         run = by_path[str(entry.spec.path)]
-        assert data["settings"][run["settings"]] | {"seed": run["seed"]} == entry.spec.model_dump(mode="json")
+        assert run["settings"] | {"seed": run["seed"]} == entry.spec.model_dump(mode="json")
         assert run["state"] == (result.status if result else "missing")
         if result and result.status == "done":
             (evaluation,) = result.evaluations
             ((dataset, *errors),) = run["errors"]
             assert dataset == entry.spec.task.dataset
             assert errors == pytest.approx([evaluation.mse, evaluation.mae, evaluation.windows])
-            assert (run["curve"], run["best"]) == ([0.9, 0.5, 0.7], 2)
+            assert (run["curve"], run["best"]) == ([[1, 2, 3], [0.9, 0.5, 0.7]], 2)
             made = {"date": run["date"], **data["where"][run["where"]]}
             assert made == result.where.model_dump(mode="json")
 
@@ -176,24 +198,33 @@ def test_a_number_is_printed_as_in_other_forms_with_its_mark_spread_or_footnote(
     assert re.search(r"<u>0\.411</u>", html)
     notes = re.findall(r'<li id="(main-note-\d)">(.*?)</li>', html)
     assert [text for _, text in notes] == review.tables[0].notes
-    holes = re.findall(r'<span class="hole">–</span></a><sup><a href="#(main-note-\d)">', html)
-    assert holes == ["main-note-1"] * 2 + ["main-note-2"] * 2
+    shape = (
+        r'<span class="partial">([0-9.]+)</span></a><sup><a href="#(main-note-\d)".{,40}<small .{,20}>n = (\d of \d)<'
+    )
+    partial = re.findall(shape, html)
+    assert [count for *_, count in partial[:4]] == ["7 of 8"] * 4
+    assert [note for _, note, _ in partial[:4]] == ["main-note-1"] * 2 + ["main-note-2"] * 2
+    first = review.tables[0].rows[1][1][0]
+    assert (first.value, f"{first.partial:.3f}") == (None, partial[0][0])
 
 
-def test_the_index_says_of_every_run_whether_and_why_not() -> None:
+def test_the_index_says_of_every_cell_which_runs_are_there_and_why_others_are_not() -> None:
     drawn = planned(holes=True)
     refusal = UnusableRecord(Path("results/s2021.json"), "is of another protocol")
     entry, _ = drawn.runs[0]
     drawn = Results([(entry, None), *drawn.runs[1:]], {entry.spec.key: refusal})
     html = page(reviewed(drawn), RESULTS)
-    rows = re.findall(r'<tr id="run-\d+"><td class="state (\w+)">(.*?)</tr>', html, re.DOTALL)
-    states = [state for state, _ in rows]
-    assert {state: states.count(state) for state in states} == {"done": 61, "refused": 1, "failed": 1, "missing": 1}
-    for (state, row), (entry, result) in zip(rows, drawn.runs, strict=True):
-        linked = f'<a href="{RESULTS}/{entry.spec.path}">{entry.spec.path}</a>' in row
-        assert linked == (state != "missing")
-        assert ("another protocol" in row) == (state == "refused")
-        assert (ERROR in row) == (state == "failed") == bool(result and result.status == "failed")
+    rows = re.findall(r'<tr id="cell-\d+"><td>(.*?)</td>(.*?)</tr>', html, re.DOTALL)
+    counts = Counter(re.findall(r"(\d+) (done|failed|not run|refused)", " ".join(state for state, _ in rows)))
+    found = Counter()
+    for (number, state), times in counts.items():
+        found[state] += int(number) * times
+    assert found == {"done": 61, "refused": 1, "failed": 1, "not run": 1}
+    text = "".join(row for _, row in rows)
+    for entry, result in drawn.runs:
+        refused = entry.spec.key in drawn.refused
+        assert (f'href="{RESULTS}/{entry.spec.path}"' in text) == (result is not None or refused)
+    assert text.count("another protocol") == text.count(ERROR) == 1
     assert "61 of 64 done, 1 failed, 1 not run, 1 refused" in html
 
 
@@ -201,8 +232,9 @@ def test_nothing_is_loaded_and_only_the_pages_own_script_may_run() -> None:
     html = page(reviewed(planned(holes=False)), RESULTS)
     outline = Outline(html)
     for link in [*outline.links("href"), *outline.links("src")]:
-        assert re.match(r"#|data:|\.\./\.\./results/", link.get("href", link.get("src", "")))
+        assert re.match(r"#|data:|(tables|figures)/\w|\.\./\.\./results/", link.get("href", link.get("src", "")))
     code = "".join(outline.scripts).replace("http://www.w3.org/2000/svg", "")
+    assert not outline.links("style"), "the policy would block it"
     assert not re.search(r"https?:|//\w|@import|url\(|fetch\(|innerHTML|eval\(", code)
     (policy,) = [link["content"] for link in outline.links("http-equiv")]
     assert policy.startswith("default-src 'none'; img-src data:;")
@@ -232,6 +264,19 @@ def test_the_command_of_a_run_plans_that_run_and_says_when_it_plans_more(name: s
         assert len(same) == 1
 
 
+def test_a_long_curve_is_thinned_and_keeps_its_best_and_its_last_epoch() -> None:
+    drawn = planned(holes=False)
+    losses = [1 + abs(epoch - 47) / 100 for epoch in range(1, 99)]
+    curve = tuple(Epoch(epoch=i, train_loss=1, val_loss=loss, lr=1, seconds=1) for i, loss in enumerate(losses, 1))
+    (entry, run), *others = drawn.runs
+    assert run
+    runs = [(entry, run.model_copy(update={"curve": curve, "best_epoch": 47})), *others]
+    epochs, kept = embedded(page(reviewed(Results(runs)), RESULTS))["runs"][0]["curve"]
+    assert len(epochs) < 35
+    assert {1, 47, 98} <= set(epochs)
+    assert kept == pytest.approx([losses[epoch - 1] for epoch in epochs], rel=1e-3)
+
+
 def test_a_verdicts_runs_of_another_suite_are_there_with_that_suites_command() -> None:
     other = experiment("ablation").runs[1:3]  # the first one is planned by the suite paper too
     review = reviewed(planned(holes=False))
@@ -242,7 +287,7 @@ def test_a_verdicts_runs_of_another_suite_are_there_with_that_suites_command() -
     assert all("--suite ablation" in run["command"] and run["title"].endswith("suite ablation") for run in added)
 
 
-def test_nine_hundred_runs_with_their_curves_stay_below_two_megabytes() -> None:
+def test_nine_hundred_runs_with_their_curves_leave_room_for_figures_below_a_megabyte_and_a_half() -> None:
     suite = load_suite("paper")
     curve = tuple(Epoch(epoch=i, train_loss=1 / i, val_loss=1 / i, lr=1e-3, seconds=1.0) for i in range(1, 101))
     known = record(planned(holes=False).runs[0][0].spec)
@@ -254,7 +299,7 @@ def test_nine_hundred_runs_with_their_curves_stay_below_two_megabytes() -> None:
     review = Review(suite, "", Results(runs), load_claims()[0], [], [], [], [])
     html = page(review, RESULTS)
     assert len(embedded(html)["runs"]) == len(runs) == 864
-    assert len(html.encode()) < 2_000_000
+    assert len(html.encode()) < 850_000
 
 
 # In a browser
@@ -334,7 +379,7 @@ def test_a_column_sorts_up_and_down_with_holes_last_and_then_as_it_was(opened: O
     tab = opened()
     head = tab.locator("#full thead tr:last-child th").nth(3)
     before = column(tab, "full", 3)
-    assert [number for number, text in enumerate(before) if text.startswith("–")] == [5, 9]  # ILI 24 and its average
+    assert [number for number, text in enumerate(before) if "n =" in text] == [5, 9]  # ILI 24 and its average
     for order, sign in (("ascending", 1), ("descending", -1)):
         head.locator("button").click()
         assert head.get_attribute("aria-sort") == order
@@ -342,7 +387,7 @@ def test_a_column_sorts_up_and_down_with_holes_last_and_then_as_it_was(opened: O
         numbers = [float(text) for text in values[:-2]]
         assert numbers == sorted(numbers, key=lambda value: sign * value)
         assert len(set(numbers)) > 5
-        assert all(text.startswith("–") for text in values[-2:])
+        assert all("n =" in text for text in values[-2:])
     head.locator("button").press("Enter")
     assert head.get_attribute("aria-sort") is None
     assert column(tab, "full", 3) == before
@@ -425,15 +470,126 @@ def test_a_hole_opens_what_is_not_there_and_its_footnote(opened: Opened) -> None
     assert tab.locator("#full-note-1").is_visible()
 
 
-def test_a_verdict_opens_its_evidence_and_those_not_tested_are_folded_away(opened: Opened) -> None:
-    tab = opened()
-    badges = tab.locator(".verdicts .badge")
-    assert [text.split(maxsplit=1)[1] for text in badges.all_text_contents()] == list(Verdict)
-    assert [badges.nth(number).is_visible() for number in range(5)] == [True, True, True, True, False]
-    tab.locator("#verdicts summary").click()
-    assert badges.nth(4).is_visible()
-    tab.locator('[id="claim.fails"]').click()
+def test_a_verdict_is_one_line_that_opens_its_evidence_and_those_not_tested_are_folded_away(opened: Opened) -> None:
+    tab = opened(viewport={"width": 1440, "height": 900})
+    claims = tab.locator(".claim")
+    badges = [text.split(maxsplit=1)[1] for text in claims.locator(".badge").all_text_contents()]
+    assert badges == list(Verdict)
+    assert [claims.nth(number).is_visible() for number in range(5)] == [True, True, True, True, False]
+    fails = tab.locator("#claim-fails")
+    assert fails.bounding_box()["height"] < 45
+    assert fails.locator(".ours").text_content() == "−15.7 %"
+    fails.locator("summary").press("Enter")
+    fails.get_by_text("Evidence").wait_for()
+    fails.locator("a").click()
     assert tab.locator("#panel .run").count() == 3
+    tab.keyboard.press("Escape")
+    tab.locator(".untested > summary").click()
+    assert claims.nth(4).is_visible()
+
+
+def test_a_forest_plot_shows_value_interval_printed_number_and_claimed_side_on_one_scale() -> None:
+    found = {"": Interval(-10.0, -20.0, 0.0), "part": Interval(-5.0)}
+    drawn = ElementTree.fromstring(forest_plot(Forest(found, "{:+.1f} %", (-math.inf, 0.0), -20.0), "<&>"))
+    assert drawn.get("aria-label") == "<&>"
+    places = {each.get("class"): each for each in drawn}
+    left, right = (float(places["interval"].get(end)) for end in ("x1", "x2"))
+    dots = [float(each.get("cx")) for each in drawn if each.get("class") == "estimate"]
+    assert dots == pytest.approx([(left + right) / 2, left + 0.75 * (right - left)])
+    assert float(places["printed"].get("x1")) == left
+    assert float(places["bound"].get("x1")) == right == float(places["claimed"].get("width"))
+    assert len([each for each in drawn if each.get("class") == "interval"]) == 1, "a single value has none"
+
+
+def test_chips_leave_the_chosen_models_data_sets_and_errors_in_every_table(opened: Opened) -> None:
+    tab = opened()
+    shown = "rows => rows.map(row => [...row.cells].filter(cell => !cell.hidden).map(cell => cell.textContent))"
+    for kind, name in (("Models", "PatchTST"), ("Models", "Logo-LLM"), ("Data sets", "ILI"), ("Error", "MAE")):
+        tab.get_by_role("group", name=kind).get_by_role("button", name=name, exact=True).click()
+    for table in ("main", "full", "seeds"):
+        rows = tab.locator(f"#{table} tr:visible")
+        groups, heads, *lines = rows.evaluate_all(shown)
+        assert groups[1:] == ["Logo-LLM", "PatchTST"]
+        assert heads[1:] == ["MAE", "MAE"]
+        assert {line[0].split()[0] for line in lines} <= {"ILI", "Average", "Ratio", "Mean", "First"}
+        assert {len(line) for line in lines} == {3}
+    spans = tab.locator("#main .groups th:visible").evaluate_all("heads => heads.map(head => head.colSpan)")
+    assert spans == [1, 1]
+    pressed = tab.locator('#filters [aria-pressed="true"]')
+    while pressed.count():
+        pressed.first.press("Enter")
+    assert tab.locator("#main tbody tr:visible").count() == 2
+    assert tab.locator("#main tbody tr:first-child td:visible").count() == 8
+
+
+def test_a_long_table_is_folded_until_it_is_asked_for(opened: Opened, tmp_path: Path) -> None:
+    review = reviewed(planned(holes=False), ("main",))
+    (table,) = review.tables
+    file = tmp_path / "index.html"
+    file.write_text(page(replace(review, tables=[replace(table, rows=table.rows * 10)]), RESULTS), "utf-8")
+    tab = opened(file=file)
+    assert not tab.locator("#main table").is_visible()
+    tab.goto(f"{file.as_uri()}#main")
+    assert tab.locator("#main table").is_visible()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (400, 850)])
+def test_the_first_screen_has_question_answer_and_tally_and_on_a_desk_the_first_figure(
+    opened: Opened, width: int, height: int
+) -> None:
+    tab = opened(viewport={"width": width, "height": height})
+    parts = ["h1", ".answer", "header .tally"] + (["#figure-heatmap svg.wide"] if width > 1000 else [])
+    for part in parts:
+        box = tab.locator(part).last.bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= height, part
+        assert box["x"] + box["width"] <= width, part
+    assert tab.evaluate("document.scrollingElement.scrollWidth") <= width
+    assert tab.locator("#figure-heatmap svg").evaluate_all("all => all.map(one => one.checkVisibility())") == [
+        width > 1000,
+        width < 1000,
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 400])
+def test_axe_finds_no_serious_fault(opened: Opened, scheme: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe-playwright-python is not installed")
+    tab = opened("#main.1.0", color_scheme=scheme, viewport={"width": width, "height": 900})
+    tab.evaluate(axe.AXE_SCRIPT)
+    for state in ("drawer open", "all unfolded"):
+        found = tab.evaluate("axe.run().then(results => results.violations)")
+        serious = [
+            (each["id"], node["html"][:200], node["failureSummary"])
+            for each in found
+            if each["impact"] in ("serious", "critical")
+            for node in each["nodes"]
+        ]
+        assert serious == [], state
+        tab.keyboard.press("Escape")
+        tab.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+
+
+def test_the_keyboard_alone_reaches_a_verdict_a_chip_a_number_and_its_details(opened: Opened) -> None:
+    tab = opened()
+    met: dict[str, int] = {}
+    for press in range(400):
+        tab.keyboard.press("Tab")
+        found = tab.evaluate(
+            "(element => element.closest('.claim, #filters, td, th, nav')?.tagName)(document.activeElement)"
+        )
+        met.setdefault(str(found), press)
+        if found == "TD" and tab.evaluate("document.activeElement.matches('[data-runs]')"):
+            break
+    assert [each for each in met if each != "None"] == ["NAV", "DETAILS", "DIV", "TH", "TD"]
+    tab.keyboard.press("Enter")
+    panel = tab.locator("#panel")
+    assert panel.is_visible()
+    inside = "document.activeElement.closest('#panel') !== null"
+    assert tab.evaluate(inside)
+    for _ in range(5):
+        tab.keyboard.press("Tab")
+        assert tab.evaluate(f"{inside} || document.activeElement === document.body")
 
 
 CONTRASTS = """selectors => selectors.flatMap(selector => [...document.querySelectorAll(selector)].map(element => {
@@ -449,8 +605,27 @@ CONTRASTS = """selectors => selectors.flatMap(selector => [...document.querySele
 """Of the selected elements: contrast of text and ground (WCAG 2.2), and the luminance of the ground."""
 TEXTS = [
     *("p", "h1", "h2", "nav a", ".eyebrow", ".facts dt", ".facts dd", ".caption", "summary", "footer", "figcaption"),
-    *(".badge", ".source", ".evidence", ".scope", ".verdicts a", ".numbers td a", ".numbers sup a", ".spread", ".hole"),
-    *(".notes li", ".state", ".why", ".index a", "#theme", "#panel h2", "#panel .value", ".run dt", ".run small"),
+    *(
+        ".badge",
+        ".claim dt",
+        ".claim .ours",
+        ".numbers td a",
+        ".numbers sup a",
+        ".numbers caption",
+        ".spread",
+        ".partial",
+    ),
+    *(
+        ".notes li",
+        ".why",
+        ".index a",
+        "#filters button",
+        "#theme",
+        "#panel h2",
+        "#panel .value",
+        ".run dt",
+        ".run small",
+    ),
 ]
 
 
@@ -467,6 +642,12 @@ def test_text_has_the_contrast_that_accessibility_asks_in_light_and_dark(opened:
 
 def ground(tab: Any) -> str:
     return tab.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+def test_nothing_moves_for_those_who_ask_for_reduced_motion(opened: Opened) -> None:
+    behaviour = "getComputedStyle(document.documentElement).scrollBehavior"
+    assert opened(reduced_motion="reduce").evaluate(behaviour) == "auto"
+    assert opened(reduced_motion="no-preference").evaluate(behaviour) == "smooth"
 
 
 def test_the_button_goes_from_the_systems_scheme_to_the_other_and_back(opened: Opened) -> None:
@@ -495,10 +676,10 @@ def test_a_phone_scrolls_tables_and_not_the_page(opened: Opened) -> None:
 
 def test_print_is_light_and_open(opened: Opened) -> None:
     tab = opened(color_scheme="dark")
-    assert not tab.locator("#run-0").is_visible()
+    assert not tab.locator("#cell-0").is_visible()
     tab.emulate_media(media="print")
     assert ground(tab) == "rgb(255, 255, 255)"
-    assert tab.locator("#run-0").is_visible()
+    assert tab.locator("#cell-0").is_visible()
     assert tab.locator("#full-note-1").is_visible()
     assert not tab.locator("nav").is_visible()
 
@@ -523,10 +704,10 @@ def _twice(rows: list) -> list:
 
 def test_without_javascript_tables_verdicts_and_figures_read_and_numbers_lead_to_records(opened: Opened) -> None:
     tab = opened(java_script_enabled=False)
-    for selector in ("#main .numbers tbody tr", ".verdicts .badge", "figure img", "#methods p"):
+    for selector in ("#main .numbers tbody tr", ".claim .badge", "figure svg", "#methods p"):
         assert tab.locator(selector).first.is_visible()
     assert not tab.locator("#theme").is_visible()
     tab.locator('[id="main.0.0"]').click()
-    first = tab.locator("#run-0")
+    first = tab.locator("#cell-0")
     assert first.is_visible()
-    assert first.locator("a").last.get_attribute("href").startswith(f"{RESULTS}/ETTh1/h96/logo_llm/s2021-")
+    assert first.locator("a").nth(1).get_attribute("href").startswith(f"{RESULTS}/ETTh1/h96/logo_llm/s2021-")

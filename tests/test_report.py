@@ -10,8 +10,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+from markupsafe import escape
 
 from bench.core.store import Store
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
@@ -70,7 +72,43 @@ def test_a_report_is_every_table_in_every_form_the_verdicts_the_figures_and_two_
     assert "Test CPU" in text
     said = capsys.readouterr().out
     assert "The paper's claims: holds:" in said
-    assert said.endswith(f"wrote {folder / 'index.html'}\nwrote {folder / 'report.md'}\n")
+    pages = [folder / "index.html", folder / "report.md", place / "reports" / "index.html"]
+    assert said.endswith("".join(f"wrote {each}\n" for each in pages))
+    for link in re.findall(r'href="((?:tables|figures|\.\.)/[^"#]*)"', page):
+        assert (folder / unquote(link)).exists(), link
+
+
+def test_reports_link_each_other_and_an_index_lists_them_and_leaves_what_is_not_ours(place: Path) -> None:
+    records(place)
+    other = place / "reports" / "other" / "index.html"
+    other.parent.mkdir(parents=True)
+    other.write_text("<title>A page of somebody's</title>", encoding="utf-8")
+    make(place)
+    assert report.main(["--suite", "few_shot", "--partial", "--results", str(place / "results")]) == 0
+    make(place)
+    index = (place / "reports" / "index.html").read_text()
+    for name in ("paper", "few_shot"):
+        suite = load_suite(name)
+        assert f'<a href="{name}/index.html">{escape(suite.question)}</a>' in index
+    assert "somebody" not in index
+    assert "Of the paper&#39;s 18 claims" in index
+    assert " done" in index
+    page = (place / "reports" / "paper" / "index.html").read_text()
+    assert 'href="../few_shot/index.html"' in page
+    assert 'href="../index.html"' in page
+    assert 'href="../other/' not in page
+    for link in re.findall(r'href="([^"#]*)"', index):
+        assert link == "data:," or (place / "reports" / link).exists()
+
+
+def test_an_index_that_is_not_ours_is_left_alone(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records(place)
+    index = place / "reports" / "index.html"
+    index.parent.mkdir()
+    index.write_text("mine", encoding="utf-8")
+    make(place)
+    assert index.read_text() == "mine"
+    assert str(index) not in capsys.readouterr().out
 
 
 def test_missing_failed_and_foreign_runs_are_holes_with_their_reason_in_every_part(

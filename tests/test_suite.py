@@ -169,7 +169,7 @@ def test_a_suite_file_with_a_mistake_is_refused_by_name(tmp_path: Path, text: st
 
 def test_a_suite_has_the_keys_of_its_base_where_it_is_silent(tmp_path: Path) -> None:
     found = mine(tmp_path, "base = 'quick'\nabout = 'Mine.'\nseeds = [7]")
-    own = {"name": "mine", "title": "mine", "about": "Mine.", "seeds": (7,)}
+    own = {"name": "mine", "title": "mine", "question": "", "about": "Mine.", "seeds": (7,)}
     assert found.model_dump() == load_suite("quick").model_dump() | own
     assert mine(tmp_path, "base = 'quick'\nabout = 'Mine.'\ntitle = 'Own'").title == "Own"
 

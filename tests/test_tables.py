@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import re
 import statistics
 from collections.abc import Callable
@@ -156,9 +157,125 @@ def test_a_cell_with_a_missing_or_failed_run_is_a_hole_with_its_reason_and_never
     assert [cell.note for cell in table.rows[1][1]][:4] == [1, 1, 2, 2]
     assert table.notes[0].startswith("Logo-LLM: 1 of 8 runs missing: ILI h60 s2021 failed (RuntimeError")
     assert table.notes[1] == "PatchTST: 1 of 8 runs missing: ILI h24 s2022 not run"
-    assert "over the 1 of 2 rows" in table.notes[2]
-    assert found["Average"] == found["ETTh1"]
+    assert "over the 1 of 2 data sets" in table.notes[2]
+    assert found["Average (1 of 2 data sets)"] == found["ETTh1"]
     assert [cell.mark for cell in table.rows[1][1]] == [*4 * [""], *2 * ["best"], *2 * ["second"]], "of those there are"
+
+
+def missing(*gone: tuple[str, str, int, int]) -> Results:
+    """The runs of `planned`, without records of these models, data sets, horizons and seeds."""
+    runs = planned(holes=False).runs
+    cells_ = [(e.spec.model, e.spec.task.dataset, e.spec.task.horizon, e.spec.seed) for e, _ in runs]
+    return Results([(entry, None if cell in gone else run) for (entry, run), cell in zip(runs, cells_, strict=True)])
+
+
+def test_a_cell_that_lacks_seeds_has_a_partial_mean_with_its_count_outside_marks_and_summary() -> None:
+    drawn = missing(("patchtst", "ILI", 24, 2022), ("patchtst", "ILI", 36, 2021))
+    (table,) = tables_of("main", drawn, "")
+    mse, mae = table.rows[1][1][2:4]
+    runs = [
+        run for entry, run in drawn.runs if run and (entry.spec.model, entry.spec.task.dataset) == ("patchtst", "ILI")
+    ]
+    by_horizon = {24: [], 36: [], 48: [], 60: []}
+    for run in runs:
+        by_horizon[run.spec.task.horizon].append(run.evaluations[0].mse)
+    expected = statistics.mean(map(statistics.mean, by_horizon.values()))
+    assert (mse.value, mse.mark, mse.count, mae.count) == (None, "", "6 of 8", "6 of 8")
+    assert mse.partial == pytest.approx(expected)
+    assert [cell.value for _, cells in table.summary for cell in cells[2:4]] == cells_of(table, "ETTh1", 2, 4)
+    texts = {form: render(table, form) for form in SUFFIX}
+    assert f"({expected:.3f})[1]" in texts["text"]
+    assert f"({expected:.3f}) [1]" in texts["md"]
+    assert rf"\textcolor{{gray}}{{({expected:.3f})}}\textsuperscript{{1}}" in texts["latex"]
+    assert f"{expected:.3f}" not in texts["csv"]
+    (found, _) = json.loads(texts["json"])["partial"]
+    assert found == {"row": "ILI", "column": ["patchtst", "mse"], "mean": pytest.approx(expected), "runs": "6 of 8"}
+
+
+def cells_of(table: Table, row: str, first: int, last: int) -> list:
+    """What the summary must say of these columns if only this row counts."""
+    values = cells(table)[row]
+    metric = [values[number::2] for number in (0, 1)]
+    shown = range(first, last)
+    return [
+        *[values[column] for column in shown],
+        *[values[column] / min(metric[column % 2]) for column in shown],
+        *[float(rankdata(metric[column % 2])[column // 2]) for column in shown],
+        *[float(values[column] == min(metric[column % 2])) for column in shown],
+    ]
+
+
+def test_a_horizon_without_any_run_leaves_no_partial_mean() -> None:
+    (table,) = tables_of("main", missing(("patchtst", "ILI", 24, 2021), ("patchtst", "ILI", 24, 2022)), "")
+    assert table.rows[1][1][2].partial is None
+    (full,) = tables_of("full", missing(("patchtst", "ILI", 24, 2022)), "")
+    by_label = dict(full.rows)
+    assert (by_label["ILI 24"][2].count, by_label["ILI avg"][2].count) == ("1 of 2", "7 of 8")
+
+
+@pytest.mark.parametrize(
+    ("name", "unrun"), [("main", "ILI"), ("full", "ILI (24, 36, 48, 60, avg)"), ("seeds", "ILI (24, 36, 48, 60)")]
+)
+def test_rows_that_nobody_has_run_are_one_line_for_people_and_stay_rows_for_programs(name: str, unrun: str) -> None:
+    runs = [(entry, None if entry.spec.task.dataset == "ILI" else run) for entry, run in planned(holes=False).runs]
+    (table,) = tables_of(name, Results(runs), "")
+    folded = table.folded()
+    assert folded.unrun == unrun
+    assert not any(label.startswith("ILI") for label, _ in folded.rows)
+    assert not any("None of its runs" in note for note in folded.notes)
+    for form in ("text", "md", "latex"):
+        assert f"Nobody has run: {unrun}." in " ".join(render(table, form).split())
+    assert sum(line.startswith("ILI") for line in render(table, "csv").splitlines()) == len(table.rows) - len(
+        folded.rows
+    )
+    assert [label for label in json.loads(render(table, "json"))["rows"] if label.startswith("ILI")]
+
+
+def test_folding_keeps_rules_above_their_rows_and_footnotes_at_their_cells() -> None:
+    runs = planned(holes=False).runs
+    failed = next(run for _, run in planned(holes=True).runs if run and run.status == "failed")
+    gone = [
+        (entry, failed if number == 0 else None if entry.spec.task.dataset == "ILI" else run)
+        for number, (entry, run) in enumerate(runs)
+    ]
+    (table,) = tables_of("full", Results(gone), "")
+    table.rules = [5]
+    folded = table.folded()
+    assert folded.rules == []
+    noted = [cell.note for _, line in folded.rows for cell in line if cell.note]
+    assert set(noted) == {1, 2}
+    assert all("failed" in folded.notes[number - 1] for number in noted)
+
+
+def test_a_table_without_any_run_keeps_its_rows() -> None:
+    (table,) = tables_of("main", Results([(entry, None) for entry, _ in planned(holes=False).runs]), "")
+    assert table.folded() is table
+
+
+def test_the_ratio_to_the_best_is_a_geometric_mean_that_no_scale_rules() -> None:
+    drawn = planned(holes=False)
+
+    def scaled(run: RunResult) -> RunResult:
+        own = 1000 if run.spec.task.dataset == "ILI" else 1
+        return run.model_copy(
+            update={
+                "evaluations": tuple(
+                    e.model_copy(update={"mse": e.mse * own, "mae": e.mae * own}) for e in run.evaluations
+                )
+            }
+        )
+
+    (table,), (large,) = (
+        tables_of("main", results, "")
+        for results in (drawn, Results([(entry, run and scaled(run)) for entry, run in drawn.runs]))
+    )
+    ratios = cells(table)["Ratio to the best"]
+    rows = [cells(table)[name] for name in ("ETTh1", "ILI")]
+    for column, ratio in enumerate(ratios):
+        per_row = [row[column] / min(row[column % 2 :: 2]) for row in rows]
+        assert ratio == pytest.approx(math.sqrt(per_row[0] * per_row[1]))
+    assert cells(large)["Ratio to the best"] == pytest.approx(ratios)
+    assert cells(large)["Average (2 data sets)"] != pytest.approx(cells(table)["Average (2 data sets)"])
 
 
 def test_a_model_that_was_hardly_run_takes_no_part_in_the_summary_and_is_named() -> None:
@@ -174,7 +291,7 @@ def test_a_model_that_was_hardly_run_takes_no_part_in_the_summary_and_is_named()
         assert [cell.value for i, cell in enumerate(line) if i in patchtst] == [None, None], label
         assert [cell.value for i, cell in enumerate(line) if i not in patchtst] == [cell.value for cell in without]
     assert table.notes[-1] == (
-        "Average, mean rank and first places are over the 3 of 3 rows that are complete for every model but PatchTST."
+        "The summary is over the 3 of 3 data sets that are complete for every model but PatchTST."
     )
     (ranks,) = tables_of("ranks", Results(found), "")
     assert [label for label, _ in ranks.rows] == ["Logo-LLM", "iTransformer", "Repeat last"]

@@ -45,6 +45,8 @@ from bench.core.spec import Fraction
 from bench.plan import registry
 from models import PROPOSED
 
+BELOW_ZERO, ABOVE_ZERO = (-math.inf, 0.0), (0.0, math.inf)
+"""Claimed sides."""
 LEANING = 2 * LEVEL / STRICTNESS
 """An average leans to the claimed side if the p of the claim is below this: Student's one-sided p is then below LEVEL,
 so that no more than 5 % of averages that are zero hold in part, however much data sets differ."""
@@ -65,6 +67,19 @@ class Part(NamedTuple):
     interval: str
 
 
+class Forest(NamedTuple):
+    """What a finding measured, as numbers on one axis: a forest plot."""
+
+    estimates: dict[str, Interval]
+    """Part of the claim (empty: all of it) -> its number and interval."""
+    form: str
+    """Number format and unit of the axis, as `{:+.1f} %`."""
+    claimed: tuple[float, float]
+    """The ends of the claimed side; infinite where it has none."""
+    printed: float | None = None
+    """The paper's number."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """Our number and its interval in words, and the evidence for and against a claim."""
@@ -80,6 +95,7 @@ class Finding:
     scope: str = ""
     """The part of the claim that `true` is about; empty: all of it."""
     remark: str = ""
+    forest: Forest | None = None
     counted: Verdict | None = None
     """The verdict, if it comes from a count or a measurement, or if nothing can be tested."""
 
@@ -130,6 +146,8 @@ class Claim(Frozen, ABC):
 
     id: str
     text: str
+    short: str
+    """The claim in a few words, for a sentence that lists several."""
     source: str
     kind: str
     suite: str
@@ -223,7 +241,9 @@ class BestCount(Versus):
         remark = f"first on {first} of the {len(found)} data sets that are complete"
         if unknown and min(true, false) >= LEVEL:
             return Finding(remark=f"undecided: {remark}", counted=Verdict.UNTESTED)
-        return Finding(f"{first} of {len(found)}", f"[{least}, {most}] of {self.of} data sets", true, false)
+        words = f"[{least}, {most}] of {self.of} data sets"
+        forest = Forest({"": Interval(first, least, most)}, "{:.0f}", (self.printed, self.of), self.printed)
+        return Finding(f"{first} of {len(found)}", words, true, false, forest=forest)
 
 
 class LowerThan(Versus):
@@ -257,7 +277,9 @@ class LowerThan(Versus):
             remarks += ["by more than printed"] if least.high < self.printed else []
         parts = {name: self.part(self.against(part)) for name, part in parts_of(table).items()}
         ours += f" against {registry.title(rival)}"
-        return Finding(ours, interval, true, false, _corrected(parts), scope=scope, remark="; ".join(remarks))
+        forest = Forest({"": least}, "{:+.1f} %", BELOW_ZERO, self.printed)
+        remark = "; ".join(remarks)
+        return Finding(ours, interval, true, false, _corrected(parts), scope=scope, remark=remark, forest=forest)
 
 
 class Ahead(Versus):
@@ -278,6 +300,7 @@ class Ahead(Versus):
             at_least(1, [above_any(found[name]) for name in names]),
             _corrected(parts) if len(names) > 1 else {},
             listed=True,
+            forest=Forest(least, "{:+.1f} %", BELOW_ZERO),
         )
 
 
@@ -301,7 +324,9 @@ class Value(Claim):
         true, false = max(low.above, high.below), min(low.below, high.above)
         found = over_seeds(seeds)
         better = "better than printed" if found.high < self.printed * (1 - self.tolerance) else ""
-        return Finding(f"{found.value:.3f}", found.words(".3f"), true, false, remark=better)
+        claimed = (self.printed * (1 - self.tolerance), self.printed * (1 + self.tolerance))
+        forest = Forest({"": found}, "{:.3f}", claimed, self.printed)
+        return Finding(f"{found.value:.3f}", found.words(".3f"), true, false, remark=better, forest=forest)
 
 
 class AboutVariant(Claim):
@@ -322,7 +347,9 @@ class VariantWorse(AboutVariant):
         found = difference(table, self.variant, self.model)
         each = {name: difference(part, self.variant, self.model) for name, part in parts_of(table).items()}
         parts = {name: Part(part.above, part.words("+.1f")) for name, part in each.items()}
-        return Finding(f"{found.value:+.1f} %", found.words("+.1f"), found.above, found.below, _corrected(parts))
+        forest = Forest({"": found}, "{:+.1f} %", ABOVE_ZERO)
+        words = f"{found.value:+.1f} %", found.words("+.1f")
+        return Finding(*words, found.above, found.below, _corrected(parts), forest=forest)
 
 
 class TrainableShare(Claim):
@@ -402,7 +429,9 @@ class LayerTrend(AboutVariant):
         false = at_least(1, [getattr(found, away), getattr(more, away)])
         remark = f"beyond the twin {more.value:+.3f} {more.words('+.3f')}".rstrip()
         words = f"{found.value:+.3f} R2, twin {twin.groupby(level='dataset').mean().mean():+.3f}"
-        return Finding(words, found.words("+.3f"), true, false, remark=remark)
+        claimed = ABOVE_ZERO if self.direction == "rises" else BELOW_ZERO
+        forest = Forest({"": found, "beyond the twin": more}, "{:+.3f}", claimed)
+        return Finding(words, found.words("+.3f"), true, false, remark=remark, forest=forest)
 
 
 KINDS: dict[str, type[Claim]] = {
@@ -474,4 +503,5 @@ def _below(limit: float, form: str, value: float, measured: Mapping[str, Sequenc
         verdict, scope = Verdict.PART, f"on {', '.join(clear)}"
     else:
         verdict, scope = (Verdict.FAILS if min(every) >= limit else Verdict.OPEN), ""
-    return Finding(form.format(value), interval, scope=scope, counted=verdict)
+    forest = Forest({"": Interval(value, min(every), max(every))}, form, (0.0, limit))
+    return Finding(form.format(value), interval, scope=scope, counted=verdict, forest=forest)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.analysis.results import METRICS, Results, first_few, run_title
@@ -48,13 +49,16 @@ PROBES = {
     ),
 }
 """Name of a table of probes -> title, caption, column -> field of the record, (printed value of 1, digits)."""
+NOT_RUN = "None of its runs has been done."
+"""The footnote of a cell without a single run, done or failed."""
 
 
 @dataclass
 class Cell:
     """A number and how to print it.
 
-    `None` (NaN becomes it) prints as a dash: with `note`, runs are missing; without, the quantity does not apply.
+    `None` (NaN becomes it) prints as a dash, or as `partial`: with `note`, runs are missing; without, the quantity does
+    not apply.
     """
 
     value: float | None
@@ -68,9 +72,15 @@ class Cell:
     """Standard deviation over seeds, printed after the value."""
     runs: tuple[str, ...] = ()
     """Keys of the planned runs behind it, done or not."""
+    partial: float | None = None
+    """Where seeds are missing, but none of its horizons: the mean of the runs that are done, in no mark or summary."""
+    count: str = ""
+    """Of a partial cell: how many of its runs are done, as `1 of 3`."""
 
     def __post_init__(self) -> None:
-        self.value, self.spread = (None if x is None or pd.isna(x) else float(x) for x in (self.value, self.spread))
+        for name in ("value", "spread", "partial"):
+            number = getattr(self, name)
+            setattr(self, name, None if number is None or pd.isna(number) else float(number))
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,8 @@ class Table:
     """The part of the caption that all tables of a report share."""
     spreads: bool = False
     """Values come with their spread, which CSV and JSON hold in columns of their own."""
+    unrun: str = ""
+    """Of a folded table: its rows of which nobody has run anything."""
 
     @property
     def columns(self) -> list[str]:
@@ -125,12 +137,32 @@ class Table:
         if self.rows and len(self.rows) not in self.rules:
             self.rules.append(len(self.rows))
 
+    def folded(self) -> Table:
+        """Return the table for people, whose `unrun` names the rows of which nobody has run anything, if others are."""
+        number = self.notes.index(NOT_RUN) + 1 if NOT_RUN in self.notes else None
+        kept = [row for row, (_, cells) in enumerate(self.rows) if any(cell.note != number for cell in cells)]
+        if number is None or not kept or len(kept) == len(self.rows):
+            return self
+        # 1. Rows, and the rules above them.
+        rows = [self.rows[row] for row in kept]
+        rules = sorted({sum(row < rule for row in kept) for rule in self.rules} - {0, len(kept)})
+        unrun = _listed([label for row, (label, _) in enumerate(self.rows) if row not in kept])
+        # 2. Footnotes, without the one that no cell has any more.
+        if any(cell.note == number for _, cells in rows + self.summary for cell in cells):
+            return replace(self, rows=rows, rules=rules, unrun=unrun)
+        renumbered = [
+            (label, [replace(cell, note=cell.note - (cell.note > number)) if cell.note else cell for cell in cells])
+            for label, cells in rows
+        ]
+        notes = [note for note in self.notes if note != NOT_RUN]
+        return replace(self, rows=renumbered, rules=rules, unrun=unrun, notes=notes)
+
     def cell(self, runs: pd.DataFrame, value: float | None, digits: int = 3, spread: float | None = None) -> Cell:
         """Return the value of these runs; a dash whose footnote says what is missing unless every run is done."""
         missing, keys = runs[runs.why != ""], tuple(runs.key)
         if missing.empty:
             return Cell(value, digits, spread=spread, runs=keys)
-        note = "None of its runs has been done."  # the same for all such cells, which then share a footnote
+        note = NOT_RUN  # the same for all such cells, which then share a footnote
         if not runs.status.eq("missing").all():
             names = [f"{run.data} h{run.horizon} s{run.seed} {run.why}" for run in missing.itertuples()]
             count = f"{len(missing)} of {len(runs)} runs missing"
@@ -138,13 +170,21 @@ class Table:
         return Cell(None, digits, note=self.footnote(note), runs=keys)
 
     def errors(self, runs: pd.DataFrame) -> list[Cell]:
-        """Return the mean MSE and MAE of these runs."""
+        """Return the mean MSE and MAE of these runs; partial ones where seeds are missing, but no horizon."""
         spreads = runs[list(METRICS)].std() if self.spreads else dict.fromkeys(METRICS)
-        return [self.cell(runs, mean_error(runs, metric), spread=spreads[metric]) for metric in METRICS]
+        found = [self.cell(runs, mean_error(runs, metric), spread=spreads[metric]) for metric in METRICS]
+        done = runs[runs.why == ""]
+        if len(done) == len(runs) or set(done.horizon) != set(runs.horizon):
+            return found
+        count = f"{len(done)} of {len(runs)}"
+        return [
+            replace(cell, partial=mean_error(done, metric), count=count)
+            for cell, metric in zip(found, METRICS, strict=True)
+        ]
 
 
 def main_table(planned: Results) -> list[Table]:
-    """Average each data set over its horizons; then add average, mean rank and first places."""
+    """Average each data set over its horizons; then add the summary."""
     title = "Forecasting errors, averaged over horizons"
     return [_summarised(_table("main", title, planned.lead(), grouped(planned.own, "data")))]
 
@@ -156,7 +196,8 @@ def full_table(planned: Results) -> list[Table]:
         rows += [(f"{name} {horizon}", own) for horizon, own in grouped(runs, "horizon")]
         rows.append((f"{name} avg", runs))
     table = _table("full", "Forecasting errors at every horizon", planned.lead(), rows)
-    return [_summarised(table, [cells for label, cells in table.rows if not label.endswith(" avg")])]
+    own = [cells for label, cells in table.rows if not label.endswith(" avg")]
+    return [_summarised(table, own, unit="cells")]
 
 
 def seeds_table(planned: Results) -> list[Table]:
@@ -183,7 +224,7 @@ def zero_shot_table(planned: Results) -> list[Table]:
     transfers = planned.frame[planned.frame.tested != planned.frame.dataset]
     rows = [(f"{data} → {tested}", runs) for (data, tested), runs in grouped(transfers, ["data", "tested"])]
     title = "Errors on a data set that was not trained on, averaged over horizons"
-    return [_summarised(_table("zero_shot", title, planned.lead(), rows))]
+    return [_summarised(_table("zero_shot", title, planned.lead(), rows), unit="pairs")]
 
 
 def losses_table(planned: Results) -> list[Table]:
@@ -301,6 +342,15 @@ def _table(name: str, title: str, lead: str, rows: list[tuple[str, pd.DataFrame]
     return table
 
 
+def _listed(labels: list[str]) -> str:
+    """Return labels of rows; those that differ in their last word alone share the others."""
+    stems: dict[str, list[str]] = {}
+    for label in labels:
+        stem, _, last = label.rpartition(" ")
+        stems.setdefault(stem, []).append(last) if stem and not stem.endswith(",") else stems.setdefault(label, [])
+    return ", ".join(f"{stem} ({', '.join(lasts)})" if lasts else stem for stem, lasts in stems.items())
+
+
 def _mark_row(cells: list[Cell]) -> None:
     """Mark the best and the second value of each metric."""
     for metric in range(len(METRICS)):
@@ -316,8 +366,14 @@ def _mark(cells: Sequence[Cell]) -> None:
             cell.mark = marks.get(cell.value, "")
 
 
-def _summarised(table: Table, rows: list[list[Cell]] | None = None, of: str | None = None) -> Table:
-    """Add average, mean rank and first places over those of these rows (None: all) complete for comparable models."""
+def _summarised(
+    table: Table, rows: list[list[Cell]] | None = None, of: str | None = None, unit: str = "data sets"
+) -> Table:
+    """Add a summary over those of these rows (None: all) that are complete for comparable models.
+
+    It has the average, the geometric mean of the ratios to the row's best (which no data set of large errors rules),
+    the mean rank and the number of first places. `unit`: what a row is.
+    """
     # 1. Keep the models that can be compared and the rows complete for them; say so if there are others.
     rows = [cells for _, cells in table.rows] if rows is None else rows
     values = pd.DataFrame([[cell.value for cell in cells] for cells in rows], dtype=float)
@@ -326,23 +382,30 @@ def _summarised(table: Table, rows: list[list[Cell]] | None = None, of: str | No
     if complete.shape != values.shape:
         absent = [group.title for i, group in enumerate(table.groups) if i * len(METRICS) not in kept]
         table.notes.append(
-            f"Average, mean rank and first places{'' if of is None else f' ({of})'} are over the {len(complete)} of "
-            f"{len(rows)} rows that are complete for every model{' but ' * bool(absent)}{', '.join(absent)}."
+            f"The summary{'' if of is None else f' of {of}'} is over the {len(complete)} of {len(rows)} {unit} that "
+            f"are complete for every model{' but ' * bool(absent)}{', '.join(absent)}."
         )
     if complete.empty:
         return table
-    # 2. Rank the models of each metric in each row.
+    # 2. Compare the models of each metric in each row.
     columns = complete.T  # a row for each model and metric, a column for each row of the table
     by_metric = columns.groupby(columns.index % len(METRICS))
-    ranks, firsts = by_metric.rank().mean(axis=1), columns.eq(by_metric.transform("min")).sum(axis=1)
+    best = by_metric.transform("min")
+    over = f"{len(complete)} of {len(rows)} {unit}" if len(complete) < len(rows) else f"{len(rows)} {unit}"
+    lines = {
+        f"Average ({over})": (complete.mean(), 3),
+        "Ratio to the best": (np.exp(np.log(columns / best).mean(axis=1)), 3),
+        "Mean rank": (by_metric.rank().mean(axis=1), 2),
+        "First places": (columns.eq(best).sum(axis=1), 0),
+    }
+    # 3. Add a line for each.
     runs = [behind(column) for column in zip(*(rows[row] for row in complete.index), strict=True)]
-    averages, *counts = (
-        [Cell(value, digits, runs=keys) for value, keys in zip(line.reindex(values.columns), runs, strict=True)]
-        for line, digits in ((complete.mean(), 3), (ranks, 2), (firsts, 0))
-    )
-    _mark_row(averages)
-    labels = (label if of is None else f"{label}, {of}" for label in ("Average", "Mean rank", "First places"))
-    table.summary += zip(labels, (averages, *counts), strict=True)
+    for label, (line, digits) in lines.items():
+        found = line.reindex(values.columns)
+        cells = [Cell(value, digits, runs=keys) for value, keys in zip(found, runs, strict=True)]
+        if digits == 3:
+            _mark_row(cells)
+        table.summary.append((label if of is None else f"{label}, {of}", cells))
     return table
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple
 import pandas as pd
 from pydantic import Field
 
-from bench.analysis.claims import KINDS, Claim, Finding, Verdict, Versus
+from bench.analysis.claims import KINDS, Claim, Finding, Forest, Verdict, Versus
 from bench.analysis.intervals import holm
 from bench.analysis.published import strength
 from bench.analysis.results import Results, first_few, look_backs
@@ -96,6 +96,8 @@ class Judged:
 
     id: str
     claim: str
+    short: str
+    """The claim in a few words."""
     source: str
     suite: str
     kind: str
@@ -120,6 +122,8 @@ class Judged:
     evidence: str = ""
     missing: str = ""
     """Why it is not tested, or which runs are missing."""
+    forest: Forest | None = None
+    """The numbers of `ours`, `interval` and `paper`."""
     runs: tuple[tuple[PlannedRun, RunResult], ...] = ()
     """The runs behind the verdict."""
 
@@ -136,8 +140,17 @@ class Judged:
         return "; ".join(filter(None, [self.interval, p]))
 
     def words(self) -> dict[str, object]:
-        """Return all fields but the runs."""
-        return {name: value for name, value in vars(self).items() if name != "runs"}
+        """Return the fields that are words and p."""
+        return {name: value for name, value in vars(self).items() if name not in ("runs", "forest")}
+
+    def numbers(self) -> dict[str, object]:
+        """Return the numbers that a forest plot draws: the paper's, and each part's with its interval."""
+        if not self.forest:
+            return {"printed": None, "estimates": []}
+        found = self.forest.estimates.items()
+        rows = [{"part": part, "value": each.value, "low": each.low, "high": each.high} for part, each in found]
+        finite = [{name: None if value != value else value for name, value in row.items()} for row in rows]
+        return {"printed": self.forest.printed, "estimates": finite}
 
 
 class SuiteRuns(NamedTuple):
@@ -244,7 +257,9 @@ def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Fo
     else:
         finding = claim.judge(counted)
     # 3. Say it in words.
-    row = Judged(claim.id, claim.text, claim.source, claim.suite, claim.kind, claim.added, paper=claim.paper)
+    row = Judged(
+        claim.id, claim.text, claim.short, claim.source, claim.suite, claim.kind, claim.added, paper=claim.paper
+    )
     if finding.counted is Verdict.UNTESTED:
         return Found(replace(row, missing=finding.remark), finding)
     once = _once(counted)
@@ -253,6 +268,7 @@ def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Fo
         row,
         instead=_instead(paper, specs),
         ours=finding.ours,
+        forest=finding.forest,
         rivals=_strengths(claim, counted) if isinstance(claim, Versus) else "",
         evidence="; ".join(filter(None, [f"{len(once)} runs", *_setup(specs), finding.remark, missing])),
         missing=missing,

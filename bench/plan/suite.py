@@ -2,7 +2,8 @@
 
 A suite lists models, data sets and seeds. The training settings of each model on each data set are in
 suites/settings.toml, the same for every suite; a suite may override them, and may run models in several variants. Keys
-that a suite lacks are taken from the suite that its `base` names, except `name`, `about` and `tuned`.
+that a suite lacks are taken from the suite that its `base` names, except `name`, `title`, `question`, `about` and
+`tuned`.
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ class Suite(Frozen):
 
     name: Annotated[str, Field(pattern=f"^{NAME.pattern}$")]
     title: Words
+    question: Words = ""
+    """What its report answers, the heading of its page; empty: the title."""
     about: Words
     """Text for captions: budget, look-back, anything unusual."""
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
@@ -176,7 +179,9 @@ def _read_suite(name: str, named_by: tuple[Path, ...] = ()) -> tuple[Path, dict[
     if not isinstance(base, str):
         raise BenchError(f"{path}: base: must be the name of a suite, got {base!r}. Do: correct it")
     _, inherited = _read_suite(base, (*named_by, path))
-    inherited = {key: value for key, value in inherited.items() if key not in ("name", "title", "about", "tuned")}
+    inherited = {
+        key: value for key, value in inherited.items() if key not in ("name", "title", "question", "about", "tuned")
+    }
     return path, inherited | values | {"override": inherited["override"] + own}
 
 

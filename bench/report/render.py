@@ -25,7 +25,7 @@ from bench.report.sheet import Entry, Sheet, table_sheet
 ASSETS = Path(__file__).parent / "assets"
 SUFFIX: dict[Format, str] = {"text": "txt", "md": "md", "latex": "tex", "csv": "csv", "json": "json"}
 """Format -> ending of its files."""
-TALLEST, TALLEST_WORDS = 50, 6
+TALLEST, TALLEST_WORDS = 48, 6
 """Most rows of numbers, and of words that wrap, on one printed page."""
 
 
@@ -51,6 +51,7 @@ def _printable(sheet: Sheet) -> Sheet:
         groups=[(printable(title), first, last) for title, first, last in sheet.groups],
         lines=visible(sheet.lines),
         content=visible(sheet.content),
+        unrun=printable(sheet.unrun),
     )
 
 
@@ -71,18 +72,28 @@ class Style:
     """Template of the text and its spread, as is `second`."""
     second: str
     spread: str
+    partial: str
     dash: str
     note: str
     legend: str
 
     def show(self, entry: Entry) -> str:
         spread = self.spread.format(entry.spread) if entry.spread else ""
-        template = {"best": self.best, "second": self.second, "": "{}{}"}[entry.mark]
+        template = self.partial if entry.partial else {"best": self.best, "second": self.second, "": "{}{}"}[entry.mark]
         text = template.format(self.escape(entry.text), spread) if entry.text else self.dash
         return text if entry.note is None else text + self.note.format(entry.note)
 
+    def legends(self, sheet: Sheet) -> list[str]:
+        """Return what the marks mean, what numbers in brackets are, and which rows are left out."""
+        partial = any(entry.partial for row in sheet.rows for entry in row)
+        unrun = f"Nobody has run: {self.escape(sheet.unrun)}." if sheet.unrun else ""
+        return list(filter(None, [self.legend * sheet.marked, PARTIAL * partial, unrun]))
+
     def caption(self, sheet: Sheet) -> str:
-        return f"{self.legend} {self.escape(sheet.caption)}".strip() if sheet.marked else self.escape(sheet.caption)
+        return " ".join([*self.legends(sheet), self.escape(sheet.caption)])
+
+
+PARTIAL = "In brackets: the mean of the runs that are done, outside marks and summary."
 
 
 MARKDOWN = str.maketrans({"&": "&amp;", "<": "&lt;", **{character: f"\\{character}" for character in "\\|`*"}})
@@ -105,12 +116,15 @@ LATEX = str.maketrans(
     }
 )
 """Character that LaTeX would read as a command -> its escape."""
-TEXT_STYLE = Style(str, "{}{}*", "{}{}+", " ± {}", "-", "[{}]", "* best, + second, among the values there are.")
+TEXT_STYLE = Style(
+    str, "{}{}*", "{}{}+", " ± {}", "({}{})", "-", "[{}]", "* best, + second, among the values there are."
+)
 MARKDOWN_STYLE = Style(
     _markdown,
     "**{}**{}",
     "<u>{}</u>{}",
     " ± {}",
+    "({}{})",
     "–",
     " [{}]",
     legend="**Best**, <u>second</u>, among the values there are.",
@@ -120,6 +134,7 @@ LATEX_STYLE = Style(
     best=r"\textbf{{{}}}{}",
     second=r"\underline{{{}}}{}",
     spread=r" {{\tiny$\pm${}}}",
+    partial=r"\textcolor{{gray}}{{({}{})}}",
     dash="--",
     note=r"\textsuperscript{{{}}}",
     legend="Best in bold, second underlined, among the values there are.",
@@ -128,9 +143,12 @@ LATEX_STYLE = Style(
 
 def _as_text(sheet: Sheet, width: float) -> str:
     grids = [line for part in _parts(sheet, width) for line in (*_grid(part), "")]
-    legend = [TEXT_STYLE.legend] if sheet.marked else []
     notes = [f"[{number}] {note}" for number, note in enumerate(sheet.notes, 1)]
-    words = [line for text in (*legend, *notes, sheet.caption) for line in textwrap.wrap(text, int(min(width, 118)))]
+    words = [
+        line
+        for text in (*TEXT_STYLE.legends(sheet), *notes, sheet.caption)
+        for line in textwrap.wrap(text, int(min(width, 118)))
+    ]
     return "\n".join([sheet.title, "", *grids, *words, ""])
 
 

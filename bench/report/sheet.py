@@ -26,6 +26,8 @@ class Entry(NamedTuple):
     """Formatted standard deviation over seeds."""
     note: int | None = None
     """Number of its footnote, from 1."""
+    partial: bool = False
+    """The text is the mean of some of the runs alone."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Sheet:
     """Width of each column in characters, where words wrap; empty for columns of numbers."""
     marked: bool = False
     """The best and second values are marked."""
+    unrun: str = ""
+    """Rows that are left out, because nobody has run anything of them; CSV and JSON have them."""
     lines: list[list[Any]] = field(default_factory=list)
     """Header and rows of the CSV file."""
     content: dict[str, Any] = field(default_factory=dict)
@@ -53,26 +57,26 @@ class Sheet:
 
 
 def table_sheet(table: Table) -> Sheet:
-    """Return the Sheet of a table of numbers."""
-    rows = table.rows + table.summary
-    groups = table.groups
-    lasts = itertools.accumulate(len(group.columns) for group in groups)
-    spans = [(group.title, last - len(group.columns) + 1, last) for group, last in zip(groups, lasts, strict=True)]
+    """Return the Sheet of a table of numbers: for people the folded one, in CSV and JSON every row."""
+    folded = table.folded()
+    lasts = itertools.accumulate(len(group.columns) for group in table.groups)
+    spans = [(each.title, last - len(each.columns) + 1, last) for each, last in zip(table.groups, lasts, strict=True)]
     ends = ("", "_std") if table.spreads else ("",)
-    columns = [(group.key, column.lower().replace(" ", "_")) for group in groups for column in group.columns]
+    columns = [(group.key, column.lower().replace(" ", "_")) for group in table.groups for column in group.columns]
     keys = [[key, name + end] for key, name in columns for end in ends]
-    numbers = [[label, *_numbers(cells, table.spreads)] for label, cells in rows]
+    numbers = [[label, *_numbers(cells, table.spreads)] for label, cells in table.rows + table.summary]
     values = {label: row for label, *row in numbers}
     return Sheet(
         table.name,
         table.title,
         ("", *table.columns),
-        [[Entry(label), *map(entry_of, cells)] for label, cells in rows],
+        [[Entry(label), *map(entry_of, cells)] for label, cells in folded.rows + folded.summary],
         table.whole_caption,
-        table.notes,
-        spans if any(group.title for group in groups) else [],
-        frozenset([*table.rules, *([len(table.rows)] if table.summary else [])]),
+        folded.notes,
+        spans if any(group.title for group in table.groups) else [],
+        frozenset([*folded.rules, *([len(folded.rows)] if table.summary else [])]),
         marked=table.marked,
+        unrun=folded.unrun,
         lines=[["row", *("_".join(filter(None, key)) for key in keys)], *numbers],
         content={
             "table": table.name,
@@ -81,16 +85,24 @@ def table_sheet(table: Table) -> Sheet:
             "columns": keys,
             "rows": {label: values[label] for label, _ in table.rows},
             "summary": {label: values[label] for label, _ in table.summary},
+            "partial": [
+                {"row": label, "column": list(column), "mean": cell.partial, "runs": cell.count}
+                for label, cells in table.rows
+                for column, cell in zip(columns, cells, strict=True)
+                if cell.partial is not None
+            ],
             "notes": table.notes,
         },
     )
 
 
 def entry_of(cell: Cell) -> Entry:
-    """Return the formatted cell; a missing value has an empty text."""
-    text = "" if cell.value is None else f"{cell.value:{'+' if cell.signed else ''}.{cell.digits}f}"
+    """Return the formatted cell; a missing value has an empty text, or that of the mean of the runs that are done."""
+    number = cell.partial if cell.value is None else cell.value
+    text = "" if number is None else f"{number:{'+' if cell.signed else ''}.{cell.digits}f}"
     spread = "" if cell.spread is None else f"{cell.spread:.{cell.digits}f}"
-    return Entry(text, cell.mark, spread, cell.note if cell.value is None else None)
+    note, partial = (cell.note, cell.partial is not None) if cell.value is None else (None, False)
+    return Entry(text, cell.mark, spread, note, partial)
 
 
 def _numbers(cells: list[Cell], spreads: bool) -> Iterator[float | None]:
@@ -118,7 +130,7 @@ def _verdicts_sheet(name: str, title: str, rows: list[Judged], paper: Paper) -> 
         ]
         for row in rows
     ]
-    claims = [row.words() | {"runs": [str(entry.spec.path) for entry, _ in row.runs]} for row in rows]
+    claims = [row.words() | row.numbers() | {"runs": [str(entry.spec.path) for entry, _ in row.runs]} for row in rows]
     return Sheet(
         name,
         title,

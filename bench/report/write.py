@@ -21,9 +21,11 @@ from bench.core.system import HOME, write_whole
 from bench.plan import suite as suites
 from bench.plan.language_model import choose, recorded, usable
 from bench.plan.suite import Filters, Suite
+from bench.report.answer import answer
 from bench.report.contents import Review, read, review, tables_of, under, verdicts
 from bench.report.render import MARKDOWN_STYLE, SUFFIX, render
 from bench.report.sheet import section_sheet, table_sheet, verdicts_sheets
+from bench.report.shelf import shelved, write_index
 from models.llm_files import BACKBONES
 
 REPORTS = HOME / "reports"
@@ -84,6 +86,8 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
             words = f"{content.words} --results {shlex.quote(str(arguments.results))}".lstrip()
             content = replace(content, words=words)
         pages = _write(content, arguments.results, folder)
+        if not arguments.into:
+            pages += filter(None, [write_index(REPORTS)])
     except OSError as error:
         raise BenchError(f"{folder}: cannot be written: {error}. Do: choose another --into") from None
     print(_printed(content.tables[0], arguments))
@@ -141,16 +145,19 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
     for picture in content.pictures:
         for suffix, drawing in picture.files.items():
             (folder / "figures" / f"{picture.name}.{suffix}").write_bytes(drawing)
-    # 2. The two pages; report.md links the figures.
+    # 2. The two pages; report.md links the figures, index.html the reports of other suites.
+    beside = shelved(REPORTS, folder.name) if folder.parent == REPORTS else []
     words = MARKDOWN_STYLE.escape
-    parts = [f"# {words(content.suite.title)}", words(content.suite.about), *(render(sheet, "md") for sheet in sheets)]
+    parts = [f"# {words(content.suite.question or content.suite.title)}"]
+    parts += [words(sentence) for sentence in answer(content.claims, content.tables)]
+    parts += [words(content.suite.about), *(render(sheet, "md") for sheet in sheets)]
     parts += [
         f"### {picture.title}\n\n![{picture.title}](figures/{picture.name}.png)\n\n{words(picture.caption)}"
         for picture in content.pictures
     ]
     parts += [render(section_sheet(section), "md") for section in content.methods]
     pages = {
-        folder / "index.html": page(content, os.path.relpath(results, folder)),
+        folder / "index.html": page(content, os.path.relpath(results, folder), beside),
         folder / "report.md": "\n\n".join(part.strip() for part in parts) + "\n",
     }
     for path, text in pages.items():

@@ -1,7 +1,7 @@
-// The runs behind each number, sorted tables, light and dark. What records say is only ever set as text.
+// The runs behind each number, filtered and sorted tables, light and dark. What records say is only ever set as text.
 "use strict";
 
-const data = JSON.parse(document.getElementById("data").textContent);
+const data = unpacked(JSON.parse(document.getElementById("data").textContent));
 const panel = document.getElementById("panel");
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -17,6 +17,50 @@ function filled(element, attributes, inside) {
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   element.append(...inside);
   return element;
+}
+
+// Runs come as values without names; their cells hold what the seeds of a cell share.
+function unpacked(data) {
+  data.runs = data.runs.map(([cell, seed, state, why, file, date, errors, best, curve, cost, where]) => {
+    const [title, folder, command, several, settings] = data.cells[cell];
+    return {
+      title, seed, state, why, several, date, errors, best, curve,
+      path: `${folder}/${file}`,
+      command: `${command} ${seed} --rerun all --results again`,
+      settings: Object.assign({}, ...settings.map((number) => data.settings[number])),
+      cost: cost?.length ? Object.fromEntries(cost.map((value, number) => [data.cost[number], value])) : undefined,
+      where: data.where[where],
+    };
+  });
+  return data;
+}
+
+// Filters: what is pressed stays; of a kind of which nothing is pressed, all stays.
+
+const filters = document.getElementById("filters");
+
+function filter() {
+  const pressed = { m: new Set(), d: new Set(), e: new Set() };
+  for (const chip of filters.querySelectorAll('[aria-pressed="true"]')) pressed[chip.dataset.kind].add(chip.dataset.value);
+  const stays = (element) =>
+    ["m", "d"].every((kind) => !pressed[kind].size || !element.dataset[kind] ||
+      element.dataset[kind].split(" ").some((number) => pressed[kind].has(number)));
+  for (const table of document.querySelectorAll("table.numbers")) {
+    const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+    const errors = heads.filter((head) => pressed.e.has(head.textContent));
+    const kept = heads.map((head, column) => !column || (stays(head) && (!errors.length || errors.includes(head))));
+    for (const row of [...table.tBodies[0].rows, ...(table.tFoot?.rows ?? [])]) row.hidden = !stays(row);
+    for (const row of table.rows) if (!row.matches(".groups")) [...row.cells].forEach((cell, column) => { cell.hidden = !kept[column]; });
+    let first = 1;
+    for (const group of table.querySelectorAll(".groups th")) {
+      group.dataset.span ??= group.colSpan;
+      const span = Number(group.dataset.span);
+      const visible = kept.slice(first, first + span).filter(Boolean).length;
+      group.hidden = !visible;
+      group.colSpan = visible || span;
+      first += span;
+    }
+  }
 }
 
 // Sorting: ascending, descending, as it was. Holes are last either way.
@@ -55,7 +99,7 @@ function open(link) {
     .map(([count, word]) => `${count} ${word}`);
   panel.querySelector("h2").textContent = titleOf(link);
   panel.querySelector(".value").textContent =
-    `${link.textContent} · ${numbers.length === 1 ? "1 run" : `${numbers.length} runs`}: ${counts.join(", ")}`;
+    `${link.closest(".numbers") ? `${link.textContent.trim()} · ` : ""}${numbers.length === 1 ? "1 run" : `${numbers.length} runs`}: ${counts.join(", ")}`;
   panel.querySelector(".runs").replaceChildren(...runs.map(shown));
   if (!panel.open) panel.showModal();
   panel.scrollTop = 0;
@@ -64,9 +108,11 @@ function open(link) {
 }
 
 function titleOf(link) {
+  const claim = link.closest(".claim");
+  if (claim) return claim.querySelector(".text").textContent;
   const cell = link.closest("td");
   const table = cell.closest("table");
-  if (!table.matches(".numbers")) return cell.parentElement.querySelector(".claim")?.firstChild.textContent ?? "Run";
+  if (!table.matches(".numbers")) return link.textContent;
   const column = table.tHead.rows[table.tHead.rows.length - 1].cells[cell.cellIndex];
   return `${cell.parentElement.cells[0].textContent} · ${column.dataset.title}`;
 }
@@ -94,25 +140,25 @@ function errorsOf([dataset, mse, mae], named) {
   return make("span", {}, `${named ? `${dataset}: ` : ""}MSE ${mse.toFixed(4)}  MAE ${mae.toFixed(4)}`);
 }
 
-// The validation loss of each epoch, the best one marked.
+// The validation losses of some epochs, the best one marked.
 function curveOf(run) {
-  if (!run.curve?.length) return run.state === "done" ? [make("span", { class: "quiet" }, "nothing trained")] : [];
-  const [width, height, rim] = [110, 26, 3];
-  const [least, most] = [Math.min(...run.curve), Math.max(...run.curve)];
-  const points = run.curve.map((loss, epoch) => [
-    rim + ((width - 2 * rim) * epoch) / Math.max(1, run.curve.length - 1),
+  const [epochs, losses] = run.curve ?? [[], []];
+  if (!epochs.length) return run.state === "done" ? [make("span", { class: "quiet" }, "nothing trained")] : [];
+  const [width, height, rim, last] = [110, 26, 3, epochs.at(-1)];
+  const [least, most] = [Math.min(...losses), Math.max(...losses)];
+  const points = losses.map((loss, number) => [
+    rim + ((width - 2 * rim) * (epochs[number] - 1)) / Math.max(1, last - 1),
     rim + ((height - 2 * rim) * (most - loss)) / (most - least || 1),
   ]);
-  const said = `validation loss over ${run.curve.length} epochs: first ${run.curve[0]}, least ${least}`;
+  const words = `validation loss over ${last} epochs: first ${losses[0]}, least ${least}`;
   const drawn = draw(
     "svg",
-    { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": said },
+    { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": words },
     draw("polyline", { points: points.map((point) => point.map((each) => each.toFixed(1)).join()).join(" ") }),
   );
-  const best = points[run.best - 1];
+  const best = points[epochs.indexOf(run.best)];
   if (best) drawn.append(draw("circle", { cx: best[0], cy: best[1], r: 2.5 }));
-  const epoch = run.best ? `best epoch ${run.best} of ${run.curve.length}` : `${run.curve.length} epochs`;
-  return [drawn, make("small", {}, epoch)];
+  return [drawn, make("small", {}, run.best ? `best epoch ${run.best} of ${last}` : `${last} epochs`)];
 }
 
 function detailsOf(run) {
@@ -122,14 +168,14 @@ function detailsOf(run) {
 }
 
 function moreOf(run) {
-  const { task, options, train, ...rest } = data.settings[run.settings];
+  const { task, options, train, ...rest } = run.settings;
   const windows = Object.fromEntries((run.errors ?? []).map(([dataset, , , count]) => [dataset, count]));
   const parts = {
     Task: run.errors ? { ...task, "test windows": windows } : task,
     Options: options,
     Training: { ...train, ...rest },
     Cost: run.cost,
-    Provenance: run.date && { date: run.date, ...data.where[run.where] },
+    Provenance: run.date && { date: run.date, ...run.where },
   };
   const lists = Object.entries(parts)
     .filter(([, values]) => values && Object.keys(values).length)
@@ -176,6 +222,8 @@ async function copied(code, button) {
 function follow() {
   const target = document.getElementById(location.hash.slice(1));
   if (target?.dataset.runs) open(target);
+  const long = target?.matches(".table") && target.querySelector("details.long");
+  if (long) long.open = true;
   for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
 }
 
@@ -208,10 +256,17 @@ document.addEventListener("click", (event) => {
   }
   const head = event.target.closest("table.numbers th button")?.closest("th");
   if (head) sort(head);
+  const chip = event.target.closest("#filters button");
+  if (chip) {
+    chip.setAttribute("aria-pressed", chip.getAttribute("aria-pressed") !== "true");
+    filter();
+  }
   if (event.target === panel || event.target.closest("#panel .close")) panel.close();
 });
 panel.addEventListener("close", () => history.replaceState(null, "", location.href.split("#")[0]));
+for (const link of document.querySelectorAll("a[data-runs]")) link.setAttribute("aria-haspopup", "dialog");
 theme.hidden = false;
+if (filters) filters.hidden = false;
 theme.addEventListener("click", () => setTheme(remembered(isDark() ? "light" : "dark")));
 system.addEventListener("change", () => setTheme());
 setTheme(remembered());

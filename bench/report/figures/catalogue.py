@@ -51,6 +51,8 @@ class Picture(NamedTuple):
     caption: str
     files: dict[str, bytes]
     """Suffix (svg, pdf, png) -> content."""
+    alt: str = ""
+    narrow: bytes = b""
 
 
 class Kind(NamedTuple):
@@ -84,7 +86,9 @@ def plots(planned: Results, suite: Suite) -> list[Plot]:
 
 def pictures(plots: list[Plot]) -> list[Picture]:
     """Turn figures into files, the same bytes for the same figure, and empty the figures."""
-    return [Picture(plot.name, plot.title, plot.caption, _files(plot)) for plot in plots]
+    return [
+        Picture(plot.name, plot.title, plot.caption, files := _files(plot), plot.title, files["svg"]) for plot in plots
+    ]
 
 
 def _files(plot: Plot) -> dict[str, bytes]:

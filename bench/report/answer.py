@@ -1,0 +1,122 @@
+"""Answer a suite's question in two or three sentences, from its verdicts and its main table. Pure; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.analysis.claims import Verdict
+from bench.analysis.results import METRICS
+from bench.analysis.tables import Table
+from bench.analysis.verdicts import Judged
+from models import MODELS, PROPOSED
+
+ONE = {
+    Verdict.HOLDS: "holds",
+    Verdict.PART: "holds in part",
+    Verdict.FAILS: "does not hold",
+    Verdict.OPEN: "is inconclusive",
+    Verdict.UNTESTED: "is not tested",
+}
+SEVERAL = {
+    Verdict.HOLDS: "hold",
+    Verdict.PART: "hold in part",
+    Verdict.FAILS: "do not hold",
+    Verdict.OPEN: "are inconclusive",
+    Verdict.UNTESTED: "are not tested",
+}
+"""Verdict -> what is said of one claim, and of several."""
+DECIDED = (Verdict.HOLDS, Verdict.PART, Verdict.FAILS)
+"""Verdicts whose claims are named."""
+
+
+def answer(claims: Sequence[Judged], tables: Sequence[Table]) -> list[str]:
+    """Return the sentences: which claims hold, which models without a language model win, and what its weights add."""
+    own, added = ([row for row in claims if row.added is which] for which in (False, True))
+    main = next((table for table in tables if table.name == "main"), None)
+    sentences = [_tally(own), _floors(main) if main else "", _without(added) if own else _tally(added)]
+    if not claims and main:
+        sentences.insert(0, _ranks(main))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _tally(rows: Sequence[Judged]) -> str:
+    """Count the claims of each verdict, and name those that are decided."""
+    if not rows:
+        return ""
+    count = f"{len(rows)} claim{'s' if len(rows) > 1 else ''}"
+    whose = f"the {count} added here" if rows[0].added else f"the paper's {count}"
+    parts = []
+    for verdict in ONE:
+        alike = [row for row in rows if row.verdict is verdict]
+        names = f" ({'; '.join(row.short for row in alike)})" if verdict in DECIDED else ""
+        if alike:
+            parts.append(f"{len(alike)} {(ONE if len(alike) == 1 else SEVERAL)[verdict]}{names}")
+    counted = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    return f"Of {whose}, {counted}."
+
+
+def _lowest(table: Table, kind: Callable[[str], bool], row: int) -> tuple[float, str] | None:
+    """Return the lowest MSE of a row among the models of this kind, and the model's title."""
+    cells = table.rows[row][1][:: len(METRICS)]
+    found = [
+        (cell.value, group.title)
+        for cell, group in zip(cells, table.groups, strict=True)
+        if cell.value is not None and kind(group.key)
+    ]
+    return min(found, default=None)
+
+
+def _reads(name: str) -> bool:
+    return name in MODELS and MODELS[name].uses_backbone
+
+
+def _reads_none(name: str) -> bool:
+    return name in MODELS and not MODELS[name].uses_backbone
+
+
+def _floor(name: str) -> bool:
+    return name in MODELS and not MODELS[name].trains
+
+
+def _proposed(name: str) -> bool:
+    return name == PROPOSED
+
+
+def _floors(main: Table) -> str:
+    """Say on which data sets a model without a language model is ahead of all with one, and floors of Logo-LLM."""
+    ahead, floors, compared = [], [], 0
+    for row, (label, _) in enumerate(main.rows):
+        without, reader = _lowest(main, _reads_none, row), _lowest(main, _reads, row)
+        if without and reader:
+            compared += 1
+            if without < reader:
+                ahead.append(f"{label} ({without[1]} {without[0]:.3f}, {reader[1]} {reader[0]:.3f})")
+        floor, proposed = _lowest(main, _floor, row), _lowest(main, _proposed, row)
+        if floor and proposed and floor[0] < proposed[0]:
+            floors.append(f"{label} ({floor[1]} {floor[0]:.3f}, {MODELS[PROPOSED].title} {proposed[0]:.3f})")
+    if not compared:
+        return ""
+    where = (
+        f"on {len(ahead)} of {compared} data sets: {', '.join(ahead)}" if ahead else f"on none of {compared} data sets"
+    )
+    nothing = f"; one that trains nothing beats {MODELS[PROPOSED].title} on {', '.join(floors)}" if floors else ""
+    return f"A model without a language model has a lower MSE than every one with it {where}{nothing}."
+
+
+def _without(added: Sequence[Judged]) -> str:
+    """Say what MSE does without the pretrained weights, and without any language model."""
+    instead = {"pretraining": "with random weights for the pretrained ones", "no_backbone": "without a language model"}
+    found = [row for row in added if row.id in instead and row.verdict is not Verdict.UNTESTED]
+    parts = [f"{instead[row.id]} it changes by {row.ours} ({row.verdict})" for row in found]
+    return f"MSE of {MODELS[PROPOSED].title}: {', '.join(parts)}." if parts else ""
+
+
+def _ranks(main: Table) -> str:
+    """Say which models have the best mean ranks by MSE."""
+    ranks = next((cells for label, cells in main.summary if label.startswith("Mean rank")), [])
+    groups = zip(ranks[:: len(METRICS)], main.groups, strict=True) if ranks else ()
+    ordered = sorted((cell.value, group.title) for cell, group in groups if cell.value is not None)
+    if len(ordered) < 2:
+        return ""
+    listed = ", ".join(f"{title} {rank:.2f}" for rank, title in ordered[:3])
+    return f"The best mean ranks by MSE among {len(ordered)} models: {listed}."
