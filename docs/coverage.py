@@ -121,10 +121,10 @@ def verdicts(worlds: int) -> list[dict[str, str]]:
     return rows
 
 
-def main() -> None:
-    for rows in (coverage(), verdicts(int(sys.argv[1]) if sys.argv[1:] else 400)):
+def main(worlds: str = "400") -> None:
+    for rows in (coverage(), verdicts(int(worlds))):
         print(tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True), "\n")
 
 
 if __name__ == "__main__":
-    main()
+    print(__doc__) if "--help" in sys.argv else main(*sys.argv[1:])

@@ -70,4 +70,4 @@ def main(suite: str, model: str, dataset: str, *horizons: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(__doc__) if "--help" in sys.argv else main(*sys.argv[1:])

@@ -61,4 +61,4 @@ def main(backbone: str = "smollm2-135m") -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    print(__doc__) if "--help" in sys.argv else main(*sys.argv[1:])

@@ -27,6 +27,8 @@ class Registered:
     """It reads a prompt through its language model when it is built, before frozen weights are rounded to bf16."""
     probed: bool = False
     """It has a state of every patch after every block, which probes can read (bench/train/probes.py)."""
+    reads_season: bool = False
+    """It reads one season of its data set where that is longer than the look-back and every split holds one."""
 
     @property
     def uses_backbone(self) -> bool:
@@ -63,7 +65,8 @@ MODELS = {
     ),
     "seasonal_naive": Registered(
         "Seasonal naive", "models.baselines:SeasonalNaive", options.NoOptions, "the last season",
-        "the last value where a season does not fit the look-back", trains=False,
+        "it alone reads a season longer than the look-back; the last value where the rows hold none", trains=False,
+        reads_season=True,
     ),
     "repeat_last": Registered(
         "Repeat last", "models.baselines:RepeatLast", options.NoOptions, "the last value", "", trains=False,

@@ -15,7 +15,8 @@ from models.options import DLinearOptions, NoOptions, Shape
 class SeasonalNaive(nn.Module):
     """Forecast the last observed season, repeated. Nothing trains.
 
-    A season longer than the look-back (Weather at 96, ILI at 36) cannot be seen: the last value is repeated instead.
+    Its context is one season where that is longer than the look-back (`Registered.reads_season`). Where the data set
+    is too short for that, the season is longer than the context, and the last value is repeated instead.
     """
 
     def __init__(self, shape: Shape, options: NoOptions) -> None:

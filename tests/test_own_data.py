@@ -241,6 +241,23 @@ def test_step_and_season_follow_from_the_stamps(place: Place, minutes: int, step
     assert (card.step, card.season) == (step, season)
 
 
+@pytest.mark.parametrize(
+    ("season", "said"),
+    [
+        (36, "36 rows (as given)"),
+        (52, "longer than the look-back: seasonal naive reads that far back, up to horizon 30"),
+        (185, "longer than the look-back: seasonal naive reads that far back, up to horizon 25"),
+        (190, "longer than the look-back: seasonal naive repeats the last value, as the rows hold no window"),
+    ],
+)
+def test_a_season_longer_than_the_look_back_is_said_with_what_reads_it(place: Place, season: int, said: str) -> None:
+    """300 rows: 210 to train on, 30 to validate."""
+    text, card = added(place(PLAIN), Given(season=season, horizons=(24, 30)))
+    assert (card.context, card.horizons) == (36, (24, 30))
+    (line,) = (line for line in text.splitlines() if line.startswith("season "))
+    assert said in line and ("longer" in line) == (season > 36)
+
+
 @pytest.mark.parametrize(("period", "season"), [(8, 8), (56, 56)])
 def test_a_season_without_a_convention_is_the_period_that_shows(place: Place, period: int, season: int) -> None:
     """Rows every three hours: a day is 8 of them, a week 56; the trend is far larger than either wave."""

@@ -97,8 +97,9 @@ class Results:
         return [f"{name}: {card.repaired}." for name in names if (card := cards().get(name)) and card.repaired]
 
     def common(self, about: str) -> str:
-        """Return what all captions of a report share: language model, `about` (the suite on itself), devices."""
-        sentences = [*_backbones(self.reference), about, _losses(self.reference), *_devices(self.done)]
+        """Return what all captions of a report share: seasons read, language model, `about` (the suite), devices."""
+        own = self.reference
+        sentences = [*seasons(own), *_backbones(own), about, _losses(own), *_devices(self.done)]
         return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
     @cached_property
@@ -148,8 +149,30 @@ def first_few(items: Sequence[str], separator: str = ", ", most: int = 3) -> str
 
 def look_backs(specs: Iterable[RunSpec]) -> dict[int, list[str]]:
     """Return look-back in steps -> the data sets that have it, in order of appearance."""
-    contexts = {spec.task.dataset: spec.task.context for spec in specs}
+    contexts = contexts_of(specs)
     return {context: [name for name, own in contexts.items() if own == context] for context in contexts.values()}
+
+
+def contexts_of(specs: Iterable[RunSpec]) -> dict[str, int]:
+    """Return data set trained on -> look-back in steps. (A model that reads whole seasons may read more: `seasons`.)"""
+    contexts: dict[str, int] = {}
+    for task in (spec.task for spec in specs):
+        contexts[task.dataset] = min(task.context, contexts.get(task.dataset, task.context))
+    return contexts
+
+
+def seasons(specs: Sequence[RunSpec]) -> list[str]:
+    """Return a sentence for each model that reads a season longer than the look-back; none where no model does."""
+    usual = contexts_of(specs)
+    longer: dict[str, dict[str, int]] = {}
+    for model, task in ((spec.model, spec.task) for spec in specs):
+        if task.context > usual[task.dataset]:
+            longer.setdefault(model, {})[task.dataset] = task.context
+    return [
+        f"{registry.title(model)} reads one season where that is longer than the look-back: "
+        f"{', '.join(f'{steps} steps on {name}' for name, steps in read.items())}."
+        for model, read in longer.items()
+    ]
 
 
 def _look_back(specs: Sequence[RunSpec]) -> str:

@@ -55,7 +55,7 @@ class DatasetCard(Frozen):
     rows: Positive
     channels: Positive | Annotated[tuple[str, ...], Field(min_length=1)]
     """Column names in order; only their number if circulating copies damage the names."""
-    season: Positive
+    season: Size
     split: tuple[float, float, float]
     """Train, val and test in rows, or as shares of the rows that sum to 1 (val takes the rounding)."""
     context: Size
@@ -110,6 +110,10 @@ class DatasetCard(Frozen):
         if part != "train":
             return max(0, last - first - horizon + 1)
         return max(0, int((last - first - context - horizon + 1) * fraction))
+
+    def holds(self, context: int, horizon: int, fraction: float = 1.0) -> bool:
+        """Return whether every split holds a window."""
+        return all(self.windows(part, context, horizon, fraction) for part in self.bounds())
 
     def shape(self, context: int, horizon: int) -> Shape:
         """Return the shape that a forecaster on this data set is built for."""

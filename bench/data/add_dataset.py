@@ -278,7 +278,10 @@ def _season(card: DatasetCard, values: np.ndarray, step: Step, wanted: int | Non
         season, why = _strongest_period(train[:, moves], step.length), "as the train part correlates"
     notes["season"] = f"{season} rows ({why})"
     if season > card.context:
-        notes["season"] += ", longer than the look-back: the seasonal naive forecast repeats the last value"
+        longest = min(longest_horizon(card, season), max(card.horizons))
+        reads = f"seasonal naive reads that far back, up to horizon {longest}"
+        beyond = "seasonal naive repeats the last value, as the rows hold no window of a season"
+        notes["season"] += f", longer than the look-back: {reads if longest >= min(card.horizons) else beyond}"
     return season
 
 

@@ -283,6 +283,8 @@ def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant,
             cause = f"only {probed} has a state of every patch after every block"
             raise BenchError(f"{place}: probe: {cause}. Do: name the variant's models")
         task = task.model_copy(update={"probe": variant.probe})
+    if model in MODELS and MODELS[model].reads_season:
+        task = _with_season(task)
     # 2. Its settings: the project's, then those that a search chose, the suite's overrides, the variant's.
     train: dict[str, Any] = {}
     options: dict[str, Option] = {"backbone": backbone} if model in MODELS and MODELS[model].uses_backbone else {}
@@ -302,6 +304,13 @@ def _spec(suite: Suite, task: Task, model: str, backbone: str, variant: Variant,
         seed=0,
         code=code,
     )
+
+
+def _with_season(task: Task) -> Task:
+    """Return the task with one season of its data set as context, if that is longer and every split holds a window."""
+    season = cards()[task.dataset].season
+    held = all(cards()[name].holds(season, task.horizon, task.train_fraction) for name in task.datasets)
+    return task.model_copy(update={"context": season}) if held and season > task.context else task
 
 
 def _context(suite: Suite, card: DatasetCard) -> int:

@@ -6,11 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.analysis.results import Results, run_title
+from bench.analysis.results import Results, contexts_of, run_title, seasons
 from bench.analysis.stats import LEVEL
 from bench.analysis.tuning import search_rows
 from bench.core.card import DatasetCard, cards
-from bench.core.spec import Task
 from bench.plan import registry
 from bench.plan.suite import PlannedRun, Suite
 from bench.report.grouping import gathered
@@ -72,21 +71,23 @@ def _protocol(suite: Suite, entries: Sequence[PlannedRun]) -> Section:
 
 
 def _data(entries: Sequence[PlannedRun]) -> Section:
-    tasks = gathered((name, entry.spec.task) for entry in entries for name in entry.spec.task.datasets)
-    rows = [_data_row(cards()[name], tasks[name]) for name in tasks]
-    return Section("Data", (), tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
+    specs = [entry.spec for entry in entries]
+    usual = contexts_of(specs)
+    contexts = gathered((name, usual[spec.task.dataset]) for spec in specs for name in spec.task.datasets)
+    horizons = gathered((name, spec.task.horizon) for spec in specs for name in spec.task.datasets)
+    rows = [_data_row(cards()[name], sorted(contexts[name]), sorted(horizons[name])) for name in contexts]
+    return Section("Data", tuple(seasons(specs)), tuple(rows[0]), tuple(tuple(row.values()) for row in rows))
 
 
-def _data_row(card: DatasetCard, tasks: list[Task]) -> dict[str, str]:
+def _data_row(card: DatasetCard, contexts: list[int], horizons: list[int]) -> dict[str, str]:
     sizes = [last - first for first, last in card.bounds().values()]
-    horizons = sorted({task.horizon for task in tasks})
     return {
         "Data set": card.name,
         "What": "; ".join(filter(None, [card.title, card.repaired])),
         "Rows x channels": f"{card.rows} x {card.width}",
         "Step": card.step,
         "Train / val / test rows": " / ".join(map(str, sizes)),
-        "Look-back": _listed(sorted({task.context for task in tasks})),
+        "Look-back": _listed(contexts),
         "Horizons": _listed(horizons),
         "Test windows": _listed(sizes[2] - horizon + 1 for horizon in horizons),
         "Season": str(card.season),

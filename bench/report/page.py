@@ -18,7 +18,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import METRICS, Results, State, run_title
+from bench.analysis.results import METRICS, Results, State, look_backs, run_title
 from bench.analysis.tables import ERRORS, Table
 from bench.analysis.verdicts import INTERVALS, Judged, blocks
 from bench.core.record import Cost, RunResult, Where
@@ -208,12 +208,12 @@ def _facts(planned: Results) -> dict[str, str]:
     where = [result.where for _, result in runs if result]
     days = sorted({each.date[:10] for each in where})
     specs = [entry.spec for entry, _ in runs]
-    look_backs = gathered((spec.task.context, spec.task.dataset) for spec in specs)
-    places = [f"{context} ({', '.join(names)})" for context, names in look_backs.items()]
+    contexts = look_backs(specs)
+    places = [f"{context} ({', '.join(names)})" for context, names in contexts.items()]
     facts = {
         "Runs": f"{states['done']} of {len(runs)} done{''.join(others)}",
         "Language model": _backbones(planned),
-        "Look-back": "; ".join(places) if len(look_backs) > 1 else str(specs[0].task.context),
+        "Look-back": "; ".join(places) if len(contexts) > 1 else str(*contexts),
         "Seeds": ", ".join(map(str, sorted({spec.seed for spec in specs}))),
         "Devices": "; ".join(dict.fromkeys(each.device for each in where)),
         "Dates": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
