@@ -25,7 +25,7 @@ from bench.report.figures.layers import layers
 from bench.report.figures.lines import few_shot, horizons
 from bench.report.figures.panels import Drawn
 from bench.report.figures.ranks import ranks
-from bench.report.figures.style import styled
+from bench.report.figures.style import NARROW, WIDE, WIDTH, styled
 from bench.report.figures.variants import variants
 
 COORDINATES = re.compile(rb'(?<= [dxy]=")[^"]*')
@@ -40,7 +40,11 @@ class Plot(NamedTuple):
     title: str
     caption: str
     """What is drawn, over how many runs; which runs are missing, and why."""
+    alt: str
+    """What it shows, for those who do not see it."""
     figure: Figure
+    narrow: Figure
+    """The same for a telephone."""
 
 
 class Picture(NamedTuple):
@@ -51,8 +55,10 @@ class Picture(NamedTuple):
     caption: str
     files: dict[str, bytes]
     """Suffix (svg, pdf, png) -> content."""
-    alt: str = ""
-    narrow: bytes = b""
+    alt: str
+    """What it shows, for those who do not see it."""
+    narrow: bytes
+    """The SVG for a telephone."""
 
 
 class Kind(NamedTuple):
@@ -79,30 +85,52 @@ PLOTS = {
 
 def plots(planned: Results, suite: Suite) -> list[Plot]:
     """Draw the figures that belong to the suite's tables, except those that make no sense for its planned runs."""
-    with styled():
-        drawn = {name: kind.build(planned) for name, kind in PLOTS.items() if kind.tables & set(suite.tables)}
-    return [Plot(name, PLOTS[name].title, each.caption, each.figure) for name, each in drawn.items() if each]
+    kinds = {name: kind for name, kind in PLOTS.items() if kind.tables & set(suite.tables)}
+    wide, narrow = (_drawn(kinds, planned, width) for width in (WIDE, NARROW))
+    return [
+        Plot(name, PLOTS[name].title, each.caption, each.alt, each.figure, narrow[name].figure)
+        for name, each in wide.items()
+    ]
+
+
+def _drawn(kinds: dict[str, Kind], planned: Results, width: float) -> dict[str, Drawn]:
+    """Draw these kinds of figure at a width; those that make no sense are left out."""
+    token = WIDTH.set(width)
+    try:
+        with styled():
+            built = {name: kind.build(planned) for name, kind in kinds.items()}
+    finally:
+        WIDTH.reset(token)
+    return {name: each for name, each in built.items() if each}
 
 
 def pictures(plots: list[Plot]) -> list[Picture]:
     """Turn figures into files, the same bytes for the same figure, and empty the figures."""
-    return [
-        Picture(plot.name, plot.title, plot.caption, files := _files(plot), plot.title, files["svg"]) for plot in plots
-    ]
+    return [_picture(plot) for plot in plots]
 
 
-def _files(plot: Plot) -> dict[str, bytes]:
+def _picture(plot: Plot) -> Picture:
     """Draw by each format's own canvas: `savefig` would draw everything twice."""
-    svg, pdf, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
-    for text in plot.figure.findobj(Text):
-        text.set_text(printable(text.get_text(), keep="\n"))
+    pdf, png = io.BytesIO(), io.BytesIO()
+    wide, narrow = _svg(plot.figure, plot.name), _svg(plot.narrow, f"{plot.name} narrow")
     undated = {"CreationDate": None, "Creator": None, "Producer": None}
-    with styled(), matplotlib.rc_context({"svg.hashsalt": plot.name}):
+    with styled():
         FigureCanvasAgg(plot.figure).print_png(png, metadata={"Software": None})
-        FigureCanvasSVG(plot.figure).print_svg(svg, metadata={"Date": None, "Creator": None})
         FigureCanvasPdf(plot.figure).print_pdf(pdf, metadata=undated)
-    plot.figure.clear()
-    return {"svg": COORDINATES.sub(_shorter, svg.getvalue()), "pdf": pdf.getvalue(), "png": png.getvalue()}
+    for figure in (plot.figure, plot.narrow):
+        figure.clear()
+    files = {"svg": wide, "pdf": pdf.getvalue(), "png": png.getvalue()}
+    return Picture(plot.name, plot.title, plot.caption, files, plot.alt, narrow)
+
+
+def _svg(figure: Figure, salt: str) -> bytes:
+    """Draw as SVG, with printable texts and ids that `salt` makes."""
+    svg = io.BytesIO()
+    for text in figure.findobj(Text):
+        text.set_text(printable(text.get_text(), keep="\n"))
+    with styled(), matplotlib.rc_context({"svg.hashsalt": salt}):
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+    return COORDINATES.sub(_shorter, svg.getvalue())
 
 
 def _shorter(found: re.Match[bytes]) -> bytes:

@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from bench.analysis.results import Results
 from bench.report.figures.panels import Drawn, blank, drawn, key, named, own_frame, ratio_scale
-from bench.report.figures.style import FAINT, Look, looks
+from bench.report.figures.style import FAINT, Look, looks, narrow
 
 COSTS = {
     "train_s": "Training time of a run (s)",
@@ -41,8 +41,19 @@ def cost(planned: Results) -> Drawn | None:
     without = f"Left out, without such a cell: {named(left_out, len(left_out))}." if left_out else ""
     remaining = {name: look for name, look in names.items() if name not in left_out}
     measure, why = _first_measure(common)
-    figure = _figure(_points(common), [measure, "trainable"], remaining)
-    return drawn(planned, figure, lead, over, without, why)
+    points = _points(common)
+    figure = _figure(points, [measure, "trainable"], remaining)
+    return drawn(planned, figure, lead, over, without, why, alt=_fronts(points, [measure, "trainable"]))
+
+
+def _fronts(points: pd.DataFrame, measures: list[str]) -> str:
+    """Say which models are on the Pareto front of each panel, cheapest first, with their relative errors."""
+    fronts = {measure: pareto(points[measure], points.error) for measure in measures}
+    listed = [
+        f"{COSTS[measure].lower()}: {', '.join(f'{name} {points.error[name]:.2f}' for name in front)}"
+        for measure, front in fronts.items()
+    ]
+    return f"On the Pareto front, cheapest first, with relative MSE, by {'; by '.join(listed)}."
 
 
 def pareto(costs: pd.Series, errors: pd.Series) -> list[str]:
@@ -87,8 +98,8 @@ def _first_measure(common: pd.DataFrame) -> tuple[str, str]:
 
 def _figure(points: pd.DataFrame, measures: list[str], looks: dict[str, Look]) -> Figure:
     """Draw a panel for each measure: a point for each model, a dashed line for one that trains nothing."""
-    figure = blank(3.0)
-    panels = figure.subplots(1, len(measures), sharey=True)
+    figure = blank(5.2 if narrow() else 3.0)
+    panels = figure.subplots(*((len(measures), 1) if narrow() else (1, len(measures))), sharey=True)
     for axes, measure in zip(panels, measures, strict=True):
         # 1. Models, in the order of the legend.
         for name, look in looks.items():
@@ -103,7 +114,8 @@ def _figure(points: pd.DataFrame, measures: list[str], looks: dict[str, Look]) -
         axes.set(xscale="log", xlabel=COSTS[measure])
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}") if measure == "train_s" else EngFormatter(sep=""))
         axes.margins(x=0.1, y=0.12)
-    panels[0].set_ylabel("Relative MSE (1: mean of the models)")
+    for axes in panels if narrow() else panels[:1]:
+        axes.set_ylabel("Relative MSE (1: mean of the models)")
     ratio_scale(panels[0])
     key(figure, panels[0].get_legend_handles_labels()[0])
     return figure

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from bench.analysis.results import Results
 from bench.core.record import Sample
 from bench.report.figures.panels import Drawn, blank, drawn, foot, own_frame, part, shortest
-from bench.report.figures.style import FAINT, GRID, INK, PAST, SMALL, Look, looks
+from bench.report.figures.style import FAINT, GRID, INK, PAST, SMALL, Look, looks, narrow
 
 FILLED = 0.93
 """The share of a section's width that is drawn on; the rest is the gap to the next section."""
@@ -34,8 +34,39 @@ def forecasts(planned: Results) -> Drawn:
     )
     old = (chosen.gap == OLD).sum()
     none = chosen.gap.all()
-    figure = "No record of these runs holds a sample forecast." if none else _figure(chosen, looks(planned))
-    return drawn(part(planned, chosen), figure, lead, f"{old} of the records hold no sample." if old else "")
+    draw = _column if narrow() else _figure
+    figure = "No record of these runs holds a sample forecast." if none else draw(chosen, looks(planned))
+    more = f"{old} of the records hold no sample." if old else ""
+    return drawn(part(planned, chosen), figure, lead, more, alt=_nearest(chosen[chosen.gap == ""]))
+
+
+def _nearest(sampled: pd.DataFrame) -> str:
+    """Say whose drawn forecast is nearest to the truth on each data set."""
+    distances = [
+        np.square(np.subtract(row.result.sample.forecast, row.result.sample.truth)).mean()
+        for row in sampled.itertuples()
+    ]
+    least = sampled.assign(distance=distances).sort_values("distance", kind="stable").drop_duplicates("data")
+    listed = [f"{row.title} on {row.data} (MSE {row.distance:.3f})" for row in least.sort_index().itertuples()]
+    return f"Nearest to the truth in these windows: {', '.join(listed)}."
+
+
+def _column(chosen: pd.DataFrame, looks: dict[str, Look]) -> Figure:
+    """Draw a panel for each model, below each other, of the data set of which most models have a sample."""
+    counts = chosen[chosen.gap == ""].data.value_counts(sort=False)
+    own = chosen[(chosen.data == counts.idxmax()) & (chosen.gap == "")]
+    figure = blank(0.62 * len(own) + 0.3)
+    panels = figure.subplots(len(own), 1, squeeze=False)[:, 0]
+    for axes, row in zip(panels, own.itertuples(), strict=True):
+        _draw_sample(axes, row.result.sample, 0, looks[row.title].colour)
+        title = textwrap.fill(row.title, 14, break_on_hyphens=False, break_long_words=False)
+        axes.set_ylabel(title, rotation=0, ha="right", va="center", color=looks[row.title].colour, fontsize=SMALL)
+        axes.set(xlim=(0, 1), xticks=[])
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+    panels[0].set_title(f"{own.data.iloc[0]}, {own.horizon.iloc[0]} steps")
+    others = [data for data in chosen.data.unique() if data != own.data.iloc[0]]
+    figure.supxlabel(foot("", others, "in the wide figure") if others else "", fontsize=SMALL, color=FAINT)
+    return figure
 
 
 def _gap(row: pd.Series) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,15 +12,15 @@ from matplotlib.patches import Rectangle
 
 from bench.analysis.results import METRICS, Results
 from bench.analysis.tables import ERRORS
-from bench.report.figures.panels import Drawn, blank, drawn, over_seeds, titled
-from bench.report.figures.style import FAINT, HOLE, INK, SMALL, looks
+from bench.report.figures.panels import Drawn, blank, drawn, of_the_done, over_seeds, titled
+from bench.report.figures.style import FAINT, HOLE, INK, SMALL, looks, narrow
 
 DETAILED = 12
 """Give each horizon a row of its own up to this many rows; beyond, average over horizons."""
 CLIPPED = 60
 """Percent at which the colours end."""
-TALL = 5
-"""Draw a colour bar from this many rows on; below, it does not fit."""
+MIDDLE = 0.2
+"""Relative luminance at which dark and white text are read equally well."""
 SIDE_BY_SIDE = 9
 """Put the two maps side by side up to this many models."""
 
@@ -29,8 +31,10 @@ def heatmap(planned: Results) -> Drawn | None:
     names = list(looks(planned))
     if len(names) < 2:
         return None
-    errors = {metric: over_seeds(frame, ["row", "title"], metric)["mean"].unstack() for metric in METRICS}
-    errors = {metric: each.reindex(index=frame.row.unique(), columns=names) for metric, each in errors.items()}
+    begun = frame.groupby("row", sort=False).mse.transform("count") > 0
+    unrun, frame = frame[~begun].row.unique(), frame[begun]
+    errors = {metric: _errors(frame, metric, names, over_seeds) for metric in METRICS}
+    partial = {metric: _errors(frame, metric, names, of_the_done) for metric in METRICS}
     lead = (
         f"Test errors on standardised channels by {row}: percent above the best model of the row (0, in bold), whose "
         f"error is printed to the right; colours end at {CLIPPED} %"
@@ -38,8 +42,31 @@ def heatmap(planned: Results) -> Drawn | None:
     gaps = errors["mse"].isna()
     if gaps.all(axis=None):
         return drawn(planned, "No cell is complete: there is nothing to compare.", lead)
-    note = "Hatched: runs of the cell are missing. † The best model of the row among the complete ones."
-    return drawn(planned, _figure(errors), lead, note if gaps.any(axis=None) else "")
+    notes = [
+        "Hatched: runs of the cell are missing. † The best model of the row among the complete ones."
+        if gaps.any(axis=None)
+        else "",
+        "Grey, without colour: some seeds are missing." if (gaps & partial["mse"].notna()).any(axis=None) else "",
+        f"Without a row, since nobody has run them: {', '.join(unrun)}." if len(unrun) else "",
+    ]
+    return drawn(planned, _figure(errors, partial), lead, *notes, alt=_best(errors["mse"]))
+
+
+def _errors(
+    frame: pd.DataFrame, metric: str, names: list[str], mean: Callable[[pd.DataFrame, list[str], str], pd.DataFrame]
+) -> pd.DataFrame:
+    """Return errors by row of the map and title of the model."""
+    return mean(frame, ["row", "title"], metric)["mean"].unstack().reindex(index=frame.row.unique(), columns=names)
+
+
+def _best(errors: pd.DataFrame) -> str:
+    """Say which model is best on which rows, and how far the next one is."""
+    rows: dict[str, list[str]] = {}
+    for row, own in errors.dropna(how="all").iterrows():
+        first, *others = own.dropna().sort_values(kind="stable").items()
+        behind = f", next {others[0][0]} +{100 * (others[0][1] / first[1] - 1):.1f} %" if others else ""
+        rows.setdefault(str(first[0]), []).append(f"{row} ({first[1]:.3f}{behind})")
+    return f"Lowest MSE: {'; '.join(f'{name} on ' + ', '.join(own) for name, own in rows.items())}."
 
 
 def _with_rows(planned: Results) -> tuple[pd.DataFrame, str]:
@@ -55,39 +82,40 @@ def _with_rows(planned: Results) -> tuple[pd.DataFrame, str]:
     return frame.assign(row=frame.data), "data set, averaged over horizons"
 
 
-def _figure(errors: dict[str, pd.DataFrame]) -> Figure:
+def _figure(errors: dict[str, pd.DataFrame], partial: dict[str, pd.DataFrame]) -> Figure:
     """Draw the maps side by side if they fit, else one above the other."""
     rows, columns = errors["mse"].shape
-    beside = columns <= SIDE_BY_SIDE
-    figure = blank((1 if beside else len(METRICS)) * (0.24 * rows + 1.0))
+    beside = columns <= SIDE_BY_SIDE and not narrow()
+    figure = blank((1 if beside else len(METRICS)) * (0.24 * rows + 0.4) + 0.6)
     panels = figure.subplots(*((1, len(METRICS)) if beside else (len(METRICS), 1)), squeeze=False).flat
     for axes, metric, title in zip(panels, METRICS, ERRORS, strict=True):
-        _draw(axes, errors[metric])
+        _draw(axes, errors[metric], partial[metric])
         axes.set_title(title)
         axes.tick_params(labelleft=not beside or metric == METRICS[0], labelbottom=beside or metric == METRICS[-1])
-    if rows >= TALL:
-        bar = figure.colorbar(axes.collections[0], ax=list(figure.axes), extend="max", aspect=25, pad=0.02, shrink=0.9)
-        bar.set_label("% above the best of the row")
-        bar.outline.set_visible(False)
     return figure
 
 
-def _draw(axes: Axes, errors: pd.DataFrame) -> None:
-    """Draw a map: a coloured number for each complete cell, a hatched dash for each other one."""
+def _draw(axes: Axes, errors: pd.DataFrame, partial: pd.DataFrame) -> None:
+    """Draw a map: a coloured number for each complete cell, a grey one for a partial cell, else a hatched dash."""
     import seaborn
 
-    # 1. Complete cells.
+    # 1. Complete cells, in black or white, whichever is read better on the colour.
     best = errors.min(axis=1)
     above = 100 * (errors.div(best, axis=0) - 1)
     colours = {"vmin": 0, "vmax": CLIPPED, "cmap": "Blues", "cbar": False, "linewidths": 0.8, "linecolor": "white"}
     seaborn.heatmap(above, ax=axes, annot=above.map(_percent), fmt="", annot_kws={"fontsize": SMALL}, **colours)
-    for text in axes.texts:
+    faces = np.asarray(axes.collections[0].get_facecolor())[above.notna().to_numpy().ravel()]
+    for text, face in zip(axes.texts, faces, strict=True):
+        text.set_color(INK if relative_luminance(face) > MIDDLE else "#ffffff")
         text.set_fontweight("bold" if text.get_text() == "0" else "normal")
     # 2. Incomplete cells.
+    percent = 100 * (partial.div(best, axis=0) - 1)
     for row, column in np.argwhere(above.isna().to_numpy()):
-        place = (column + 0.03, row + 0.03)
-        axes.add_patch(Rectangle(place, 0.94, 0.94, facecolor=HOLE, hatch="/////", linewidth=0))
-        axes.text(column + 0.5, row + 0.5, "–", ha="center", va="center", fontsize=SMALL, color=INK)
+        value, place = percent.iat[row, column], (column + 0.03, row + 0.03)
+        if np.isnan(value):
+            axes.add_patch(Rectangle(place, 0.94, 0.94, facecolor=HOLE, hatch="/////", linewidth=0))
+        words, colour = ("–", INK) if np.isnan(value) else (_percent(value), FAINT)
+        axes.text(column + 0.5, row + 0.5, words, ha="center", va="center", fontsize=SMALL, color=colour)
     # 3. Errors of the best, labels.
     edge = errors.shape[1] + 0.15
     for row, value in enumerate(best):
@@ -100,8 +128,16 @@ def _draw(axes: Axes, errors: pd.DataFrame) -> None:
     axes.tick_params(length=0)
 
 
+def relative_luminance(colour: np.ndarray) -> float:
+    """Return the relative luminance of a colour (WCAG 2.2), 0 for black and 1 for white."""
+    linear = np.where(colour[:3] <= 0.04045, colour[:3] / 12.92, ((colour[:3] + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
 def _percent(value: float) -> str:
     """Return a number short enough for a cell."""
     if value == 0:
         return "0"
+    if value < 0:
+        return f"{value:.1f}".replace("-", "−")
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}" if value < 999.5 else f"{value / 1000:.1f}k"

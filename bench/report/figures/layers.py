@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.results import Results
 from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds, own_frame
-from bench.report.figures.style import EMPTY, FAINT, SMALL, Look, looks
+from bench.report.figures.style import EMPTY, FAINT, SMALL, Look, looks, narrow
 
 READ = {"local_r2": "Local change", "trend_r2": "Slow trend"}
 """Field of `Layer` -> title of its panel."""
@@ -48,7 +48,24 @@ def layers(planned: Results) -> Drawn | None:
     lead = lead[0].upper() + lead[1:]
     if whole.empty and all(changes.isna().all(axis=None) for changes in swept.values()):
         return drawn(planned, "No data set is complete: there is nothing to draw.", lead)
-    return drawn(planned, _figure(_by_block(whole), list(READ) if len(probed) else [], swept, looks(planned)), lead)
+    blocks = _by_block(whole)
+    figure = _figure(blocks, list(READ) if len(probed) else [], swept, looks(planned))
+    return drawn(planned, figure, lead, alt=_ends(blocks, swept))
+
+
+def _ends(blocks: pd.DataFrame, swept: dict[str, pd.DataFrame]) -> str:
+    """Say what probes read at the first and the last block of each variant, and which tap has the lowest error."""
+    sentences = []
+    for field, title in READ.items():
+        means = blocks[field].groupby(level=["title", "stage", "block"], sort=False).mean()
+        for (name, stage), own in means.groupby(level=["title", "stage"], sort=False):
+            ends = f"{own.iloc[0]:.2f} at its input, {own.iloc[-1]:.2f} after the last block"
+            sentences.append(f"{title}, {name} ({STAGES[stage][0]}): R2 {ends}")
+    for tap, changes in swept.items():
+        means = changes.mean(skipna=False).dropna()
+        if len(means):
+            sentences.append(f"{tap.replace('_', ' ')}: lowest MSE at block {means.idxmin()} ({means.min():+.1f} %)")
+    return f"{'; '.join(sentences)}."
 
 
 def _by_tap(frame: pd.DataFrame, tap: str) -> pd.DataFrame:
@@ -83,10 +100,11 @@ def _by_block(whole: pd.DataFrame) -> pd.DataFrame:
 def _figure(blocks: pd.DataFrame, probes: list[str], swept: dict[str, pd.DataFrame], looks: dict[str, Look]) -> Figure:
     """Draw probes above taps."""
     panels = [*probes, *swept]
-    rows = math.ceil(len(panels) / 2)
+    columns = 1 if narrow() else min(2, len(panels))
+    rows = math.ceil(len(panels) / columns)
     figure = blank(2.1 * rows + 0.1)
     for number, name in enumerate(panels, 1):
-        axes = figure.add_subplot(rows, min(2, len(panels)), number)
+        axes = figure.add_subplot(rows, columns, number)
         if name in READ:
             _draw_blocks(axes, blocks[name], looks)
             axes.set(title=READ[name], xlabel="After block", ylabel="R2 of a linear probe")

@@ -1,23 +1,32 @@
-"""Errors by horizon and by share of the training windows, a line for each model. Pure; no torch."""
+"""Errors by horizon, relative to the best, and by share of the training windows: a line per model. Pure; no torch."""
 
 from __future__ import annotations
+
+import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, by_data, drawn, missing, over_seeds, own_frame, ratio_scale
+from bench.report.figures.panels import Drawn, by_panel, drawn, missing, named, over_seeds, own_frame, ratio_scale
 from bench.report.figures.style import FAINT, SMALL, WIDTH, Look, looks
 
+HIGHEST = 1.6
+"""Panels of relative errors end here, so that the models near the best are told apart."""
 APART = 0.2
 """Inches over which the models at one place are spread, so that they do not cover each other."""
 
 
 def horizons(planned: Results) -> Drawn:
-    """Draw the error over the horizon, a panel for each data set."""
+    """Draw the error over the horizon, relative to the best model there, a panel for each data set."""
     frame = own_frame(planned).assign(x=lambda rows: rows.horizon)
-    return _lines("horizon", "Horizon (steps)", frame, planned)
+    best = over_seeds(frame, ["data", "x", "title"])["mean"].groupby(level=["data", "x"]).min().rename("best")
+    frame = frame.join(best, on=["data", "x"])
+    frame = frame.assign(mse=frame.mse / frame.best)
+    what = f"Test MSE by horizon, relative to that of the best model that is complete there (1), up to {HIGHEST:g}"
+    return _lines(what, ("Horizon (steps)", "MSE / that of the best model"), frame, planned, HIGHEST)
 
 
 def few_shot(planned: Results) -> Drawn | None:
@@ -25,31 +34,45 @@ def few_shot(planned: Results) -> Drawn | None:
     frame = own_frame(planned).assign(x=lambda rows: 100 * rows.fraction, data=lambda rows: rows.dataset)
     if frame.x.nunique() < 2:
         return None
-    by = "share of the training windows, averaged over horizons"
-    return _lines(by, "Share of the training windows (%)", frame, planned)
+    what = "Test MSE on standardised channels by share of the training windows, averaged over horizons"
+    return _lines(what, ("Share of the training windows (%)", "MSE (standardised channels)"), frame, planned)
 
 
-def _lines(by: str, label: str, frame: pd.DataFrame, planned: Results) -> Drawn:
-    """Draw lines over the column `x` of the frame."""
+def _lines(
+    what: str, labels: tuple[str, str], frame: pd.DataFrame, planned: Results, highest: float = math.inf
+) -> Drawn:
+    """Draw lines over the column `x` of the frame; panels end at `highest`."""
     means = over_seeds(frame, ["data", "x", "title"])["mean"]
     bars = ", with bars from the least to the largest seed" if frame.seed.nunique() > 1 else ""
-    lead = f"Test MSE on standardised channels by {by}{bars}; logarithmic, each panel on a scale of its own"
+    lead = f"{what}{bars}; logarithmic, each panel on a scale of its own"
     if means.isna().all():
         return drawn(planned, "No cell is complete: there is nothing to draw.", lead)
     gaps = "A line breaks where runs are missing; the panel names them." if means.isna().any() else ""
     filled = means.dropna().index.unique("data")
     height = 1.9 if len(filled) > 1 else 2.6
-    labels = (label, "MSE (standardised channels)")
-    figure = by_data(frame, filled, _draw, looks(planned), height=height, labels=labels, why="no cell is complete")
-    return drawn(planned, figure, lead, gaps)
+    draw = partial(_draw, highest=highest)
+    figure = by_panel(frame, filled, draw, looks(planned), height=height, labels=labels, why="no cell is complete")
+    return drawn(planned, figure, lead, gaps, alt=_leaders(means.dropna()))
 
 
-def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
-    """Draw a line for each model, broken where its cell is incomplete, and name these cells below."""
+def _leaders(means: pd.Series) -> str:
+    """Say which model has the lowest error at the first and the last place of each data set."""
+    sentences = []
+    for data, own in means.groupby(level="data", sort=False):
+        places = sorted(own.index.unique("x"))
+        ends = [
+            f"{own.xs(place, level='x').idxmin()[1]} at {place:g}" for place in dict.fromkeys(places[:1] + places[-1:])
+        ]
+        sentences.append(f"{data}: {' and '.join(ends)}")
+    return f"Lowest MSE: {'; '.join(sentences)}."
+
+
+def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look], highest: float) -> None:
+    """Draw a line for each model, broken where its cell is incomplete; name these cells, and models above, below."""
     # 1. Lines, side by side at each place.
     cells = over_seeds(own, ["title", "x"])
     places = sorted(own.x.unique())
-    panel_width = WIDTH * axes.get_position().width
+    panel_width = WIDTH.get() * axes.get_position().width
     reach = min(0.4, APART / panel_width * len(places)) / 2
     offsets = np.linspace(-reach, reach, len(looks)) if len(looks) > 1 else [0.0]
     for (name, look), offset in zip(looks.items(), offsets, strict=True):
@@ -60,6 +83,7 @@ def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
     axes.set(xlim=(-0.5, len(places) - 0.5))
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     axes.grid(False, axis="x")
+    axes.set_ylim(top=min(highest, axes.get_ylim()[1]))
     ratio_scale(axes)
     # 2. Incomplete cells: places (empty: everywhere) -> models.
     gaps: dict[str, list[str]] = {}
@@ -67,4 +91,7 @@ def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
         at = [f"{place:g}" for place in sorted(means[means.isna()].index.get_level_values("x"))]
         if at:
             gaps.setdefault("" if len(at) == len(means) else ", ".join(at), []).append(str(name))
-    axes.set_xlabel("\n".join(missing(names, at) for at, names in gaps.items()), fontsize=SMALL, color=FAINT)
+    lowest = cells["mean"].groupby(level="title", sort=False).min()
+    notes = [missing(names, at) for at, names in gaps.items()]
+    notes += [f"above: {named(above)}"] if (above := list(lowest.index[lowest > highest])) else []
+    axes.set_xlabel("\n".join(notes), fontsize=SMALL, color=FAINT)

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from bench.analysis.results import Results, run_title, shared
-from bench.report.figures.style import FAINT, WIDTH, Look
+from bench.report.figures.style import FAINT, WIDTH, Look, letters, narrow
 from bench.report.grouping import gathered
 
 MODELS_NAMED, REASONS_NAMED, REASON_LENGTH = 4, 2, 90
@@ -24,24 +24,27 @@ MODELS_NAMED, REASONS_NAMED, REASON_LENGTH = 4, 2, 90
 
 
 class Drawn(NamedTuple):
-    """A figure and its caption."""
+    """A figure, its caption, and its alternative text: what it shows."""
 
     figure: Figure
     caption: str
+    alt: str
 
 
-def drawn(planned: Results, figure: Figure | str, lead: str, *more: str, averaged: bool = True) -> Drawn:
-    """Return a figure, or words that only say why nothing can be drawn, with its caption.
+def drawn(planned: Results, figure: Figure | str, lead: str, *more: str, alt: str = "", averaged: bool = True) -> Drawn:
+    """Return a figure, or words that only say why nothing can be drawn, with its caption and alternative text.
 
     The caption says what is drawn (`lead`), at which look-back, over which seeds; `more`; which runs are missing.
     """
     if isinstance(figure, str):
-        text, figure = textwrap.fill(figure, 95), blank(0.9)
+        alt, text = figure, textwrap.fill(figure, letters(95))
+        figure = blank(0.9)
         figure.text(0.5, 0.5, text, ha="center", va="center", color=FAINT)
     elif engine := figure.get_layout_engine():
         engine.execute(figure)  # once, so that the parts stand at the same places in every format
     figure.set_layout_engine("none")
-    return Drawn(figure, " ".join(filter(None, [planned.lead(lead, averaged), *more, _runs_done(planned)])))
+    caption = " ".join(filter(None, [planned.lead(lead, averaged), *more, _runs_done(planned)]))
+    return Drawn(figure, caption, alt)
 
 
 def titled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -76,14 +79,20 @@ def over_seeds(frame: pd.DataFrame, keys: list[str], metric: str = "mse") -> pd.
     return means.agg(["mean", "min", "max"]).where(means.count() == means.size(), math.nan, axis=0)
 
 
+def of_the_done(frame: pd.DataFrame, keys: list[str], metric: str = "mse") -> pd.DataFrame:
+    """Return the mean over the seeds that are done by `keys`, horizons averaged first; NaN if a horizon has none."""
+    by_horizon = frame.groupby([*keys, "horizon"], sort=False)[metric].mean().groupby(level=keys, sort=False)
+    return by_horizon.agg(["mean"]).where(by_horizon.count() == by_horizon.size(), math.nan, axis=0)
+
+
 def blank(height: float) -> Figure:
-    """Return an empty figure as wide as a page and `height` inches high, on a canvas of its own."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    """Return an empty figure as wide as WIDTH says and `height` inches high, on a canvas of its own."""
+    figure = Figure(figsize=(WIDTH.get(), height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def by_data(
+def by_panel(
     frame: pd.DataFrame,
     filled: Collection[str],
     draw: Callable[[Axes, pd.DataFrame, dict[str, Look]], None],
@@ -92,24 +101,25 @@ def by_data(
     height: float,
     labels: tuple[str, str],
     why: str,
+    by: str = "data",
     by_row: bool = False,
 ) -> Figure:
-    """Draw a panel, `height` inches high, for each data set in `filled`; name the others and `why` at the foot.
+    """Draw a panel, `height` inches high, for each value of the column `by` in `filled`; name the others at the foot.
 
-    `labels`: of the horizontal and of the vertical axes. `by_row`: models are rows over one horizontal axis, which all
-    panels share, and need no legend.
+    `labels`: of the horizontal and of the vertical axes; `why`: the reason at the foot. `by_row`: models are rows over
+    one horizontal axis, which all panels share, and need no legend.
     """
     # 1. Panels side by side: up to three, but two for four.
-    names = [name for name in frame.data.unique() if name in filled]
-    columns = {1: 1, 2: 2, 4: 2}.get(len(names), 3)
+    names = [name for name in frame[by].unique() if name in filled]
+    columns = 1 if narrow() else {1: 1, 2: 2, 4: 2}.get(len(names), 3)
     rows = math.ceil(len(names) / columns)
     figure = blank(height * rows + 0.25)
     for number, name in enumerate(names, 1):
         axes = figure.add_subplot(rows, columns, number, sharex=figure.axes[0] if by_row and number > 1 else None)
         axes.set_title(name)
-        draw(axes, frame[frame.data == name], looks)
-    # 2. Labels, data sets without a panel, legend.
-    empty = [name for name in frame.data.unique() if name not in filled]
+        draw(axes, frame[frame[by] == name], looks)
+    # 2. Labels, values without a panel, legend.
+    empty = [name for name in frame[by].unique() if name not in filled]
     figure.supxlabel(foot(labels[0], empty, why), fontsize=7.5)
     figure.supylabel(labels[1], fontsize=7.5)
     if not by_row:
@@ -119,14 +129,14 @@ def by_data(
 
 def foot(label: str, empty: Collection[str], why: str) -> str:
     """Return the label below all panels, with the data sets that have no panel."""
-    names = textwrap.fill(f"No panel ({why}): {', '.join(empty)}", 110) if empty else ""
-    return "\n".join(filter(None, [label, names]))
+    names = f"No panel ({why}): {', '.join(empty)}" if empty else ""
+    return "\n".join(textwrap.fill(text, letters(110)) for text in (label, names) if text)
 
 
 def key(figure: Figure, handles: Sequence[Artist]) -> None:
     """Put a legend above all panels and make the figure higher by as much."""
     longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = max(1, min(len(handles), int(WIDTH * 72 / (4.4 * longest + 34))))
+    columns = max(1, min(len(handles), int(WIDTH.get() * 72 / (4.4 * longest + 34))))
     rows = math.ceil(len(handles) / columns)
     figure.set_figheight(figure.get_figheight() + 0.17 * rows)
     figure.legend(handles=handles, loc="outside upper center", ncols=math.ceil(len(handles) / rows))

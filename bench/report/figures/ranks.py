@@ -15,7 +15,7 @@ from bench.analysis.results import METRICS, Results
 from bench.analysis.stats import LEVEL, Comparison, compare, datasets_needed
 from bench.analysis.tables import ERRORS
 from bench.report.figures.panels import Drawn, blank, drawn
-from bench.report.figures.style import FAINT, INK, SMALL, Look, looks
+from bench.report.figures.style import FAINT, INK, SMALL, Look, looks, narrow
 
 
 def ranks(planned: Results) -> Drawn | None:
@@ -33,12 +33,21 @@ def ranks(planned: Results) -> Drawn | None:
         return drawn(planned, "No data set is complete for every model: there are no mean ranks.", lead, tests)
     if complete < datasets_needed(pairs):
         lead += "; small: ranks on single data sets"
-        return drawn(planned, _dots(errors, compared, models), lead, tests)
+        return drawn(planned, _dots(errors, compared, models), lead, tests, alt=_order(compared))
     bars = (
         f"A bar joins models of which no two differ (Wilcoxon's test at {LEVEL:g} after Holm over {pairs} pairs); its "
         "dots mark which ones."
     )
-    return drawn(planned, _diagrams(compared, models), lead, bars, tests)
+    return drawn(planned, _diagrams(compared, models), lead, bars, tests, alt=_order(compared))
+
+
+def _order(compared: dict[str, Comparison]) -> str:
+    """Say the mean ranks, the best first."""
+    listed = []
+    for metric, title in zip(METRICS, ERRORS, strict=True):
+        ranks = compared[metric].ranks.sort_values(kind="stable")
+        listed.append(f"{title}: {', '.join(f'{name} {rank:.2f}' for name, rank in ranks.items())}")
+    return f"Mean ranks by {'; by '.join(listed)}."
 
 
 def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, looks: dict[str, Look]) -> None:
@@ -75,8 +84,8 @@ def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, look
 def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], looks: dict[str, Look]) -> Figure:
     """Draw a row for each model, the best mean rank by MSE first."""
     order = list(compared["mse"].ranks.sort_values(kind="stable").index)
-    figure = blank(0.21 * len(order) + 0.75)
-    panels = figure.subplots(1, len(METRICS), sharey=True)
+    figure = blank((0.21 * len(order) + 0.75) * (len(METRICS) if narrow() else 1))
+    panels = figure.subplots(*((len(METRICS), 1) if narrow() else (1, len(METRICS))), sharey=True)
     for axes, metric, title in zip(panels, METRICS, ERRORS, strict=True):
         every = errors[metric].dropna().rank(axis=1)
         for row, name in enumerate(order):

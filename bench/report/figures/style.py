@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import matplotlib.style
@@ -11,10 +12,12 @@ import matplotlib.style
 from bench.analysis.results import Results, run_title
 from models import MODELS
 
-WIDTH = 7.0
-"""Inches: two columns of a journal page."""
+WIDE, NARROW = 7.0, 3.2
+"""Inches: two columns of a journal page; a telephone, where a point is 1.6 of its 400 pixels."""
 SMALL = 7.0
 """Points; no text is smaller."""
+WIDTH = ContextVar("width", default=WIDE)
+"""Width in inches that figures are drawn at now."""
 INK, FAINT, PAST = "#222222", "#6e6e6e", "#9a9a9a"
 GRID, HOLE, EMPTY = "#e3e3e3", "#ededed", "#f7f7f7"
 
@@ -54,6 +57,16 @@ FURTHER_MARKERS = ("p", ">", "*", "h", "d", "8", "H", "o", "s", "^", "v")
 class Look(NamedTuple):
     colour: str
     marker: str
+
+
+def narrow() -> bool:
+    """Return whether figures are drawn for a telephone now: panels below each other."""
+    return WIDTH.get() < WIDE
+
+
+def letters(of_wide: int) -> int:
+    """Return how many letters fit where this many fit into a wide figure."""
+    return int(of_wide * WIDTH.get() / WIDE)
 
 
 def styled() -> AbstractContextManager[None]:

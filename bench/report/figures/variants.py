@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from bench.analysis.results import Results, run_title
 from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds, own_frame
-from bench.report.figures.style import FAINT, INK, SMALL, looks
+from bench.report.figures.style import FAINT, INK, SMALL, letters, looks, narrow
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "d", "p")
 """Markers of data sets, repeated if there are more data sets."""
@@ -33,7 +34,14 @@ def variants(planned: Results) -> Drawn | None:
     if changes.isna().all(axis=None):
         return drawn(planned, "No variant is complete on any data set beside the first one.", lead)
     colours = {row.model: looks(planned)[row.title].colour for row in firsts.itertuples()}
-    return drawn(planned, _figure(changes, colours), lead)
+    return drawn(planned, _figure(changes, colours), lead, alt=_means(changes))
+
+
+def _means(changes: pd.DataFrame) -> str:
+    """Say the mean change of each variant that is complete."""
+    whole = changes.dropna().mean(axis=1)
+    listed = [f"{run_title(model)}, {variant} {change:+.1f} %" for (model, variant), change in whole.items()]
+    return f"Mean change of MSE: {'; '.join(listed) or 'no variant is complete on all data sets'}."
 
 
 def _changes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +73,7 @@ def _figure(changes: pd.DataFrame, colours: dict[str, str]) -> Figure:
             _draw(axes, change, place, colours[model], shapes)
     # 3. Labels and legend.
     axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel="Change of MSE (%)")
-    axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+    axes.set_yticks(range(len(rows)), [textwrap.shorten(label, letters(70), placeholder="…") for label, _, _ in rows])
     for label, (_, _, change) in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if change is None else "normal")
     axes.tick_params(axis="y", length=0)
@@ -83,8 +91,9 @@ def _draw(axes: Axes, change: pd.Series, place: int, colour: str, shapes: dict[s
         axes.plot(value, place, shapes[data], color=colour, alpha=0.8, markersize=5)
     absent = list(change.index[change.isna()])
     if absent:
-        which = ", ".join(absent) if len(absent) <= NAMED else f"{len(absent)} of {len(change)} data sets"
+        named = len(absent) <= NAMED and not narrow()
+        which = f"missing: {', '.join(absent)}" if named else f"{len(absent)} of {len(change)} missing"
         side = axes.get_yaxis_transform()
-        axes.text(1.01, place, f"missing: {which}", transform=side, va="center", color=FAINT, fontsize=SMALL)
+        axes.text(1.01, place, which, transform=side, va="center", color=FAINT, fontsize=SMALL)
     else:
         axes.plot([change.mean()] * 2, [place - 0.38, place + 0.38], color=INK, linewidth=1.6, gid="mean")
