@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -37,7 +38,7 @@ from models.options import Shape
 from tests.builders import in_process, python, waves
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "datasets" / "README.md")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 PROGRAM = r"(?:[A-Z_]+=\S+ +)*(?:python3?|bash|pip|pytest|source|git|ray|apt|sha256sum|sbatch)"
 """A line of a block begins with it, or a piece of inline code, if it is a command; so do the lines behind it."""
 DRY = ("--dry-run", "--rerun", "all")
@@ -123,7 +124,7 @@ def commands() -> dict[str, list[str]]:
 
 def _typed(block: str) -> list[str]:
     """Return the lines that are typed of a block: all before its first empty line, if it begins with a command."""
-    lines = re.sub(r" *\\\n *", " ", block).partition("\n\n")[0].splitlines()
+    lines = re.sub(r" *\\\n *", " ", textwrap.dedent(block)).partition("\n\n")[0].splitlines()
     first = next((line for line in lines if not line.startswith("#")), "")
     return lines if re.match(f"{PROGRAM} ", first) else []
 
@@ -178,9 +179,10 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def blocks(language: str) -> list[str]:
-    """Return the blocks of a language in the researchers' guide."""
-    text = (ROOT / "docs" / "researchers.md").read_text(encoding="utf-8")
-    return [block for name, block in FENCE.findall(text) if name == language]
+    """Return the blocks of a language in all pages, those of the researchers' guide first."""
+    first = sorted(PAGES, key=lambda page: page.name != "researchers.md")
+    found = [each for page in first for each in FENCE.findall(page.read_text(encoding="utf-8"))]
+    return [textwrap.dedent(block) for name, block in found if name == language]
 
 
 @pytest.fixture
@@ -258,7 +260,7 @@ def test_a_series_of_ones_own_is_added_and_then_known(command: str, checkout: Pa
 
 
 @pytest.mark.parametrize("number", range(len(blocks("toml"))))
-def test_a_suite_that_the_guide_prints_can_be_planned(number: int, checkout: Path) -> None:
+def test_a_suite_that_a_page_prints_can_be_planned(number: int, checkout: Path) -> None:
     (checkout / "printed.toml").write_text(blocks("toml")[number])
     assert typed("python -m bench run --suite printed.toml", *DRY) == cli.DONE
 
