@@ -47,7 +47,10 @@ def findings() -> str:
     first, *others = answer(verdicts(None, Filters(), Store(RESULTS)), [main])
     runs = f"With {model} for GPT-2, and {len(planned.done)} of {len(planned.runs)} runs of the main table done:"
     return (
-        "\n".join(textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in (f"{runs} {first}", *others))
+        "\n".join(
+            textwrap.fill(f"- {text}", 100, subsequent_indent="  ")
+            for text in (f"{runs} {first[0].lower()}{first[1:]}", *others)
+        )
         + "\n"
     )
 

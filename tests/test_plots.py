@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import importlib
 import math
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -35,11 +36,18 @@ from bench.plan import suite as suites
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report.figures.catalogue import PLOTS, Picture, Plot, pictures, plots
 from bench.report.figures.cost import pareto
+from bench.report.figures.curves import POINTS
+from bench.report.figures.heatmap import relative_luminance
+from bench.report.figures.inline import DARK, GROUND, dark, inlined, shorter_path
+from bench.report.figures.lines import HIGHEST
 from bench.report.figures.panels import Drawn
 from bench.report.figures.ranks import draw_diagram
-from bench.report.figures.style import SMALL, WIDTH, Look, looks, styled
+from bench.report.figures.style import FAINT, FURTHER_COLOURS, NARROW, SMALL, WIDE, Look, looks, styled
+from models import MODELS
 from tests.builders import WHERE, failure
 
+PIXELS = 368
+"""Width of a drawing on a page of 400 pixels."""
 LEVEL = {"logo_llm": 1.0, "time_llm_lite": 1.12, "calf_lite": 1.06, "patchtst": 0.97, "itransformer": 1.01}
 LEVEL |= {"dlinear": 1.09, "seasonal_naive": 1.45, "repeat_last": 2.2}
 SCALE = {"ILI": 2.1, "ETTh2": 0.36, "ETTm2": 0.27, "Exchange": 0.3, "Weather": 0.24, "ECL": 0.19, "Traffic": 0.55}
@@ -217,22 +225,42 @@ def test_one_model_on_one_data_set_with_one_seed_draws_what_makes_sense(models: 
     assert names == {"horizons", "forecasts"} | ({"curves"} if models == ("dlinear",) else set())
 
 
+def cell(planned: Results, model: str, what: str) -> list[float]:
+    """The MSE of each seed of a model on a data set at a horizon."""
+    return [r.evaluations[0].mse for e, r in planned.runs if e.spec.model == model and e.what == what and r]
+
+
+def least(planned: Results, what: str) -> float:
+    """The lowest mean over seeds of any model there."""
+    return min(np.mean(cell(planned, model, what)) for model in FEW["models"])
+
+
+def test_a_model_that_is_best_at_a_horizon_is_at_one_there() -> None:
+    planned = complete(**FEW)
+    plot = drawn(planned, "horizons")
+    for data, horizons in (("ETTh1", (96, 192, 336, 720)), ("ILI", (24, 36, 48, 60))):
+        axes = panel(plot.figure, data)
+        lines = np.array([line(axes, looks_title) for looks_title in looks(planned)])
+        assert lines.min(axis=0) == pytest.approx(np.ones(4))
+        best = [list(looks(planned))[lines[:, place].argmin()] for place in (0, 3)]
+        assert f"{data}: {best[0]} at {horizons[0]} and {best[1]} at {horizons[3]}" in plot.alt
+
+
 def test_lines_are_broken_at_holes_and_the_panel_names_them() -> None:
     planned = changed(complete(**FEW), "patchtst ETTh1 h336 s2022")
     axes = panel(drawn(planned, "horizons").figure, "ETTh1")
     heights = line(axes, "PatchTST")
     assert np.isnan(heights).tolist() == [False, False, True, False]
-    errors = [
-        r.evaluations[0].mse for e, r in planned.runs if e.spec.model == "patchtst" and e.what == "ETTh1 h720" and r
-    ]
+    errors = cell(planned, "patchtst", "ETTh1 h720")
     assert len(errors) == 3
-    assert heights[3] == pytest.approx(np.mean(errors))
+    assert heights[3] == pytest.approx(np.mean(errors) / least(planned, "ETTh1 h720"))
     assert not np.isnan(line(axes, "DLinear")).any()
-    assert axes.get_xlabel() == "missing at 336: PatchTST"
+    assert axes.get_xlabel() == "missing at 336: PatchTST\nabove: Repeat last"
+    assert axes.get_ylim()[1] == HIGHEST
     assert [label.get_text() for label in axes.get_xticklabels()] == ["96", "192", "336", "720"]
 
 
-@pytest.mark.parametrize("name", ["horizons", "spread", "curves", "forecasts"])
+@pytest.mark.parametrize("name", ["horizons", "spread", "forecasts"])
 def test_a_data_set_without_anything_to_draw_has_no_panel_and_is_named_under_the_others(name: str) -> None:
     planned = complete(models=("patchtst", "dlinear"), datasets=("ETTh1", "ILI", "Exchange"), seeds=(2021, 2022))
     runs = [(entry, None if entry.spec.task.dataset == "ILI" else result) for entry, result in planned.runs]
@@ -251,7 +279,8 @@ def test_error_bars_reach_from_the_least_to_the_largest_seed() -> None:
     for horizon, segment in zip((24, 36, 48, 60), segments, strict=True):
         runs = [r for e, r in planned.runs if e.label.startswith(f"logo_llm ILI h{horizon} ") and r]
         errors = [result.evaluations[0].mse for result in runs]
-        assert segment[:, 1] == pytest.approx([min(errors), max(errors)])
+        best = least(planned, f"ILI h{horizon}")
+        assert segment[:, 1] == pytest.approx([min(errors) / best, max(errors) / best])
 
 
 def test_shares_of_the_windows_rise_from_left_to_right_and_each_is_averaged_over_whole_horizons() -> None:
@@ -290,7 +319,7 @@ def test_registered_models_keep_their_looks_and_any_number_of_others_gets_furthe
     assert len({(look.colour, look.marker) for look in found.values()}) == 38
     assert found["DLinear"] == looks(own)["DLinear"]
     for name in ("ranks", "cost", "forecasts"):
-        assert drawn(planned, name).figure.get_figwidth() == WIDTH
+        assert drawn(planned, name).figure.get_figwidth() == WIDE
 
 
 def test_variants_have_looks_of_their_own_and_the_first_one_that_of_its_model() -> None:
@@ -318,7 +347,7 @@ def test_the_heat_map_shows_percent_above_the_best_of_the_row() -> None:
 
 
 def test_a_hole_of_the_heat_map_is_a_hatched_dash_and_its_row_is_marked() -> None:
-    planned = changed(complete(**FEW), "patchtst ILI h24 s2021", **FAILED)
+    planned = changed(complete(**FEW), "patchtst ILI h24", **FAILED)
     plot = drawn(planned, "heatmap")
     axes = panel(plot.figure, "MSE")
     marked = [label.get_text() for label in axes.get_yticklabels()]
@@ -328,6 +357,50 @@ def test_a_hole_of_the_heat_map_is_a_hatched_dash_and_its_row_is_marked() -> Non
     assert [text.get_text() for text in axes.texts].count("–") == 1
     assert "best model of the row among the complete ones" in plot.caption
     assert "†" not in drawn(complete(**FEW), "heatmap").caption
+
+
+def test_a_cell_that_lacks_seeds_is_grey_without_colour_and_never_the_best() -> None:
+    planned = changed(complete(**FEW), "patchtst ILI h24 s2021")  # patchtst is best there
+    plot = drawn(planned, "heatmap")
+    axes = panel(plot.figure, "MSE")
+    row = [label.get_text() for label in axes.get_yticklabels()].index("ILI 24 †")
+    by_place = {text.get_position(): text for text in axes.texts}
+    partial = by_place[1.5, row + 0.5]
+    best = min(np.mean(cell(planned, model, "ILI h24")) for model in FEW["models"] if model != "patchtst")
+    percent = 100 * (np.mean(cell(planned, "patchtst", "ILI h24")) / best - 1)
+    assert float(partial.get_text().replace("−", "-")) == pytest.approx(percent, abs=0.05)
+    assert partial.get_color() == FAINT
+    assert by_place[4.15, row + 0.5].get_text() == f"{best:.3f}"
+    assert not [patch for patch in axes.patches if patch.get_hatch()]
+    assert "Grey, without colour: some seeds are missing." in plot.caption
+
+
+def test_rows_that_nobody_has_run_are_named_and_not_drawn() -> None:
+    planned = changed(complete(**FEW), "ILI")
+    plot = drawn(planned, "heatmap")
+    rows = [label.get_text() for label in panel(plot.figure, "MSE").get_yticklabels()]
+    assert rows == ["ETTh1 96", "ETTh1 192", "ETTh1 336", "ETTh1 720"]
+    assert "since nobody has run them: ILI 24, ILI 36, ILI 48, ILI 60." in plot.caption
+
+
+def test_the_alternative_text_of_the_heat_map_names_the_best_and_how_far_the_next_one_is() -> None:
+    planned = complete(**FEW)
+    plot = drawn(planned, "heatmap")
+    means = {
+        looks_title: np.mean(cell(planned, model, "ILI h24"))
+        for looks_title, model in zip(looks(planned), FEW["models"], strict=True)
+    }
+    (first, best), (second, other), *_ = sorted(means.items(), key=lambda each: each[1])
+    assert f"ILI 24 ({best:.3f}, next {second} +{100 * (other / best - 1):.1f} %)" in plot.alt
+    assert re.search(rf"{first} on [^;]*ILI 24", plot.alt)
+
+
+def test_numbers_on_colours_can_be_read() -> None:
+    axes = panel(drawn(complete(**FEW), "heatmap").figure, "MSE")
+    faces = np.asarray(axes.collections[0].get_facecolor())
+    for text, face in zip(axes.texts, faces, strict=False):
+        pair = [relative_luminance(np.array(to_rgb(colour))) for colour in (text.get_color(), face)]
+        assert (max(pair) + 0.05) / (min(pair) + 0.05) >= 4.2
 
 
 def test_many_rows_are_averaged_over_horizons_and_one_missing_run_makes_a_hole_of_the_cell() -> None:
@@ -485,18 +558,45 @@ def test_no_more_of_the_look_back_is_shown_than_the_horizon_is_long() -> None:
     assert len(drawn_truth.get_xdata()) == 25, "from the last step seen"
 
 
-def test_every_curve_is_relative_to_its_own_best_epoch() -> None:
-    planned = changed(complete(**FEW), "patchtst ILI h24 s2022")
+def test_every_curve_is_relative_to_its_own_best_epoch_and_the_mean_goes_as_far_as_all_seeds() -> None:
+    planned = changed(complete(**FEW), "dlinear ILI h24 s2022")
+    (short,) = (r for e, r in planned.runs if e.label == "dlinear ILI h24 s2021")
+    assert short
+    planned = changed(planned, "dlinear ILI h24 s2021", curve=short.curve[:7], best_epoch=3)
     plot = drawn(planned, "curves")
-    axes = panel(plot.figure, "ILI, horizon 24")
-    curves = [each.get_ydata() for each in axes.lines if each.get_label() == "PatchTST"]
-    assert len(curves) == 2
-    for result in (r for e, r in planned.runs if e.spec.model == "patchtst" and e.what == "ILI h24" and r):
+    axes = panel(plot.figure, "DLinear")
+    colour = {each.get_label(): each.get_color() for each in axes.lines if each.get_gid() == "mean"}["ILI"]
+    own = [each for each in axes.lines if each.get_color() == colour]
+    thin = {each.get_gid(): each for each in own if str(each.get_gid()).startswith("seed")}
+    (mean,) = [each for each in own if each.get_gid() == "mean"]
+    relative = {}
+    for result in (r for e, r in planned.runs if e.spec.model == "dlinear" and e.what == "ILI h24" and r):
         losses = np.array([epoch.val_loss for epoch in result.curve])
-        assert any(np.allclose(curve, losses / losses.min()) for curve in curves)
+        relative[f"seed {result.spec.seed}"] = losses / losses.min()
+    assert thin.keys() == relative.keys() == {"seed 2021", "seed 2023"}
+    for name, curve in relative.items():
+        assert thin[name].get_ydata() == pytest.approx(curve)
+        assert thin[name].get_linewidth() < mean.get_linewidth() / 2
+    assert mean.get_ydata() == pytest.approx(np.mean([curve[:7] for curve in relative.values()], axis=0))
     assert "Nothing to train: Repeat last." in plot.caption
     assert "mean over" not in plot.caption
     assert "seeds 2021, 2022, 2023" in plot.caption
+
+
+def test_a_long_curve_is_drawn_by_few_points_and_keeps_its_lowest() -> None:
+    planned = complete(models=("patchtst",), datasets=("ILI",), seeds=(2021,))
+    (axes,) = drawn(planned, "curves").figure.axes
+    (seed,) = [each for each in axes.lines if each.get_gid() == "seed 2021"]
+    (result,) = (r for e, r in planned.runs if e.what == "ILI h24" and r)
+    assert len(result.curve) == 100
+    assert len(seed.get_xdata()) <= POINTS
+    assert {result.best_epoch, 1, 100} <= set(seed.get_xdata())
+
+
+def test_a_data_set_whose_runs_have_no_curve_is_named_below_each_panel() -> None:
+    runs = [(e, None if e.spec.task.dataset == "ILI" else r) for e, r in complete(**FEW).runs]
+    figure = drawn(Results(runs), "curves").figure
+    assert [axes.get_xlabel() for axes in figure.axes] == ["missing: ILI"] * 3
 
 
 def test_a_variant_is_compared_with_its_models_first_one_and_averaged_only_where_complete() -> None:
@@ -554,19 +654,20 @@ def small() -> Results:
     return changed(complete(models=FEW["models"], datasets=("ILI",), seeds=(2021, 2022)), "dlinear ILI h24 s2021")
 
 
-def plotted(name: str) -> Plot:
-    found = drawn(small(), name)
-    return Plot(name, name, found.caption, found.figure)
+def plotted(*names: str) -> list[Plot]:
+    return [plot for plot in plots(small(), load_suite("paper")) if plot.name in names]
 
 
 @lru_cache
 def small_pictures() -> list[Picture]:
-    return pictures([plotted(name) for name in ("heatmap", "spread", "forecasts")])
+    return pictures(plotted("heatmap", "spread", "forecasts"))
 
 
 def digest_of_pictures() -> str:
     files = [each.files[suffix] for each in small_pictures() for suffix in sorted(each.files)]
-    return hashlib.sha256(b"".join(files)).hexdigest()
+    files += [each.narrow + each.alt.encode() for each in small_pictures()]
+    style = inlined(small_pictures()).style.encode()
+    return hashlib.sha256(b"".join([*files, style])).hexdigest()
 
 
 def test_the_same_records_give_the_same_bytes_in_any_process_and_none_imports_torch() -> None:
@@ -579,9 +680,9 @@ def test_the_same_records_give_the_same_bytes_in_any_process_and_none_imports_to
 
 def test_the_same_figure_twice_gives_the_same_bytes_and_touches_no_global_state() -> None:
     settings = dict(matplotlib.rcParams)
-    plot = plotted("spread")
+    (plot,) = plotted("spread")
     assert pictures([plot]) == [picture for picture in small_pictures() if picture.name == "spread"]
-    assert not plot.figure.axes, "its memory is free again"
+    assert not plot.figure.axes + plot.narrow.axes, "its memory is free again"
     assert dict(matplotlib.rcParams) == settings
     assert not importlib.import_module("matplotlib.pyplot").get_fignums()
 
@@ -596,17 +697,130 @@ def test_pictures_are_whole_files_without_dates_or_type_3_fonts() -> None:
             assert not re.search(rb"CreationDate|<dc:date>|Software", content)
 
 
-def test_all_text_can_be_read_in_print_and_stays_on_the_page() -> None:
-    for plot in plots(small(), load_suite("paper")):
-        width, height = plot.figure.bbox.size
-        for text in plot.figure.findobj(Text):
+@pytest.mark.parametrize("suite", ["paper", "few_shot", "ablation", "taps", "layers", "zero_shot"])
+def test_all_text_can_be_read_in_print_and_on_a_telephone_and_stays_on_the_page(suite: str) -> None:
+    figures = plots(small() if suite == "paper" else few(suite, 1, 2), load_suite(suite))
+    sizes = [(plot.figure, SMALL, plot.name) for plot in figures]
+    sizes += [(plot.narrow, 11 / PIXELS * NARROW * 72, f"{plot.name}, narrow") for plot in figures]
+    for figure, smallest, name in sizes:
+        width, height = figure.bbox.size
+        for text in figure.findobj(Text):
             if text.get_text() and text.get_visible():
-                assert text.get_fontsize() >= SMALL, (plot.name, text)
-        for axes in plot.figure.axes:
-            box = axes.get_tightbbox()
-            assert box is None or (box.x0 >= -2 and box.x1 <= width + 2 and box.y0 >= -2 and box.y1 <= height + 2), (
-                plot.name
+                assert text.get_fontsize() >= smallest, (name, text)
+        for axes in figure.axes:
+            with styled():  # as figures are drawn: other settings have other ticks
+                box = axes.get_tightbbox()
+            if box is not None:
+                assert min(box.x0, box.y0, width - box.x1, height - box.y1) >= -2, name
+
+
+def test_a_narrow_figure_shows_what_the_wide_one_shows() -> None:
+    for plot in plots(small(), load_suite("paper")):
+        assert plot.narrow.get_figwidth() == NARROW
+        assert plot.alt.endswith(".")
+        if plot.name != "forecasts":  # it shows one data set
+            assert len(plot.narrow.axes) == len(plot.figure.axes)
+            assert {axes.get_title(loc="left") for axes in plot.narrow.axes} == {
+                axes.get_title(loc="left") for axes in plot.figure.axes
+            }
+
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_drawings_of_a_page_hold_no_style_no_colour_and_no_address_and_share_no_id() -> None:
+    found = inlined(small_pictures())
+    ids: list[str] = []
+    for picture in small_pictures():
+        for kind, drawing in zip(("wide", "narrow"), found.drawings[picture.name], strict=True):
+            root = ElementTree.fromstring(drawing)
+            assert (root.tag, root.get("class"), root.get("role"), root.get("aria-label")) == (
+                "svg",
+                kind,
+                "img",
+                picture.alt,
             )
+            own = [each.get("id") for each in root.iter() if each.get("id")]
+            used = re.findall(r'(?:href="#|url\(#)(\w+)', drawing)
+            assert set(used) <= set(own) | set(re.findall(r"url\(#(\w+)", found.style))
+            ids += own
+            for element in root.iter():
+                assert not {"style", "onload", "fill", "stroke"} & set(element.attrib)
+                assert not re.search(r"https?:|#[0-9a-f]{6}", " ".join(element.attrib.values()))
+            original = ElementTree.fromstring(picture.files["svg"] if kind == "wide" else picture.narrow)
+            words = [
+                [each.text for each in tree.iter() if each.tag in ("text", f"{SVG}text")] for tree in (original, root)
+            ]
+            assert words[0] == words[1]
+            assert len(drawing) < 0.6 * len(picture.files["svg"] if kind == "wide" else picture.narrow)
+    assert len(ids) == len(set(ids))
+
+
+def test_every_class_and_every_colour_of_a_drawing_has_a_rule_with_a_light_and_a_dark_value() -> None:
+    found = inlined(small_pictures())
+    drawings = "".join(drawing for pair in found.drawings.values() for drawing in pair)
+    assert set(re.findall(r'class="(f\d+)"', drawings)) == set(re.findall(r"\.(f\d+)\{", found.style))
+    used = set(re.findall(r"var\(--c-(\w+)\)", found.style))
+    values = dict(re.findall(r"--c-(\w+):light-dark\(#\w+,(#\w+)\)", found.style))
+    assert used <= set(values)
+    assert all(value == dark(f"#{name}") for name, value in values.items())
+
+
+def contrast(one: str, other: str) -> float:
+    pair = sorted(relative_luminance(np.array(to_rgb(colour))) + 0.05 for colour in (one, other))
+    return pair[1] / pair[0]
+
+
+def test_colours_of_models_keep_their_hue_and_stay_apart_in_the_dark() -> None:
+    colours = [look.colour for look in looks(complete(models=tuple(MODELS), datasets=("ILI",), seeds=(2021,))).values()]
+    twins = [dark(colour.lower()) for colour in colours]
+    assert all(contrast(twin, GROUND) >= 3 for twin in twins)
+    assert all(contrast(dark(colour.lower()), GROUND) >= 3 for colour in FURTHER_COLOURS)
+    for number, one in enumerate(twins):
+        for other in twins[number + 1 :]:
+            assert np.abs(np.subtract(to_rgb(one), to_rgb(other))).sum() > 0.25, (one, other)
+    for colour, twin in zip(colours, twins, strict=True):
+        hues = [colorsys.rgb_to_hls(*to_rgb(each)) for each in (colour, twin)]
+        assert hues[0][2] < 0.05 or abs(hues[0][0] - hues[1][0]) < 0.05, (colour, twin)
+    blues = [dark("#0072b2"), dark("#56b4e9")]
+    assert relative_luminance(np.array(to_rgb(blues[0]))) < relative_luminance(np.array(to_rgb(blues[1])))
+
+
+@pytest.mark.parametrize("share", np.linspace(0, 1, 21))
+def test_numbers_on_a_colour_scale_can_be_read_in_the_dark(share: float) -> None:
+    face = to_hex(matplotlib.colormaps["Blues"](share))
+    text = "#222222" if relative_luminance(np.array(to_rgb(face))) > 0.2 else "#ffffff"
+    assert contrast(dark(face), dark(text)) >= 3
+    assert dark("#ffffff") == GROUND == DARK["#ffffff"]
+
+
+@pytest.mark.parametrize("digits", [1, 2])
+def test_a_shorter_path_passes_through_the_same_points(digits: int) -> None:
+    draws = np.random.default_rng(digits)
+    points = draws.uniform(-50, 700, size=(40, 2)).round(4)
+    ends = {"M": (0, 20), "z M": (20, 33), "C": (33, 36), "Q": (36, 38), "L": (38, 40)}
+    path = " ".join(
+        f"{command} " + " ".join(f"{x} {y}" for x, y in points[first:last]) for command, (first, last) in ends.items()
+    )
+    assert absolute(shorter_path(path, digits)) == pytest.approx(points, abs=0.51 * 10**-digits)
+
+
+def absolute(path: str) -> np.ndarray:
+    """The points of a path of relative commands."""
+    at, start, points, command = np.zeros(2), np.zeros(2), [], ""
+    tokens = iter(re.findall(r"[a-zA-Z]|-?\d*\.?\d+", path))
+    for token in tokens:
+        if token == "z":
+            at = start
+            continue
+        first = next(tokens) if token.isalpha() else token
+        command = token if token.isalpha() else "l" if command == "m" else command
+        count = {"m": 1, "l": 1, "q": 2, "c": 3}[command]
+        steps = np.array([float(first), *(float(next(tokens)) for _ in range(2 * count - 1))]).reshape(-1, 2)
+        points += list(at + steps)
+        at = points[-1]
+        start = at if command == "m" else start
+    return np.array(points)
 
 
 def test_every_figure_has_a_title_and_a_name_for_its_files() -> None:

@@ -100,7 +100,7 @@ def _floors(main: Table) -> str:
         f"on {len(ahead)} of {compared} data sets: {', '.join(ahead)}" if ahead else f"on none of {compared} data sets"
     )
     nothing = f"; one that trains nothing beats {MODELS[PROPOSED].title} on {', '.join(floors)}" if floors else ""
-    return f"A model without a language model has a lower MSE than every one with it {where}{nothing}."
+    return f"A model without a language model has a lower MSE than every model with one {where}{nothing}."
 
 
 def _without(added: Sequence[Judged]) -> str:

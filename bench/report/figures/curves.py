@@ -31,7 +31,7 @@ def curves(planned: Results) -> Drawn | None:
         return None
     lead = (
         "Validation loss after each epoch relative to that of the run's best epoch, at each data set's shortest "
-        "horizon: thin lines for seeds, a thick one for their mean over the epochs that all have; markers at the best "
+        "horizon: thin lines for seeds, a thick one for their mean as far as all of them go; markers at the best "
         f"epochs; panels end at {HIGHEST:g}; models train with different losses, so only shapes compare"
     )
     nothing = f"Nothing to train: {named(still)}." if still else ""

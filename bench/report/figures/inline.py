@@ -66,9 +66,8 @@ def dark(colour: str) -> str:
     if colour in DARK:
         return DARK[colour]
     hue, lightness, saturation = colorsys.rgb_to_hls(*(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)))
-    return "#" + "".join(
-        f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, 0.95 - 0.85 * lightness, saturation)
-    )
+    lightness = 0.1 + 0.85 * (1 - lightness) ** 1.35  # darker in the middle, so that text on it is read
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))
 
 
 class _Names:
