@@ -23,6 +23,7 @@ def main(**rows: dict[str, float | None]) -> Table:
     table = Table("main", "T", "", [Group(name, MODELS[name].title) for name in models])
     for label, row in rows.items():
         table.rows.append((label, [Cell(row.get(name)) for name in models for _ in range(2)]))
+    table.summary.append(("Average (2 data sets)", []))
     return table
 
 
@@ -38,7 +39,7 @@ def test_verdicts_are_counted_and_those_that_are_decided_are_named() -> None:
         "Of the paper's 4 claims, 2 hold (the mixer; the tap), 1 does not hold (the value) and 1 is inconclusive."
     )
     (alone,) = answer([claim("tap", Verdict.UNTESTED)], [])
-    assert alone == "Of the paper's 1 claim, 1 is not tested."
+    assert alone == "The paper's claim (the tap) is not tested."
 
 
 def test_what_the_language_model_adds_is_told_by_the_tested_claims_on_it() -> None:
@@ -75,8 +76,9 @@ def test_models_without_a_language_model_are_set_beside_those_with_one_where_bot
     assert sentence.endswith(expected)
 
 
-def test_a_suite_without_claims_begins_with_the_best_mean_ranks() -> None:
+def test_where_no_claim_is_decided_the_best_mean_ranks_are_told() -> None:
     table = main(A={"dlinear": 0.3, "patchtst": 0.4, "repeat_last": 0.5})
     table.summary.append(("Mean rank", [Cell(rank) for rank in (1.5, 9, 1.25, 9, 3, 9)]))
-    first, *_ = answer([], [table])
-    assert first == "The best mean ranks by MSE among 3 models: PatchTST 1.25, DLinear 1.50, Repeat last 3.00."
+    ranks = "T: the best mean ranks by MSE among 3 models are PatchTST 1.25, DLinear 1.50, Repeat last 3.00."
+    assert answer([], [table])[0] == answer([claim("tap", Verdict.OPEN)], [table])[1] == ranks
+    assert ranks not in answer([claim("tap", Verdict.HOLDS)], [table])

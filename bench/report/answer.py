@@ -1,4 +1,4 @@
-"""Answer a suite's question in two or three sentences, from its verdicts and its main table. Pure; no torch."""
+"""Answer a suite's question in two or three sentences, from its verdicts and its first table. Pure; no torch."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ DECIDED = (Verdict.HOLDS, Verdict.PART, Verdict.FAILS)
 def answer(claims: Sequence[Judged], tables: Sequence[Table]) -> list[str]:
     """Return the sentences: which claims hold, which models without a language model win, and what its weights add."""
     own, added = ([row for row in claims if row.added is which] for which in (False, True))
-    main = next((table for table in tables if table.name == "main"), None)
-    sentences = [_tally(own), _floors(main) if main else "", _without(added) if own else _tally(added)]
-    if not claims and main:
-        sentences.insert(0, _ranks(main))
+    decided = any(row.verdict in DECIDED for row in claims)
+    main = tables[0] if tables and tables[0].summary else None
+    ranks, floors = (_ranks(main) if main and not decided else ""), (_floors(main) if main else "")
+    sentences = [_tally(own), ranks, floors, _without(added) if own else _tally(added)]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -43,8 +43,10 @@ def _tally(rows: Sequence[Judged]) -> str:
     """Count the claims of each verdict, and name those that are decided."""
     if not rows:
         return ""
-    count = f"{len(rows)} claim{'s' if len(rows) > 1 else ''}"
-    whose = f"the {count} added here" if rows[0].added else f"the paper's {count}"
+    if len(rows) == 1:
+        whose = "The claim added here" if rows[0].added else "The paper's claim"
+        return f"{whose} ({rows[0].short}) {ONE[rows[0].verdict]}."
+    whose = f"the {len(rows)} claims added here" if rows[0].added else f"the paper's {len(rows)} claims"
     parts = []
     for verdict in ONE:
         alike = [row for row in rows if row.verdict is verdict]
@@ -119,4 +121,4 @@ def _ranks(main: Table) -> str:
     if len(ordered) < 2:
         return ""
     listed = ", ".join(f"{title} {rank:.2f}" for rank, title in ordered[:3])
-    return f"The best mean ranks by MSE among {len(ordered)} models: {listed}."
+    return f"{main.title}: the best mean ranks by MSE among {len(ordered)} models are {listed}."

@@ -74,7 +74,8 @@ def spread(planned: Results) -> Drawn | None:
     labels = ("lower than the mean of its cell (%)  ←  0: as the mean  →  higher (%)", "")
     filled, why = set(frame[complete].data), "no cell is complete"
     figure = by_panel(frame, filled, _draw_spread, looks(planned), height=height, labels=labels, why=why, by_row=True)
-    widest = frame.loc[frame.deviation.abs().groupby(frame.title, sort=False).idxmax().dropna()]
+    size = frame.deviation.abs().sort_values(ascending=False, kind="stable").dropna()
+    widest = frame.loc[size.index].drop_duplicates("title")
     far = ", ".join(f"{row.title} {row.deviation:+.1f} % ({row.data} {row.horizon})" for row in widest.itertuples())
     return drawn(planned, figure, lead, alt=f"Farthest from the mean of its cell: {far}.", averaged=False)
 
