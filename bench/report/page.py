@@ -6,10 +6,8 @@ in the same file; page.js filters and sorts tables and opens the runs behind a n
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,15 +16,16 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import METRICS, Results, State, look_backs, run_title
+from bench.analysis.results import Results, look_backs
 from bench.analysis.tables import ERRORS, Table
 from bench.analysis.verdicts import INTERVALS, Judged, blocks
-from bench.core.record import Cost, RunResult, Where
+from bench.core.record import Where
 from bench.core.text import printable, visible
 from bench.plan import registry
-from bench.plan.suite import PlannedRun, Suite, load_suite, suite_names
+from bench.plan.suite import suite_names
 from bench.report.answer import answer
 from bench.report.contents import Review
+from bench.report.embedded import packed, runs_of
 from bench.report.figures.inline import inlined
 from bench.report.forest import forest_plot
 from bench.report.grouping import gathered
@@ -42,21 +41,17 @@ COMMITS = 4
 """Most commits named in the head; each run names its own."""
 LONG = 18
 """Rows from which a table is folded."""
-CURVE = 30
-"""Epochs of a run's curve that its small drawing needs at most, besides the best and the last."""
-PARTS = ("task", "options", "train")
-"""Parts of a run's settings that many runs share; the rest is one part more."""
 
 
 def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
     """Return index.html. `results`: results directory, relative to the page's folder; `reports`: those beside it."""
     # 1. The runs, and the sets of them that a number opens.
     tables = [table.folded() for table in review.tables]
-    runs = _runs(review)
+    runs = runs_of(review)
     lists = {keys: number for number, keys in enumerate(_stood_on(tables, review.claims, runs))}
     numbers = {key: number for number, key in enumerate(runs)}
     cells = gathered((run["cell"], key) for key, run in runs.items())
-    data = _packed(runs, list(cells)) | {
+    data = packed(runs, list(cells)) | {
         "results": quote(os.fsencode(results.rstrip("/"))),
         "states": STATES,
         "unnamed": review.suite.name not in suite_names(),
@@ -90,7 +85,7 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
         INTERVALS=INTERVALS,
         STATES=STATES,
         GLYPHS=GLYPHS,
-        ERRORS=dict(zip(METRICS, ERRORS, strict=True)),
+        ERRORS=ERRORS,
         LONG=LONG,
         SUFFIX=SUFFIX,
         about=about,
@@ -100,9 +95,8 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
         drawings=drawn.drawings,
         reports=reports,
         runs=runs,
-        cells={cell: [runs[key] for key in keys] for cell, keys in cells.items()},
-        opened={cell: lists[tuple(keys)] for cell, keys in cells.items()},
-        places={key: list(cells).index(run["cell"]) for key, run in runs.items()},
+        index=[(cell, [runs[key] for key in keys], lists[tuple(keys)]) for cell, keys in cells.items()],
+        places={key: number for number, keys in enumerate(cells.values()) for key in keys},
         lists=lists,
         data=visible(data),
         script=Markup(script),
@@ -137,28 +131,6 @@ class _Names:
             text, count = re.subn(rf"(?<![\w-]){re.escape(name)}(?![\w-])", "", text)
             numbers += [number] if count else []
         return " ".join(map(str, sorted(numbers)))
-
-
-def _runs(review: Review) -> dict[str, dict[str, Any]]:
-    """Return key -> run: the planned runs, then runs of other suites that the verdicts use."""
-    planned, suite = review.planned, review.suite
-    variants = gathered((entry.spec.key, entry.variant) for entry, _ in planned.runs)
-    others = {name: load_suite(name) for name in {row.suite for row in review.claims if row.runs}}
-    listed = [
-        (entry, result, suite, planned.state(entry, result), " = ".join(variants[entry.spec.key]), "")
-        for entry, result in planned.runs
-    ]
-    listed += [
-        (entry, result, others[row.suite], State(result.status), entry.variant, f" · suite {row.suite}")
-        for row in review.claims
-        for entry, result in row.runs
-    ]
-    found: dict[str, dict[str, Any]] = {}
-    for entry, result, planner, state, variant, place in listed:
-        if entry.spec.key not in found:
-            title = f"{run_title(entry.spec.model, variant)} · {entry.what}{place}"
-            found[entry.spec.key] = _run(entry, result, planner, title, state)
-    return found
 
 
 def _stood_on(tables: list[Table], claims: list[Judged], runs: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
@@ -227,77 +199,6 @@ def _commits(where: list[Where]) -> str:
     named = [f"{commit} ({number} runs)" for commit, number in counts.most_common(COMMITS)]
     more = f" and {len(counts) - COMMITS} more commits" if len(counts) > COMMITS else ""
     return ", ".join(named) + more
-
-
-def _run(entry: PlannedRun, result: RunResult | None, suite: Suite, title: str, state: State) -> dict[str, Any]:
-    """Return a run that this suite plans: its cell, which its other seeds share, and what was measured."""
-    spec = entry.spec
-    own = [variant for variant in suite.variant if variant.models is None or spec.model in variant.models]
-    settings = spec.model_dump(mode="json", exclude={"seed"})
-    parts = [{name: settings.pop(name)} for name in PARTS] + [settings]
-    several = len(own) > 1 or len(suite.fractions) > 1
-    cell = (title, str(spec.path.parent), _command(entry, suite), several, *map(json.dumps, parts))
-    run = {"cell": cell, "seed": spec.seed, "state": state.status, "why": state.why, "file": spec.path.name}
-    if result:
-        cost = result.cost.model_dump() if result.cost else {}
-        run |= {
-            "date": result.where.date,
-            "errors": [
-                [each.dataset, _short(each.mse, 7), _short(each.mae, 7), each.windows] for each in result.evaluations
-            ],
-            "best": result.best_epoch,
-            "curve": _curve(result),
-            "cost": [_short(value, 4) for value in cost.values()],
-            "where": json.dumps(result.where.model_dump(mode="json", exclude={"date"})),
-        }
-    return run
-
-
-def _curve(result: RunResult) -> list[list[Any]]:
-    """Return epochs and their validation losses: evenly at most CURVE of them, and the best."""
-    epochs = {epoch.epoch: epoch.val_loss for epoch in result.curve}
-    kept = list(epochs)[:: -(-len(epochs) // CURVE) or 1]
-    kept = sorted({*kept, *list(epochs)[-1:], *([result.best_epoch] if result.best_epoch in epochs else [])})
-    return [kept, [_short(epochs[epoch], 4) for epoch in kept]]
-
-
-def _packed(runs: dict[str, dict[str, Any]], cells: list[tuple[Any, ...]]) -> dict[str, Any]:
-    """Return the runs as page.js unpacks them: values without names, and what several runs share once."""
-    shared: dict[str, dict[str, int]] = {"settings": {}, "where": {}}
-
-    def numbered(name: str, text: str) -> int:
-        return shared[name].setdefault(text, len(shared[name]))
-
-    places = {cell: number for number, cell in enumerate(cells)}
-    numbers = [
-        run | {"cell": places[run["cell"]]} | {name: numbered(name, run[name]) for name in ("where",) if name in run}
-        for run in runs.values()
-    ]
-    return {
-        "cells": [[*cell[:4], [numbered("settings", part) for part in cell[4:]]] for cell in cells],
-        "runs": [list(run.values()) for run in numbers],
-        "cost": list(Cost.model_fields),
-        **{name: list(map(json.loads, values)) for name, values in shared.items()},
-    }
-
-
-def _command(entry: PlannedRun, suite: Suite) -> str:
-    """Return the command that repeats a cell, up to its seed.
-
-    A suite swaps in random twins itself, so it gets the pretrained name.
-    """
-    spec, backbone = entry.spec, []
-    if spec.backbone:
-        swapped = any(variant.random for variant in suite.variant if variant.title == entry.variant)
-        backbone = ["--backbone", BACKBONES[spec.backbone].shape if swapped else spec.backbone]
-    task = ["--datasets", spec.task.dataset, "--horizons", str(spec.task.horizon)]
-    words = ["--suite", suite.name, *backbone, "--models", spec.model, *task, "--seeds"]
-    return f"python -m bench run {shlex.join(words)}"
-
-
-def _short(value: float | None, digits: int) -> float | None:
-    """Round a float to this number of significant digits; leave whole numbers unchanged."""
-    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
 
 
 def _states(runs: Iterable[dict[str, Any]]) -> str:
