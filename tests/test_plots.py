@@ -37,7 +37,7 @@ from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report.figures.catalogue import PLOTS, Picture, Plot, pictures, plots
 from bench.report.figures.cost import pareto
 from bench.report.figures.curves import POINTS
-from bench.report.figures.heatmap import relative_luminance
+from bench.report.figures.heatmap import MIDDLE, relative_luminance
 from bench.report.figures.inline import DARK, GROUND, dark, inlined, shorter_path
 from bench.report.figures.lines import HIGHEST
 from bench.report.figures.panels import Drawn
@@ -400,7 +400,7 @@ def test_numbers_on_colours_can_be_read() -> None:
     faces = np.asarray(axes.collections[0].get_facecolor())
     for text, face in zip(axes.texts, faces, strict=False):
         pair = [relative_luminance(np.array(to_rgb(colour))) for colour in (text.get_color(), face)]
-        assert (max(pair) + 0.05) / (min(pair) + 0.05) >= 4.2
+        assert (max(pair) + 0.05) / (min(pair) + 0.05) >= 4.5
 
 
 def test_many_rows_are_averaged_over_horizons_and_one_missing_run_makes_a_hole_of_the_cell() -> None:
@@ -786,12 +786,25 @@ def test_colours_of_models_keep_their_hue_and_stay_apart_in_the_dark() -> None:
     assert relative_luminance(np.array(to_rgb(blues[0]))) < relative_luminance(np.array(to_rgb(blues[1])))
 
 
-@pytest.mark.parametrize("share", np.linspace(0, 1, 21))
-def test_numbers_on_a_colour_scale_can_be_read_in_the_dark(share: float) -> None:
-    face = to_hex(matplotlib.colormaps["Blues"](share))
-    text = "#222222" if relative_luminance(np.array(to_rgb(face))) > 0.2 else "#ffffff"
-    assert contrast(dark(face), dark(text)) >= 3
+def test_numbers_on_a_colour_scale_can_be_read_in_both_schemes() -> None:
+    faces = [to_hex(colour) for colour in matplotlib.colormaps["Blues"](np.arange(256))]
+    for face in faces:
+        text = "#000000" if relative_luminance(np.array(to_rgb(face))) > MIDDLE else "#ffffff"
+        assert contrast(face, text) >= 4.5, face
+        assert contrast(dark(face), dark(text)) >= 4.5, face
+    lights = [relative_luminance(np.array(to_rgb(dark(face)))) for face in faces]
+    assert np.diff(lights).min() > -0.01  # a higher value is never darker, but for rounding
     assert dark("#ffffff") == GROUND == DARK["#ffffff"]
+
+
+def test_a_narrow_forecast_sends_nobody_to_the_wide_one_for_what_it_lacks() -> None:
+    planned = changed(complete(datasets=("ILI", "ETTh1", "ECL"), seeds=(2021,)), "ECL")
+    (plot,) = [plot for plot in plots(planned, load_suite("paper")) if plot.name == "forecasts"]
+    notes = plot.narrow.get_supxlabel().splitlines()
+    assert [[name for name in ("ILI", "ETTh1", "ECL") if name in note] for note in notes] in (
+        [["ETTh1"], ["ECL"]],
+        [["ILI"], ["ECL"]],
+    )
 
 
 @pytest.mark.parametrize("digits", [1, 2])

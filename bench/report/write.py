@@ -152,7 +152,7 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
     parts += [words(sentence) for sentence in answer(content.claims, content.tables)]
     parts += [words(content.suite.about), *(render(sheet, "md") for sheet in sheets)]
     parts += [
-        f"### {picture.title}\n\n![{picture.title}](figures/{picture.name}.png)\n\n{words(picture.caption)}"
+        f"### {picture.title}\n\n![{words(picture.alt)}](figures/{picture.name}.png)\n\n{words(picture.caption)}"
         for picture in content.pictures
     ]
     parts += [render(section_sheet(section), "md") for section in content.methods]

@@ -71,7 +71,11 @@ def spread(planned: Results) -> Drawn | None:
         text = "No cell is complete over its seeds: there is no spread to draw."
         return drawn(planned, text, lead, averaged=False)
     height = 0.165 * frame.title.nunique() + 0.45
-    labels = ("lower than the mean of its cell (%)  ←  0: as the mean  →  higher (%)", "")
+    long, short = (
+        "lower than the mean of its cell (%)  ←  0: as the mean  →  higher (%)",
+        "% lower  ←  0: mean  →  % higher",
+    )
+    labels = (short if narrow() else long, "")
     filled, why = set(frame[complete].data), "no cell is complete"
     figure = by_panel(frame, filled, _draw_spread, looks(planned), height=height, labels=labels, why=why, by_row=True)
     size = frame.deviation.abs().sort_values(ascending=False, kind="stable").dropna()

@@ -47,7 +47,7 @@ def _nearest(sampled: pd.DataFrame) -> str:
         for row in sampled.itertuples()
     ]
     least = sampled.assign(distance=distances).sort_values("distance", kind="stable").drop_duplicates("data")
-    listed = [f"{row.title} on {row.data} (MSE {row.distance:.3f})" for row in least.sort_index().itertuples()]
+    listed = [f"{row.title} on {row.data} (MSE {row.distance:.2g})" for row in least.sort_index().itertuples()]
     return f"Nearest to the truth in these windows: {', '.join(listed)}."
 
 
@@ -64,8 +64,10 @@ def _column(chosen: pd.DataFrame, looks: dict[str, Look]) -> Figure:
         axes.set(xlim=(0, 1), xticks=[])
         axes.yaxis.set_major_locator(MaxNLocator(3))
     panels[0].set_title(f"{own.data.iloc[0]}, {own.horizon.iloc[0]} steps")
-    others = [data for data in chosen.data.unique() if data != own.data.iloc[0]]
-    figure.supxlabel(foot("", others, "in the wide figure") if others else "", fontsize=SMALL, color=FAINT)
+    others = [data for data in counts.index if data != own.data.iloc[0]]
+    empty = [data for data in chosen.data.unique() if data not in counts.index]
+    notes = [(others, "in the wide figure"), (empty, "no model has a sample")]
+    figure.supxlabel("\n".join(foot("", *note) for note in notes if note[0]), fontsize=SMALL, color=FAINT)
     return figure
 
 

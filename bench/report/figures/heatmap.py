@@ -19,8 +19,8 @@ DETAILED = 12
 """Give each horizon a row of its own up to this many rows; beyond, average over horizons."""
 CLIPPED = 60
 """Percent at which the colours end."""
-MIDDLE = 0.2
-"""Relative luminance at which dark and white text are read equally well."""
+MIDDLE = 0.179
+"""Relative luminance at which black and white text are read equally well, at a contrast of 4.6."""
 SIDE_BY_SIDE = 9
 """Put the two maps side by side up to this many models."""
 
@@ -106,7 +106,7 @@ def _draw(axes: Axes, errors: pd.DataFrame, partial: pd.DataFrame) -> None:
     seaborn.heatmap(above, ax=axes, annot=above.map(_percent), fmt="", annot_kws={"fontsize": SMALL}, **colours)
     faces = np.asarray(axes.collections[0].get_facecolor())[above.notna().to_numpy().ravel()]
     for text, face in zip(axes.texts, faces, strict=True):
-        text.set_color(INK if relative_luminance(face) > MIDDLE else "#ffffff")
+        text.set_color("#000000" if relative_luminance(face) > MIDDLE else "#ffffff")
         text.set_fontweight("bold" if text.get_text() == "0" else "normal")
     # 2. Incomplete cells.
     percent = 100 * (partial.div(best, axis=0) - 1)

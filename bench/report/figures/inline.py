@@ -14,9 +14,12 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+import numpy as np
 from markupsafe import Markup
+from matplotlib.colors import to_hex, to_rgb
 
 from bench.report.figures.catalogue import Picture
+from bench.report.figures.heatmap import MIDDLE, relative_luminance
 
 GROUND = "#15181d"
 """The dark page's background, as in assets/page.css."""
@@ -29,6 +32,8 @@ DARK = {
     "#6699cc": "#6699cc",
 }
 """Colour of style.py -> its twin on a dark ground. Of a model's colour it keeps the hue."""
+READABLE = 4.5
+"""Least contrast of text on a colour (WCAG 2.2, level AA)."""
 SVG = "{http://www.w3.org/2000/svg}"
 LINK = "{http://www.w3.org/1999/xlink}href"
 COLOUR = re.compile(r"#[0-9a-f]{6}\b")
@@ -62,12 +67,26 @@ def inlined(pictures: list[Picture]) -> Inlined:
 
 
 def dark(colour: str) -> str:
-    """Return a colour's twin on a dark ground; one that is not of style.py (a scale's) turns its lightness over."""
+    """Return a colour's twin on a dark ground.
+
+    A colour that is not of style.py is a scale's: its lightness turns over, and moves on until the twin of the black or
+    white text on it can be read.
+    """
     if colour in DARK:
         return DARK[colour]
-    hue, lightness, saturation = colorsys.rgb_to_hls(*(int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)))
-    lightness = 0.1 + 0.85 * (1 - lightness) ** 1.35  # darker in the middle, so that text on it is read
-    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))
+    hue, lightness, saturation = colorsys.rgb_to_hls(*to_rgb(colour))
+    lightness = 0.1 + 0.85 * (1 - lightness) ** 1.35
+    black = relative_luminance(np.array(to_rgb(colour))) > MIDDLE
+    text, step = (DARK["#000000"], -0.01) if black else (GROUND, 0.01)
+    while contrast(twin := to_hex(colorsys.hls_to_rgb(hue, lightness, saturation)), text) < READABLE:
+        lightness = min(1, max(0, lightness + step))
+    return twin
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours (WCAG 2.2), 1 to 21."""
+    low, high = sorted(relative_luminance(np.array(to_rgb(colour))) + 0.05 for colour in (one, other))
+    return high / low
 
 
 class _Names:
