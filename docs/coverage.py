@@ -90,7 +90,7 @@ def made_up(rng: np.random.Generator, n: int, effect: float, by_dataset: float, 
 
 
 def claim(kind: str, **fields: object) -> Claim:
-    return KINDS[kind](id=kind, text="", source="", kind=kind, suite="", model="ours", **fields)
+    return KINDS[kind](id=kind, text="", short="", source="", kind=kind, suite="", model="ours", **fields)
 
 
 CLAIMS = {

@@ -219,7 +219,7 @@ def test_a_command_that_reads_answers_from_the_committed_records(
         assert re.search(r" are (missing|not tested)\. Do: python -m bench run ", err)
     assert out.strip()
     if verb(command) == "report" and "--table" not in command:
-        made = Path(re.findall(r"^wrote (\S+)$", out, re.MULTILINE)[-1]).parent
+        made = Path(re.findall(r"^wrote (\S+)$", out, re.MULTILINE)[0]).parent
         assert made.is_relative_to(checkout)
         assert {"index.html", "report.md", "tables", "figures"} <= {path.name for path in made.iterdir()}
 
