@@ -204,9 +204,9 @@ def records(results: Path) -> dict[str, dict]:
 
 
 def holes(table: str) -> list[int]:
-    """The footnotes of the dashes in the row of EPF."""
+    """The footnotes of the dashes and the partial means in the row of EPF."""
     (row,) = (line for line in table.splitlines() if line.startswith("EPF"))
-    return [int(note) for note in re.findall(r"- ?\[(\d+)\]", row)]
+    return [int(note) for note in re.findall(r"(?:-|\)) ?\[(\d+)\]", row)]
 
 
 def test_help_is_answered_without_heavy_imports() -> None:
