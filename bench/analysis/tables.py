@@ -347,8 +347,14 @@ def _listed(labels: list[str]) -> str:
     stems: dict[str, list[str]] = {}
     for label in labels:
         stem, _, last = label.rpartition(" ")
-        stems.setdefault(stem, []).append(last) if stem and not stem.endswith(",") else stems.setdefault(label, [])
-    return ", ".join(f"{stem} ({', '.join(lasts)})" if lasts else stem for stem, lasts in stems.items())
+        stems.setdefault("" if stem.endswith(",") else stem, []).append(last if stem and stem[-1] != "," else label)
+    listed = [
+        f"{stem} ({', '.join(lasts)})"
+        if stem and len(lasts) > 1
+        else ", ".join(f"{stem} {last}".strip() for last in lasts)
+        for stem, lasts in stems.items()
+    ]
+    return ", ".join(listed)
 
 
 def _mark_row(cells: list[Cell]) -> None:
