@@ -58,7 +58,10 @@ def test_what_the_language_model_adds_is_told_by_the_tested_claims_on_it() -> No
             {"dlinear": 0.3, "logo_llm": 0.4, "repeat_last": 0.5},
             "on 1 of 1 data sets: A (DLinear 0.300, Logo-LLM 0.400).",
         ),
-        ({"dlinear": 0.3, "logo_llm": 0.4, "calf_lite": 0.2, "repeat_last": 0.5}, "on none of 1 data sets."),
+        (
+            {"dlinear": 0.3, "logo_llm": 0.4, "calf_lite": 0.2, "repeat_last": 0.5},
+            "On A no model without a language model is ahead of every model with one.",
+        ),
         (
             {"dlinear": 0.5, "logo_llm": 0.4, "calf_lite": 0.2, "repeat_last": 0.3},
             "beats Logo-LLM on A (Repeat last 0.300, Logo-LLM 0.400).",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import METRICS
+from bench.analysis.results import METRICS, first_few
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged
 from models import MODELS, PROPOSED
@@ -86,11 +86,11 @@ def _proposed(name: str) -> bool:
 
 def _floors(main: Table) -> str:
     """Say on which data sets a model without a language model is ahead of all with one, and floors of Logo-LLM."""
-    ahead, floors, compared = [], [], 0
+    ahead, floors, compared = [], [], []
     for row, (label, _) in enumerate(main.rows):
         without, reader = _lowest(main, _reads_none, row), _lowest(main, _reads, row)
         if without and reader:
-            compared += 1
+            compared.append(label)
             if without < reader:
                 ahead.append(f"{label} ({without[1]} {without[0]:.3f}, {reader[1]} {reader[0]:.3f})")
         floor, proposed = _lowest(main, _floor, row), _lowest(main, _proposed, row)
@@ -98,10 +98,10 @@ def _floors(main: Table) -> str:
             floors.append(f"{label} ({floor[1]} {floor[0]:.3f}, {MODELS[PROPOSED].title} {proposed[0]:.3f})")
     if not compared:
         return ""
-    where = (
-        f"on {len(ahead)} of {compared} data sets: {', '.join(ahead)}" if ahead else f"on none of {compared} data sets"
-    )
     nothing = f"; one that trains nothing beats {MODELS[PROPOSED].title} on {', '.join(floors)}" if floors else ""
+    if not ahead:
+        return f"On {first_few(compared)} no model without a language model is ahead of every model with one{nothing}."
+    where = f"on {len(ahead)} of {len(compared)} data sets: {', '.join(ahead)}"
     return f"A model without a language model has a lower MSE than every model with one {where}{nothing}."
 
 

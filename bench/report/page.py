@@ -78,7 +78,7 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
     return environment.get_template("page.html").render(
         review=review,
         question=review.suite.question or review.suite.title,
-        answer=answer(review.claims, review.tables),
+        answer=answer(review.claims, review.tables) if review.planned.done else ["None of its runs is done yet."],
         facts=_facts(review.planned),
         shared=_shared(review.planned),
         blocks={title: (rows, Counter(row.verdict for row in rows)) for title, rows in blocks(review.claims).items()},
