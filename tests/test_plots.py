@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import hashlib
 import importlib
+import itertools
 import math
 import os
 import re
@@ -257,6 +258,11 @@ def test_lines_are_broken_at_holes_and_the_panel_names_them() -> None:
     assert not np.isnan(line(axes, "DLinear")).any()
     assert axes.get_xlabel() == "missing at 336: PatchTST\nabove: Repeat last"
     assert axes.get_ylim()[1] == HIGHEST
+    worse = changed(
+        planned, "dlinear ETTh1 h720", evaluations=(Evaluation(dataset="ETTh1", mse=9.0, mae=2.0, windows=9),)
+    )
+    notes = panel(drawn(worse, "horizons").figure, "ETTh1").get_xlabel().splitlines()
+    assert sorted(notes) == ["above at 720: DLinear", "above: Repeat last", "missing at 336: PatchTST"]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["96", "192", "336", "720"]
 
 
@@ -372,6 +378,9 @@ def test_a_cell_that_lacks_seeds_is_grey_without_colour_and_never_the_best() -> 
     assert partial.get_color() == FAINT
     assert by_place[4.15, row + 0.5].get_text() == f"{best:.3f}"
     assert not [patch for patch in axes.patches if patch.get_hatch()]
+    assert not any(each.get_visible() for each in [*axes.get_xgridlines(), *axes.get_ygridlines()]), "none through it"
+    assert re.search(r"ILI 24 \([^)]*; 3 of 4 models complete\)", plot.alt)
+    assert plot.alt.count("of 4 models complete") == 1
     assert "Grey, without colour: some seeds are missing." in plot.caption
 
 
@@ -532,6 +541,33 @@ def test_seeds_deviate_from_the_mean_of_their_own_cell() -> None:
     expected = [100 * (runs.mse / runs.mse.mean() - 1) for _, runs in own.groupby("horizon")]
     (dots,) = [each for each in axes.lines if each.get_label() == "PatchTST"]
     assert sorted(dots.get_xdata()) == pytest.approx(sorted(pd.concat(expected)))
+
+
+def test_numbers_on_the_axis_of_seeds_stay_apart_and_models_without_a_spread_are_not_told_of() -> None:
+    planned = complete(**FEW | {"datasets": ("ETTh1", "ILI", "Exchange")})  # three columns
+    assert "Repeat last" not in drawn(planned, "spread").alt
+    far = changed(
+        planned, "patchtst ILI h24 s2022", evaluations=(Evaluation(dataset="ILI", mse=3.0, mae=1, windows=9),)
+    )
+    for each in (planned, far):
+        figure = drawn(each, "spread").figure
+        boxes = [
+            label.get_window_extent()
+            for label in panel(figure, "ILI").get_xticklabels()
+            if panel(figure, "ILI").get_xlim()[0] <= label.get_position()[0] <= panel(figure, "ILI").get_xlim()[1]
+        ]
+        assert all(right.x0 - left.x1 > 3 for left, right in itertools.pairwise(sorted(boxes, key=lambda box: box.x0)))
+
+
+def test_a_long_name_of_a_model_stays_over_its_own_panel() -> None:
+    own = complete(models=("dlinear",), datasets=("ILI",), seeds=(2021, 2022))
+    names = [f"my_forecasters:LongNameModel{number}" for number in range(6)]
+    specs = [(name, entry.spec.model_copy(update={"model": name})) for name in names for entry, _ in own.runs]
+    figure = drawn(Results([(PlannedRun(spec), record(spec)) for _, spec in specs]), "curves").figure
+    assert len(figure.axes) == 6
+    for axes in figure.axes:
+        (title,) = [each for each in axes.get_children() if isinstance(each, Text) and each.get_text()]
+        assert title.get_window_extent().x1 <= axes.bbox.x1 + 3
 
 
 def test_forecasts_are_those_of_the_records_and_a_missing_one_says_why() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from bench.report.figures.style import COLOURS, FAINT, FURTHER_COLOURS, MARKERS,
 
 POINTS = 30
 """Most points of a line."""
+CROWDED = 10
+"""Percent beyond which the spread's axis has numbers at powers of ten alone."""
 HIGHEST = 3.0
 """Panels of validation losses end here: single epochs may be a hundred times worse than the best."""
 
@@ -77,11 +80,13 @@ def spread(planned: Results) -> Drawn | None:
     )
     labels = (short if narrow() else long, "")
     filled, why = set(frame[complete].data), "no cell is complete"
-    figure = by_panel(frame, filled, _draw_spread, looks(planned), height=height, labels=labels, why=why, by_row=True)
     size = frame.deviation.abs().sort_values(ascending=False, kind="stable").dropna()
-    widest = frame.loc[size.index].drop_duplicates("title")
+    draw = partial(_draw_spread, steps=(1,) if size.iloc[0] > CROWDED else (1, 3))
+    figure = by_panel(frame, filled, draw, looks(planned), height=height, labels=labels, why=why, by_row=True)
+    widest = frame.loc[size[size >= 0.05].index].drop_duplicates("title")  # less is rounding
     far = ", ".join(f"{row.title} {row.deviation:+.1f} % ({row.data} {row.horizon})" for row in widest.itertuples())
-    return drawn(planned, figure, lead, alt=f"Farthest from the mean of its cell: {far}.", averaged=False)
+    alt = f"Farthest from the mean of its cell: {far or 'no run, all seeds agree'}."
+    return drawn(planned, figure, lead, alt=alt, averaged=False)
 
 
 def _draw_curves(axes: Axes, own: pd.DataFrame, datasets: dict[str, Look]) -> None:
@@ -116,10 +121,10 @@ def _thinned(losses: pd.Series) -> pd.Series:
     return losses.iloc[sorted({*kept.tolist(), int(losses.argmin()), len(losses) - 1})]
 
 
-def _draw_spread(axes: Axes, own: pd.DataFrame, looks: dict[str, Look]) -> None:
+def _draw_spread(axes: Axes, own: pd.DataFrame, looks: dict[str, Look], steps: tuple[int, ...]) -> None:
     """Draw a row of dots for each model; name the rows of the first column of panels."""
     axes.set_xscale("symlog", linthresh=1, linscale=0.7)
-    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=(1, 3)))
+    axes.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=steps))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.axvline(0, color=FAINT, linewidth=0.6, zorder=1)
     for end in (-1, 1):

@@ -60,12 +60,13 @@ def _errors(
 
 
 def _best(errors: pd.DataFrame) -> str:
-    """Say which model is best on which rows, and how far the next one is."""
+    """Say which model is best on which rows, how far the next one is, and where few models are compared."""
     rows: dict[str, list[str]] = {}
     for row, own in errors.dropna(how="all").iterrows():
         first, *others = own.dropna().sort_values(kind="stable").items()
         behind = f", next {others[0][0]} +{100 * (others[0][1] / first[1] - 1):.1f} %" if others else ""
-        rows.setdefault(str(first[0]), []).append(f"{row} ({first[1]:.3f}{behind})")
+        few = f"; {1 + len(others)} of {len(own)} models complete" if own.isna().any() else ""
+        rows.setdefault(str(first[0]), []).append(f"{row} ({first[1]:.3f}{behind}{few})")
     return f"Lowest MSE: {'; '.join(f'{name} on ' + ', '.join(own) for name, own in rows.items())}."
 
 
@@ -126,6 +127,7 @@ def _draw(axes: Axes, errors: pd.DataFrame, partial: pd.DataFrame) -> None:
     axes.set_yticks(np.arange(len(labels)) + 0.5, labels, rotation=0)
     axes.set_xticks(np.arange(errors.shape[1]) + 0.5, errors.columns, rotation=40, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0)
+    axes.grid(False)  # it would cross the numbers of partial cells
 
 
 def relative_luminance(colour: np.ndarray) -> float:

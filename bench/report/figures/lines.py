@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, by_panel, drawn, missing, named, over_seeds, own_frame, ratio_scale
+from bench.report.figures.panels import Drawn, by_panel, drawn, missing, over_seeds, own_frame, ratio_scale
 from bench.report.figures.style import FAINT, SMALL, WIDTH, Look, looks
 
 HIGHEST = 1.6
@@ -64,11 +64,11 @@ def _leaders(means: pd.Series) -> str:
             f"{own.xs(place, level='x').idxmin()[1]} at {place:g}" for place in dict.fromkeys(places[:1] + places[-1:])
         ]
         sentences.append(f"{data}: {' and '.join(ends)}")
-    return f"Lowest MSE: {'; '.join(sentences)}."
+    return f"Lowest MSE of the models complete there: {'; '.join(sentences)}."
 
 
 def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look], highest: float) -> None:
-    """Draw a line for each model, broken where its cell is incomplete; name these cells, and models above, below."""
+    """Draw a line for each model, broken where its cell is incomplete; name these cells, and those above, below."""
     # 1. Lines, side by side at each place.
     cells = over_seeds(own, ["title", "x"])
     places = sorted(own.x.unique())
@@ -85,13 +85,17 @@ def _draw(axes: Axes, own: pd.DataFrame, looks: dict[str, Look], highest: float)
     axes.grid(False, axis="x")
     axes.set_ylim(top=min(highest, axes.get_ylim()[1]))
     ratio_scale(axes)
-    # 2. Incomplete cells: places (empty: everywhere) -> models.
-    gaps: dict[str, list[str]] = {}
-    for name, means in cells["mean"].groupby(level="title", sort=False):
-        at = [f"{place:g}" for place in sorted(means[means.isna()].index.get_level_values("x"))]
-        if at:
-            gaps.setdefault("" if len(at) == len(means) else ", ".join(at), []).append(str(name))
-    lowest = cells["mean"].groupby(level="title", sort=False).min()
-    notes = [missing(names, at) for at, names in gaps.items()]
-    notes += [f"above: {named(above)}"] if (above := list(lowest.index[lowest > highest])) else []
+    # 2. Cells that cannot be seen.
+    unseen = {"missing": cells["mean"].isna(), "above": cells["mean"] > highest}
+    notes = [missing(names, at, what) for what, cell in unseen.items() for at, names in _places(cell).items()]
     axes.set_xlabel("\n".join(notes), fontsize=SMALL, color=FAINT)
+
+
+def _places(cells: pd.Series) -> dict[str, list[str]]:
+    """Return places (empty: everywhere) -> models whose cells are true there."""
+    models: dict[str, list[str]] = {}
+    for name, own in cells.groupby(level="title", sort=False):
+        at = [f"{place:g}" for place in sorted(own[own].index.get_level_values("x"))]
+        if at:
+            models.setdefault("" if len(at) == len(own) else ", ".join(at), []).append(str(name))
+    return models

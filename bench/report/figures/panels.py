@@ -116,7 +116,7 @@ def by_panel(
     figure = blank(height * rows + 0.25)
     for number, name in enumerate(names, 1):
         axes = figure.add_subplot(rows, columns, number, sharex=figure.axes[0] if by_row and number > 1 else None)
-        axes.set_title(name)
+        axes.set_title(textwrap.fill(name, letters(75) // columns))
         draw(axes, frame[frame[by] == name], looks)
     # 2. Labels, values without a panel, legend.
     empty = [name for name in frame[by].unique() if name not in filled]
@@ -155,9 +155,9 @@ def ratio_scale(axes: Axes, which: str = "y") -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def missing(names: Iterable[str], at: str = "") -> str:
-    """Return the note under a panel that names the models missing from it."""
-    return textwrap.fill(f"missing{f' at {at}' if at else ''}: {named(names)}", 42, break_on_hyphens=False)
+def missing(names: Iterable[str], at: str = "", what: str = "missing") -> str:
+    """Return the note under a panel that names the models missing from it, or those of which something else is so."""
+    return textwrap.fill(f"{what}{f' at {at}' if at else ''}: {named(names)}", 42, break_on_hyphens=False)
 
 
 def named(names: Iterable[str], most: int = MODELS_NAMED) -> str:
