@@ -527,10 +527,14 @@ def test_a_long_table_is_folded_until_it_is_asked_for(opened: Opened, tmp_path: 
     (table,) = review.tables
     file = tmp_path / "index.html"
     file.write_text(page(replace(review, tables=[replace(table, rows=table.rows * 10)]), RESULTS), "utf-8")
-    tab = opened(file=file)
+    tab = opened(file=file, reduced_motion="reduce")  # scrolls at once
     assert not tab.locator("#main table").is_visible()
     tab.goto(f"{file.as_uri()}#main")
     assert tab.locator("#main table").is_visible()
+    for place in ("main-title", "cell-3"):
+        tab.goto(f"{file.as_uri()}#{place}")
+        top = f"document.getElementById('{place}').getBoundingClientRect().top / innerHeight"
+        assert 0 <= tab.evaluate(top) < 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(1440, 900), (400, 850)])

@@ -225,6 +225,7 @@ function follow() {
   const long = target?.matches(".table") && target.querySelector("details.long");
   if (long) long.open = true;
   for (let part = target?.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+  if (target && !target.dataset.runs) target.scrollIntoView(); // the browser's own came before its fold was open
 }
 
 // Light or dark: as the system says, until the button is used.
