@@ -224,6 +224,12 @@ def test_code_that_cannot_be_read_is_refused_in_one_line(folder: Path, case: str
     assert line.startswith(f"model net:Net: {expected}") and ". Do: " in line and "\n" not in line
 
 
+@pytest.mark.parametrize("written", ["net.py:Net", "deep/net.py:Net", "deep/net:Net"])
+def test_a_path_in_place_of_a_module_is_answered_with_the_module(folder: Path, written: str) -> None:
+    with pytest.raises(BenchError, match=f"Do: write {written.replace('/', '.').replace('.py', '')}, and start where"):
+        own_code(written)
+
+
 @pytest.mark.parametrize("verb", ["plan", "show", "run", "report --table main"])
 def test_a_suite_runs_no_code_from_outside_the_current_directory(
     folder: Path, verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -92,7 +92,9 @@ def own_code(model: str) -> OwnCode:
     place = search.place(module)
     if place is None or place.file is None or place.file.suffix != ".py":
         cause = f"no module {module!r} that is a file in {Path.cwd()} or on PYTHONPATH"
-        raise BenchError(f"model {model}: {cause}. Do: check its name, and start where it lies")
+        written = model.replace("/", ".").replace(".py:", ":")
+        remedy = f"write {written}" if written != model else "check its name"
+        raise BenchError(f"model {model}: {cause}. Do: {remedy}, and start where it lies")
     while search.unread:
         search.read(search.unread.pop(0))
     return OwnCode(model, search.files, search.installed, search.hashes)
