@@ -1,4 +1,7 @@
-"""This table lists the forecasters by name; it loads no torch (`bench.plan.registry` imports a class for a run)."""
+"""These tables list the forecasters by name, and libraries whose networks are forecasters too. No torch.
+
+`bench.plan.registry` imports a class for a run.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +38,21 @@ class Registered:
         return any(field.name == "backbone" for field in fields(self.options))
 
 
+@dataclass(frozen=True)
+class Library:
+    """A library whose own networks are models too, by the names `PREFIX:Class`; an adapter of ours is all they need."""
+
+    adapter: str
+    """Module with a function `adapted(class_name)` that returns a forecaster's class."""
+    package: str
+    """The distribution. Its version is part of a run's key: another version may be another network."""
+    version: str
+    """The version that committed records were made with; it stands in the key where the package is not installed."""
+    follows: str
+    suffix: str = ""
+    """The end of class names that titles leave out."""
+
+
 MODELS = {
     "logo_llm": Registered(
         "Logo-LLM", "models.logo_llm:LogoLLM", options.LogoLLMOptions, "arXiv 2505.11017 and its code",
@@ -50,6 +68,10 @@ MODELS = {
         "CALF-lite", "models.calf:CALFLite", options.CALFOptions, "arXiv 2403.07300",
         "one learning rate for all parts; best epoch by its loss, not by MSE; bf16",
         printed="CALF", reads_words=True,
+    ),
+    "gpt4ts": Registered(
+        "GPT4TS", "models.gpt4ts:GPT4TS", options.GPT4TSOptions, "arXiv 2302.11939 and its code",
+        "look-back as in the table, not 336 to 512; evaluation in eval mode throughout; bf16", printed="GPT4TS",
     ),
     "patchtst": Registered(
         "PatchTST", "models.patchtst:PatchTST", options.PatchTSTOptions, "arXiv 2211.14730",
@@ -73,6 +95,23 @@ MODELS = {
     ),
 }  # fmt: skip
 """Name on the command line and in records -> model."""
+
+LIBRARIES = {
+    "nixtla": Library(
+        "models.nixtla", "neuralforecast", "3.3.0", "neuralforecast's network, under this project's training"
+    ),
+    "transformers": Library(
+        "models.hugging_face", "transformers", "5.23.0", "transformers' network, under this project's training",
+        suffix="ForPrediction",
+    ),
+}  # fmt: skip
+"""Prefix of names on the command line and in records -> library."""
+
+
+def library_of(name: str) -> Library | None:
+    """Return the library that a model `PREFIX:Class` comes from; None for a registered model or a user's own."""
+    return LIBRARIES.get(name.partition(":")[0]) if ":" in name else None
+
 
 PROPOSED, REFERENCE, QUICK = "logo_llm", "seasonal_naive", "dlinear"
 """The model that the paper proposes; the model that skill is measured against; the model that trains in seconds."""

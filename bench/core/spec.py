@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, Size, digest
+from models import MODELS, library_of
 
 PROTOCOL = 1
 """Increased when splits, scaling, metrics or the training loop change; older records then count as missing."""
@@ -75,8 +76,8 @@ class RunSpec(Frozen):
     train: TrainConfig
     seed: Seed
     code: str | None = None
-    """SHA-256 of the code of a user's own model (bench/plan/own_code.py); None for the registry's models, which
-    PROTOCOL covers."""
+    """SHA-256 of the code of a user's own model, or of the version of the library that a model comes from
+    (bench/plan/own_code.py); None for the project's own code, which PROTOCOL covers."""
     protocol: int = PROTOCOL
 
     @property
@@ -84,6 +85,11 @@ class RunSpec(Frozen):
         """Name of the language model that the run reads; None for a model without one."""
         name = self.options.get("backbone")
         return name if isinstance(name, str) else None
+
+    @property
+    def own(self) -> bool:
+        """Whether the model is a user's own, which is run apart from others; the code of others is known."""
+        return self.model not in MODELS and library_of(self.model) is None
 
     @property
     def key(self) -> str:

@@ -78,7 +78,7 @@ class Cluster(Engine):
             raise
 
     def check(self, specs: Sequence[RunSpec]) -> None:
-        for model in {spec.model for spec in specs if spec.code}:
+        for model in {spec.model for spec in specs if spec.own}:
             _require_in_project(model)
         super().check(specs)
 
@@ -106,7 +106,7 @@ class Cluster(Engine):
         return _get(self._begin(what, about))
 
     def _begin(self, what: str, about: Any) -> Any:
-        own = what == "load" or (what == "train" and about.spec.code)
+        own = what == "load" or (what == "train" and about.spec.own)
         task = self.last_task if own else self.task
         return task.options(name=what).remote(what, about, self.share.device, self.share.threads)
 

@@ -54,7 +54,7 @@ def _failure(spec: RunSpec, where: Where, error: BaseException) -> RunResult:
     """Return the record of a run that ended by an error, with the last frame in a file of the user's own."""
     trace = traceback.TracebackException.from_exception(error)  # its texts exist even if those of the error raise
     text = " ".join(str(trace).split()) or "no message"
-    place = raised_at(error) if spec.code else ""
+    place = raised_at(error) if spec.own else ""
     reason, whole = (
         each.encode("utf-8", "backslashreplace").decode()
         for each in (

@@ -66,8 +66,8 @@ def check(specs: Sequence[RunSpec]) -> None:
     for backbone in backbones:
         locate(find(backbone))
     # 3. Models: each can be imported.
-    for model in {spec.model for spec in specs if not spec.code}:
-        registry.load(model)
+    for spec in {spec.model: spec for spec in specs if not spec.own}.values():
+        registry.make_options(spec.model, registry.load(spec.model), spec.options)
     # 4. Backbones again: convert them (slow, so last).
     for backbone in backbones:
         prepare(backbone)
