@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from models import options
+from models import forecaster_files, options
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,24 @@ class Registered:
     """It has a state of every patch after every block, which probes can read (bench/train/probes.py)."""
     reads_season: bool = False
     """It reads one season of its data set where that is longer than the look-back and every split holds one."""
+    weights: forecaster_files.Forecaster | None = None
+    """The weights of a forecaster that comes pretrained and trains nothing."""
+    pretrained_on: tuple[str, ...] = ()
+    """Data sets that its pretraining holds, in whole or in part: no zero-shot result is there to be had."""
+    packages: tuple[str, ...] = ()
+    """Installed packages that the model comes from; their versions are part of the key of its runs."""
+
+    @property
+    def computes(self) -> bool:
+        """Whether it has parameters, trained here or elsewhere."""
+        return self.trains or self.weights is not None
 
     @property
     def uses_backbone(self) -> bool:
         return any(field.name == "backbone" for field in fields(self.options))
 
+
+ZERO_SHOT = "trains nothing; each channel alone; look-back as in the table; its median is the forecast"
 
 MODELS = {
     "logo_llm": Registered(
@@ -70,6 +83,29 @@ MODELS = {
     ),
     "repeat_last": Registered(
         "Repeat last", "models.baselines:RepeatLast", options.NoOptions, "the last value", "", trains=False,
+    ),
+    "fracast": Registered(
+        "Fracast", "models.fracast:Fracast", options.NoOptions, "github.com/ztxtech/fracast-0",
+        ZERO_SHOT, trains=False,
+        weights=forecaster_files.FRACAST, packages=("fracast",),
+        # Its README: all of GiftEvalPretrain and LOTSA (cdc_fluview_ilinet is ILI), Chronos' data sets (electricity,
+        # traffic, exchange_rate) and fev's (ETT, jena_weather, epf_fr, epf_be).
+        pretrained_on=("ETTm1", "ETTm2", "ETTh1", "ETTh2", "Weather", "ECL", "Traffic", "Exchange", "ILI", "EPF"),
+    ),
+    "chronos_bolt": Registered(
+        "Chronos-Bolt", "models.chronos_bolt:ChronosBolt", options.NoOptions, "arXiv 2403.07815, size small",
+        ZERO_SHOT, trains=False,
+        weights=forecaster_files.CHRONOS_BOLT, packages=("chronos-forecasting",),
+        # The paper's table 3, "pretraining only" and "in-domain" (electricity); its authors say in issue 245 of
+        # amazon-science/chronos-forecasting that Chronos-Bolt was trained on the same real data.
+        pretrained_on=("ECL",),
+    ),
+    "timesfm": Registered(
+        "TimesFM 2.5", "models.timesfm:TimesFM", options.NoOptions, "arXiv 2310.10688, version 2.5",
+        f"{ZERO_SHOT}; no clipping at 0", trains=False,
+        weights=forecaster_files.TIMESFM, packages=("transformers",),
+        # Its model card: GiftEvalPretrain, which holds traffic_hourly and cdc_fluview_ilinet (ILI).
+        pretrained_on=("Traffic", "ILI"),
     ),
 }  # fmt: skip
 """Name on the command line and in records -> model."""

@@ -1,6 +1,6 @@
 """Decoder blocks of a language model are loaded from its files tensor by tensor, cut to the first N, and frozen.
 
-This is the only module that imports transformers, peft or tokenizers. It never touches the network.
+No other module imports peft or tokenizers. It never touches the network.
 """
 
 from __future__ import annotations

@@ -39,6 +39,11 @@ def title(name: str) -> str:
     return MODELS[name].title if name in MODELS else name
 
 
+def has_seen(name: str, dataset: str) -> bool:
+    """Tell whether the model was pretrained on this data set: an error there is no zero-shot result."""
+    return name in MODELS and dataset in MODELS[name].pretrained_on
+
+
 def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str, Option]:
     """Return the model's options with defaults filled in. Raises BenchError for unknown names and wrong types.
 
@@ -81,8 +86,8 @@ def load(name: str) -> type:
     try:
         imported = importlib.import_module(module)
     except BaseException as error:
-        if name in MODELS and not isinstance(error, Exception):
-            raise  # Ctrl-C
+        if name in MODELS and (isinstance(error, BenchError) or not isinstance(error, Exception)):
+            raise  # the package that it comes from is not installed; Ctrl-C
         cause = f"importing {module} failed: {type(error).__name__}: {error}{raised_at(error)}"
         raise BenchError(f"model {name}: {cause}. Do: mend it, or install what it needs") from error
     loaded = getattr(imported, attribute, None)
