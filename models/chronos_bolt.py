@@ -12,7 +12,7 @@ from transformers import T5Config
 from models.errors import BenchError
 from models.forecaster_files import CHRONOS_BOLT
 from models.options import NoOptions, Shape
-from models.pretrained import Pretrained, from_file
+from models.pretrained import Pretrained, filled
 
 try:
     from chronos.chronos_bolt import ChronosBoltModelForForecasting, ChronosBoltPipeline
@@ -27,7 +27,7 @@ class ChronosBolt(Pretrained):
 
     def __init__(self, shape: Shape, options: NoOptions) -> None:
         config = T5Config(**CHRONOS_BOLT.architecture)
-        super().__init__(shape, from_file(ChronosBoltModelForForecasting, config, CHRONOS_BOLT))
+        super().__init__(shape, filled(ChronosBoltModelForForecasting(config), CHRONOS_BOLT))
         self.median = config.chronos_config["quantiles"].index(0.5)
 
     def forecast(self, series: Float[Tensor, "s l"]) -> Float[Tensor, "s h"]:

@@ -8,19 +8,19 @@ from typing import Any, Self
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.forecaster_files import Forecaster
 from models.layers import Forecast, Past
-from models.llm_files import WEIGHTS, BackboneError, verified
+from models.llm_blocks import copy_tensors
+from models.llm_files import WEIGHTS, verified
 from models.options import Shape
 
 
 class Pretrained(nn.Module, ABC):
     """A univariate forecaster with the weights it was published with: `forecast` maps series to their medians.
 
-    It stays in eval mode, has no gradient, and draws no random numbers.
+    It stays in eval mode and in float32, has no gradient, and draws no random numbers.
     """
 
     pieces = 512
@@ -39,7 +39,8 @@ class Pretrained(nn.Module, ABC):
     @torch.no_grad()
     def forward(self, x: Past) -> Forecast:
         series = rearrange(x, "b l c -> (b c) l").float()
-        pieces = [self.forecast(piece) for piece in series.split(self.pieces)]
+        with torch.autocast(x.device.type, enabled=False):
+            pieces = [self.forecast(piece) for piece in series.split(self.pieces)]
         return rearrange(torch.cat(pieces), "(b c) h -> b h c", c=x.shape[-1])
 
     @abstractmethod
@@ -47,17 +48,7 @@ class Pretrained(nn.Module, ABC):
         """Return the median forecast of each series for the whole horizon."""
 
 
-def from_file(network: Any, config: Any, weights: Forecaster) -> nn.Module:
-    """Build a class of transformers with the tensors of a verified file. Never asks the network.
-
-    Raises BackboneError for an absent file, another hash, or a file that lacks a tensor or has another shape.
-    """
-    path = verified(weights)[WEIGHTS]
-    tensors = load_file(path)
-    built: nn.Module = network.from_pretrained(None, config=config, state_dict=dict(tensors), dtype=torch.float32)
-    for name, parameter in built.named_parameters():
-        found = tensors[name].shape if name in tensors else "none"
-        if found != parameter.shape:
-            wrong = f"{name} has shape {found} in {path}, expected {parameter.shape}"
-            raise BackboneError(f"model {weights.name}: {wrong}. Do: mend its entry in models/forecaster_files.py")
-    return built
+def filled(network: nn.Module, weights: Forecaster) -> nn.Module:
+    """Return the network with the tensors of its verified file. Raises BackboneError, as `copy_tensors` does."""
+    copy_tensors(network, verified(weights)[WEIGHTS], weights)
+    return network

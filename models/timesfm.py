@@ -9,7 +9,7 @@ from transformers import TimesFm2_5Config, TimesFm2_5ModelForPrediction
 
 from models.forecaster_files import TIMESFM
 from models.options import NoOptions, Shape
-from models.pretrained import Pretrained, from_file
+from models.pretrained import Pretrained, filled
 
 
 class TimesFM(Pretrained):
@@ -22,7 +22,7 @@ class TimesFM(Pretrained):
 
     def __init__(self, shape: Shape, options: NoOptions) -> None:
         config = TimesFm2_5Config(**TIMESFM.architecture)
-        super().__init__(shape, from_file(TimesFm2_5ModelForPrediction, config, TIMESFM))
+        super().__init__(shape, filled(TimesFm2_5ModelForPrediction(config), TIMESFM))
 
     def forecast(self, series: Float[Tensor, "s l"]) -> Float[Tensor, "s h"]:
         return (self._roll_out(series) - self._roll_out(-series)) / 2
