@@ -34,7 +34,7 @@ class Fracast(Pretrained):
 
     The parts are the package's, in float32 weights; it reads 2,048 steps, the observed ones last, and at least 8. What
     comes before a short context depends on the periods that are found in it alone, and the encoder never looks ahead:
-    these states are computed once for all series of the same periods, which takes a seventh of the time.
+    these states are computed once for all series of the same periods, which takes a tenth of the time.
     """
 
     core: Any
