@@ -16,14 +16,13 @@ from transformers import GPT2Config, GPT2Model, PatchTSTConfig, PatchTSTForPredi
 from bench.core.base import BenchError, UnknownName
 from bench.plan import registry
 from bench.train.step import LOSSES
-from models import MODELS
 from models import kernels as fast
 from models.calf import principal_words
 from models.layers import normalize_window, split_patches
 from models.llm_blocks import Blocks
 from models.options import DLinearOptions, LogoLLMOptions, NoOptions, Shape
 from models.time_llm import Prototypes
-from tests.builders import LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
+from tests.builders import BUILT, LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
 
 pytestmark = pytest.mark.usefixtures("slim_backbones")
 
@@ -56,7 +55,7 @@ def forecast(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return model(x)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BUILT)
 def test_a_forecast_has_the_shape_of_its_target_and_repeats_itself_in_eval_mode(name: str) -> None:
     model = build(name).eval()
     with torch.no_grad():
@@ -64,7 +63,7 @@ def test_a_forecast_has_the_shape_of_its_target_and_repeats_itself_in_eval_mode(
         assert torch.equal(forecast(model, inputs()), forecast(model, inputs()))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BUILT)
 def test_a_forecast_never_depends_on_the_rest_of_its_batch(name: str) -> None:
     model = build(name).eval()
     with torch.no_grad():

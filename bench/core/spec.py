@@ -6,6 +6,7 @@ JSON: every field that can change a number is in the spec, nothing else is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ from pydantic import Field
 
 from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, Size, digest
 from models import MODELS, library_of
+from models.llm_files import Published, find
 
 PROTOCOL = 1
 """Increased when splits, scaling, metrics or the training loop change; older records then count as missing."""
@@ -76,7 +78,7 @@ class RunSpec(Frozen):
     train: TrainConfig
     seed: Seed
     code: str | None = None
-    """SHA-256 of the code of a user's own model, or of the version of the library that a model comes from
+    """SHA-256 of the code of a user's own model, or of the version of the package that a model comes from
     (bench/plan/own_code.py); None for the project's own code, which PROTOCOL covers."""
     protocol: int = PROTOCOL
 
@@ -100,3 +102,13 @@ class RunSpec(Frozen):
         """The path of the record below the results directory."""
         model = self.model.replace(":", ".")
         return PurePosixPath(self.task.dataset, f"h{self.task.horizon}", model, f"s{self.seed}-{self.key[:8]}.json")
+
+
+def weights_of(specs: Sequence[RunSpec]) -> list[Published]:
+    """Return the published weights that these runs read, each once: language models, forecasters that come pretrained.
+
+    Random language models are among them; they have no files.
+    """
+    backbones = [find(spec.backbone) for spec in specs if spec.backbone]
+    own = [MODELS[spec.model].weights for spec in specs if spec.model in MODELS]
+    return list({each.name: each for each in (*backbones, *own) if each}.values())

@@ -24,12 +24,11 @@ from typing import Any
 from bench.core.base import ROOT, BenchError
 from bench.core.card import cards
 from bench.core.jobs import Job, Lost
-from bench.core.spec import RunSpec
+from bench.core.spec import RunSpec, weights_of
 from bench.core.system import INSTALLED
 from bench.data.series import data_dir, file_of
 from bench.grid.engine import Engine
 from bench.plan.own_code import own_code
-from models.llm_files import find
 
 RETRIES = 3
 """Times that a run is started again after its process or its node died."""
@@ -238,8 +237,8 @@ def _settle() -> str:
 
 
 def _fetch(specs: Sequence[RunSpec]) -> None:
-    """Fetch the data and backbones of these runs to this node, and verify them."""
-    from bench.data.fetch import fetch_backbone, fetch_data
+    """Fetch the data and weights of these runs to this node, and verify them."""
+    from bench.data.fetch import fetch_data, fetch_weights
     from models.llm_blocks import prepare
 
     path = Path(tempfile.gettempdir()) / f"logo-llm-bench-{os.getuid()}.lock"
@@ -247,6 +246,7 @@ def _fetch(specs: Sequence[RunSpec]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)  # one process of a node at a time: the first fetches, the others find it
         for name in dict.fromkeys(name for spec in specs for name in spec.task.datasets):
             fetch_data(cards()[name], file_of(cards()[name]))
+        for weights in weights_of(specs):
+            fetch_weights(weights)
         for name in dict.fromkeys(spec.backbone for spec in specs if spec.backbone):
-            fetch_backbone(find(name))
             prepare(name)

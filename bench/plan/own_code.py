@@ -31,7 +31,7 @@ from typing import Any
 
 from bench.core.base import BenchError, digest
 from bench.core.system import ROOT
-from models import MODELS, Library, library_of
+from models import MODELS, Package, package_of
 
 PROJECT = ("bench", "models")
 """The project's packages. What it ships in them is no part of a user's model: `PROTOCOL` covers it."""
@@ -82,12 +82,12 @@ def summaries(codes: Iterable[OwnCode]) -> list[str]:
 
 
 def own_code(model: str) -> OwnCode:
-    """Return the code of a user's `module:Class`, or the version of the library that a model comes from.
+    """Return the code of a user's `module:Class`, or the version of the package that a model comes from.
 
     Raises BenchError if a module is no Python file that is found, or if a file cannot be read or parsed.
     """
-    if library := library_of(model):
-        return OwnCode(model, {}, {library.package: library_version(library)}, {})
+    if package := package_of(model):
+        return OwnCode(model, {}, {package.name: version_of(package)}, {})
     if "" not in sys.path:
         sys.path.insert(0, "")  # the current directory, also for installed entry points
     importlib.invalidate_caches()
@@ -104,12 +104,12 @@ def own_code(model: str) -> OwnCode:
     return OwnCode(model, search.files, search.installed, search.hashes)
 
 
-def library_version(library: Library) -> str:
-    """Return the version of a library that is installed, or that committed records were made with if none is."""
+def version_of(package: Package) -> str:
+    """Return the version of a package that is installed, or that committed records were made with if none is."""
     try:
-        return importlib.metadata.version(library.package)
+        return importlib.metadata.version(package.name)
     except importlib.metadata.PackageNotFoundError:
-        return library.version
+        return package.version
 
 
 @contextlib.contextmanager

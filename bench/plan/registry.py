@@ -40,7 +40,7 @@ def title(name: str) -> str:
     if library is None:
         return MODELS[name].title if name in MODELS else name
     own = _network(name, library)
-    return f"{own} ({library.package})" if own in {each.title for each in MODELS.values()} else own
+    return f"{own} ({library.package.name})" if own in {each.title for each in MODELS.values()} else own
 
 
 def printed(name: str) -> str | None:
@@ -53,6 +53,11 @@ def printed(name: str) -> str | None:
 def _network(name: str, library: Library) -> str:
     """Return the name of a library's network as people write it."""
     return name.partition(":")[2].removesuffix(library.suffix)
+
+
+def has_seen(name: str, dataset: str) -> bool:
+    """Tell whether the model was pretrained on this data set: an error there is no zero-shot result."""
+    return name in MODELS and dataset in MODELS[name].pretrained_on
 
 
 def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str, Option]:
@@ -100,8 +105,8 @@ def load(name: str) -> type:
     try:
         imported = importlib.import_module(module)
     except BaseException as error:
-        if name in MODELS and not isinstance(error, Exception):
-            raise  # Ctrl-C
+        if name in MODELS and (isinstance(error, BenchError) or not isinstance(error, Exception)):
+            raise  # the package that it comes from is not installed; Ctrl-C
         cause = f"importing {module} failed: {type(error).__name__}: {error}{raised_at(error)}"
         raise BenchError(f"model {name}: {cause}. Do: mend it, or install what it needs") from error
     loaded = getattr(imported, attribute, None)
@@ -117,7 +122,7 @@ def _adapted(name: str, library: Library) -> type:
     try:
         adapted: type = importlib.import_module(library.adapter).adapted(name.partition(":")[2])
     except ImportError as error:
-        needed = error.name if error.name and error.name != library.package else library.package
+        needed = error.name or library.package.name
         raise BenchError(f"model {name}: it needs {needed} ({error}). Do: pip install {needed}") from error
     return adapted
 

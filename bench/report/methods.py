@@ -11,7 +11,7 @@ from bench.analysis.stats import LEVEL
 from bench.analysis.tuning import search_rows
 from bench.core.card import DatasetCard, cards
 from bench.plan import registry
-from bench.plan.own_code import library_version
+from bench.plan.own_code import version_of
 from bench.plan.suite import PlannedRun, Suite
 from bench.report.grouping import gathered
 from models import MODELS, library_of
@@ -112,7 +112,7 @@ def _models(planned: Results) -> Section:
     for name, measured in sizes.items():
         facts = MODELS.get(name)
         if library := library_of(name):
-            origin = library.follows, f"{library.package} {library_version(library)}"
+            origin = library.follows, f"{library.package.name} {version_of(library.package)}"
         else:
             origin = (facts.follows, facts.differs) if facts else ("a model of your own", "")
         done = [pair for pair in measured if pair]
