@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import inspect
 import logging
 import random
@@ -32,6 +33,11 @@ REFUSED = {
     "TimeLLM": "it downloads its language model while it is built, and `time_llm_lite` is here",
 }
 """Class -> why it cannot be run."""
+NEEDED = {"xLSTM": "xlstm"}
+"""Class -> the package that it needs besides."""
+READS_ITS_BATCH = ("TimesNet",)
+"""A class that looks for periods in the mean over its batch. Where a forecast counts, each window is a batch of its
+own, as Time-Series-Library tests it; otherwise it would change with its neighbours."""
 SELF_NORMALIZING = ("revin", "revin_affine", "use_norm")
 """A class with one of these options normalises each window itself."""
 
@@ -47,11 +53,13 @@ def adapted(name: str) -> type[nn.Module]:
         raise BenchError(f"model nixtla:{name}: {REFUSED[name]}. Do: name another model")
     if name not in library.__all__:
         raise UnknownName("class of neuralforecast", name, sorted(set(library.__all__) - set(REFUSED)), "nixtla")
+    if (needed := NEEDED.get(name)) and importlib.util.find_spec(needed) is None:
+        raise ModuleNotFoundError(f"neuralforecast's {name} needs it", name=needed)
     return type(name, (Network,), {"library_class": getattr(library, name)})
 
 
 class Network(nn.Module):
-    """One network of the library. Raises ValueError for what it cannot be built with."""
+    """One network of the library."""
 
     library_class: ClassVar[Any]
 
@@ -66,21 +74,27 @@ class Network(nn.Module):
             self.network = self.library_class(
                 h=shape.horizon, input_size=shape.context, random_seed=seed, max_steps=1, **settings
             )
-        if self.network.RECURRENT:
-            raise ValueError(f"{type(self).__name__} forecasts one step after the other. Do: set recurrent to false")
 
     @classmethod
     def Options(cls, **given: Any) -> dict[str, Any]:  # noqa: N802  (as the dataclass of other models)
         """Return the options of the class with `normalize` (scale each window, as `normalize_window` does) filled in.
 
-        By default a class that does not do so itself is normalised. Raises UnknownName for an option that it lacks.
+        By default a class that does not do so itself is normalised. Raises BenchError for an option that it lacks.
         """
         own = set(inspect.signature(cls.library_class).parameters) - _shared_parameters()
         if unknown := sorted(set(given) - own - {"normalize"}):
             raise UnknownName(f"option of nixtla:{cls.__name__}", unknown[0], sorted(own | {"normalize"}))
+        if given.get("recurrent"):
+            cause = "one step after the other is no way to forecast here"
+            raise BenchError(f"option recurrent of nixtla:{cls.__name__}: {cause}. Do: leave it out")
         return {"normalize": not own & set(SELF_NORMALIZING), **given}
 
     def forward(self, x: Past) -> Forecast:
+        if self.training or type(self).__name__ not in READS_ITS_BATCH:
+            return self._forecast(x)
+        return torch.cat([self._forecast(window) for window in x.split(1)])
+
+    def _forecast(self, x: Past) -> Forecast:
         series, restore = normalize_window(x) if self.normalize else (x, lambda forecast: forecast)
         if not self.network.MULTIVARIATE:
             series = rearrange(series, "b l c -> (b c) l 1")

@@ -550,7 +550,7 @@ def test_with_many_claims_what_was_clear_by_itself_may_be_open() -> None:
 def test_the_file_states_claims_of_every_kind_with_the_numbers_of_published_csv() -> None:
     assert {claim.kind for claim in CLAIMS} == set(KINDS)
     ours = published()
-    printed = ours[ours.model == "logo_llm"].set_index("dataset").mse
+    printed = ours[ours.model == "Logo-LLM"].set_index("dataset").mse
     values = {claim.datasets[0]: claim.printed for claim in CLAIMS if claim.kind == "value" and not claim.added}
     assert values == printed.to_dict()
 

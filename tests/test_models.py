@@ -119,7 +119,7 @@ def is_frozen(name: str, key: str) -> bool:
     return any(part in key for part in (".attn.", ".self_attn.", ".mlp."))
 
 
-@pytest.mark.parametrize("name", ["logo_llm", "time_llm_lite", "calf_lite", "patchtst", "itransformer"])
+@pytest.mark.parametrize("name", ["logo_llm", "time_llm_lite", "calf_lite", "gpt4ts", "patchtst", "itransformer"])
 def test_models_that_normalise_each_window_follow_its_shift_and_scale(name: str) -> None:
     model = build(name).eval()
     with torch.no_grad():
@@ -520,3 +520,19 @@ def test_pieces_draw_the_same_masks_again_for_the_gradient(monkeypatch):
     out.sum().backward()
     assert torch.equal(x.grad, out.detach())
     assert 0 < (out == 0).sum() < 60
+
+
+def test_gpt4ts_is_transformers_gpt2_between_two_linear_layers() -> None:
+    """As One-Fits-All writes it: pad by the stride, cut, embed, the first blocks and the final norm, flatten, map."""
+    ours = build("gpt4ts").eval()
+    theirs = GPT2Model(GPT2Config(n_embd=192, n_layer=2, n_head=12, vocab_size=600)).eval()
+    own = ours.blocks.model.state_dict()
+    theirs.load_state_dict({**theirs.state_dict(), **own}, strict=True)
+    x = inputs()
+    mean, scale = x.mean(1, keepdim=True), (x.var(1, keepdim=True, unbiased=False) + 1e-5).sqrt()
+    series = ((x - mean) / scale).transpose(1, 2)
+    patches = nn.functional.pad(series, (0, 4), mode="replicate").unfold(-1, 8, 4).flatten(0, 1)
+    with torch.no_grad():
+        states = theirs(inputs_embeds=ours.embed(patches)).last_hidden_state
+        expected = ours.head.linear(states.flatten(1)).view(4, SHAPE.channels, SHAPE.horizon).transpose(1, 2)
+        torch.testing.assert_close(ours(x), expected * scale + mean, **PARITY)

@@ -108,10 +108,18 @@ def nothing(_: str) -> tuple[int, int]:
     return 0, 0
 
 
+def gpt4ts(shape: str) -> tuple[int, int]:
+    """Norms and positions of the language model train, an input layer and a head."""
+    d = WIDTH[shape]
+    trainable = linear(16, d) + linear(PATCHES * d, HORIZON) + norms(shape, 6) + positions(shape)
+    return trainable + 6 * block(shape), trainable
+
+
 EXPECTED = {
     "logo_llm": logo_llm,
     "time_llm_lite": time_llm_lite,
     "calf_lite": calf_lite,
+    "gpt4ts": gpt4ts,
     "patchtst": patchtst,
     "itransformer": itransformer,
     "dlinear": dlinear,

@@ -29,7 +29,7 @@ def values(made: Table) -> dict[str, list[float | None]]:
 
 def test_the_file_holds_known_data_sets_and_horizons_and_numbers_that_can_be_errors() -> None:
     frame = published()
-    assert set(frame.model) <= set(MODELS)
+    assert set(frame.model) - {entry.printed for entry in MODELS.values()} == {"TiDE", "TimesNet"}  # other libraries'
     assert set(frame.dataset) <= set(cards())
     for row in frame.itertuples():
         assert row.horizon == "avg" or int(row.horizon) in cards()[row.dataset].horizons

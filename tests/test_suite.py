@@ -12,7 +12,7 @@ from bench.core.card import DatasetCard, cards
 from bench.core.spec import RunSpec
 from bench.plan.suite import Filters, Suite, entries, load_suite, plan, suite_names
 from models import MODELS
-from tests.builders import BUILT, LANGUAGE_MODELS, waves
+from tests.builders import BUILT, waves
 
 
 def mine(folder: Path, text: str, name: str = "mine") -> Suite:
@@ -48,7 +48,7 @@ def test_every_suite_plans_and_no_two_of_its_runs_share_a_record() -> None:
 
 def test_the_paper_suite_is_the_papers_grid() -> None:
     specs = plan(load_suite("paper"))
-    assert len(specs) == 9 * 4 * 3 * len([name for name in MODELS if not MODELS[name].weights])
+    assert len(specs) == 9 * 4 * 3 * len([name for name in MODELS if not MODELS[name].weights and name != "gpt4ts"])
     read = [spec for spec in specs if spec.model != "seasonal_naive"]  # which reads whole seasons: test_season.py
     assert {spec.task.context for spec in read if spec.task.dataset != "ILI"} == {96}
     assert {spec.task.context for spec in read if spec.task.dataset == "ILI"} == {36}
@@ -58,7 +58,7 @@ def test_the_paper_suite_is_the_papers_grid() -> None:
 
 def test_the_quick_suite_has_every_model_without_a_hub_at_two_horizons_with_two_seeds_on_a_real_backbone() -> None:
     specs = plan(load_suite("quick"))
-    assert {spec.model for spec in specs} == set(BUILT)
+    assert {spec.model for spec in specs} == set(BUILT) - {"gpt4ts"}
     assert len({spec.task.horizon for spec in specs}) >= 2
     assert len({spec.seed for spec in specs}) >= 2
     assert {spec.options["backbone"] for spec in specs if "backbone" in spec.options} == {"smollm2-135m"}
@@ -281,7 +281,8 @@ def test_a_data_set_that_nothing_is_transferred_from_is_refused() -> None:
 
 def test_the_first_ablation_is_the_papers_run_and_every_other_changes_what_its_title_says() -> None:
     found, papers = one_each("ablation"), one_each("paper")
-    for model in LANGUAGE_MODELS:
+    ablated = ("logo_llm", "time_llm_lite", "calf_lite")
+    for model in ablated:
         assert next(variant for who, variant in found if who == model) == "full"
         assert found[model, "full"].key == papers[model, ""].key
     changed = {who: changes(spec, found[who[0], "full"]) for who, spec in found.items() if who[1] != "full"}
@@ -290,9 +291,9 @@ def test_the_first_ablation_is_the_papers_run_and_every_other_changes_what_its_t
         ("logo_llm", "without Global-Mixer"): {"mixers": "local"},
         ("logo_llm", "last layer only"): {"mixers": "none"},
         ("logo_llm", "taps exchanged"): {"local_tap": 12, "global_tap": 5},
-        **{(model, "random backbone"): {"backbone": "gpt2-random"} for model in LANGUAGE_MODELS},
-        **{(model, "no backbone"): {"reader": "nothing"} for model in LANGUAGE_MODELS},
-        **{(model, "one attention layer"): {"reader": "attention"} for model in LANGUAGE_MODELS},
+        **{(model, "random backbone"): {"backbone": "gpt2-random"} for model in ablated},
+        **{(model, "no backbone"): {"reader": "nothing"} for model in ablated},
+        **{(model, "one attention layer"): {"reader": "attention"} for model in ablated},
     }
 
 
