@@ -343,8 +343,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             raise BenchError(f"--{option} {path}: its folder does not exist. Do: make it first")
     store = Store(arguments.results)
     result = find_run(store, arguments.run)
-    if arguments.run.endswith(".json"):
-        store = Store(Path(arguments.run).absolute().parents[3])
+    if arguments.run.endswith(".json"):  # in its own results directory, whichever that is
+        store = Store(Path(arguments.run).absolute().joinpath("../../../..").resolve())
     if arguments.on:
         return _predict_rows(arguments, store, result)
     return _predict_test(arguments, store, result)
