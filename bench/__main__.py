@@ -371,12 +371,14 @@ def _predict_rows(arguments: argparse.Namespace, store: Store, result: RunResult
 
 def _predict_test(arguments: argparse.Namespace, store: Store, result: RunResult) -> int:
     """Forecast the test part again, and compare its errors with the record's."""
-    from bench.train.predict import SAME, forecast_table, test_again, window_of
+    from bench.train.predict import SAME, forecast_table, score_again, window_of
 
-    again = test_again(store, result, arguments.device, wanted=bool(arguments.into or arguments.plot))
+    again = score_again(store, result, arguments.device, wanted=bool(arguments.into or arguments.plot))
     for each in again.evaluations:
         verdict = f"NOT the record's to {SAME:g}" if each.dataset in again.differ else f"the record's to {SAME:g}"
         print(f"test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows: {verdict}")
+    if again.differ:
+        print(f"The run was on {result.where.device}; another device, or other versions, may round otherwise.")
     if arguments.into:
         tables = {name: forecast_table(own) for name, own in again.forecasts.items()}
         print(cli.write_table(arguments.into, cli.one_table(tables, "dataset")))

@@ -34,13 +34,12 @@ from bench.plan.suite import PlannedRun
 from bench.train.errors import FurtherErrors
 from bench.train.evaluate import evaluate
 from bench.train.execute import run_one
-from bench.train.predict import test_again as forecast_again
+from bench.train.predict import score_again
 from bench.train.windows import split_windows, standardized
 from tests.builders import WHERE, done, failure, in_process, make_spec, planned, waves
 
 MakeCard = Callable[..., DatasetCard]
 CPU = torch.device("cpu")
-forecast_again.__test__ = False  # type: ignore[attr-defined]  # pytest goes by its name
 
 
 @pytest.fixture
@@ -331,7 +330,7 @@ def test_a_kept_model_gives_the_records_errors_again(
     assert in_process(*words, "--into", table) == 0
     said = capsys.readouterr().out
     assert f"mse {result.evaluations[0].mse:.6f}" in said and "the record's to 1e-06" in said
-    written, own = pd.read_csv(table), forecast_again(store, result, "cpu", wanted=True).forecasts["Waves"]
+    written, own = pd.read_csv(table), score_again(store, result, "cpu", wanted=True).forecasts["Waves"]
     assert list(written) == ["cutoff", "step", "ds", "c0", "c1", "c2"] and len(written) == own.forecast[..., 0].size
     ninth = written.iloc[8]  # the second window's first step
     assert (ninth.step, ninth.cutoff, ninth.ds) == (
@@ -346,7 +345,7 @@ def test_a_language_model_is_not_kept_and_gives_the_same_errors(
     make_card: MakeCard, store: Store, slim_backbones: None
 ) -> None:
     result = keep(store, make_spec(make_card(waves(120, 2)), "logo_llm", epochs=1, max_steps=2), "weights")
-    again = forecast_again(store, result, "cpu", wanted=False)
+    again = score_again(store, result, "cpu", wanted=False)
     assert not again.differ and again.evaluations[0].mse == pytest.approx(result.evaluations[0].mse, rel=1e-6)
     cost = result.cost
     assert cost and result.kept[0].bytes < 4 * cost.trainable * 1.1 + 20_000 < 4 * cost.params
@@ -362,7 +361,7 @@ def test_a_model_that_does_not_come_back_is_refused(
     source, target = ((store.root / each.spec.path).with_suffix(SUFFIX["weights"]) for each in (result, other))
     target.write_bytes(source.read_bytes())
     with pytest.raises(BenchError, match="frozen at other values"):
-        forecast_again(store, other, "cpu", wanted=False)
+        score_again(store, other, "cpu", wanted=False)
     source.write_bytes(source.read_bytes()[:-1] + b"\0")
     for words in (spec.key[:6], store.root / spec.path):
         assert in_process("predict", "--run", words, "--results", store.root) == 2
