@@ -1,4 +1,7 @@
-"""`python -m bench VERB`: list, plan, fetch, run, tune, show, perf, add-dataset. Each imports what it needs."""
+"""`python -m bench VERB`: list, plan, fetch, run, tune, show, predict, perf, add-dataset.
+
+Each imports what it needs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from bench.cli import duration, positive
 from models.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.grid.driver import Tally
+    from bench.core.record import RunResult
+    from bench.core.store import Store
+    from bench.grid.driver import Orders, Tally
     from bench.grid.engine import Engine
     from bench.plan.suite import Filters, PlannedRun, Suite
 
@@ -26,6 +31,7 @@ EXAMPLES = {
     "run": ("--suite quick", "--suite paper --datasets ETTh1 ILI --models logo_llm patchtst --time-budget 8h"),
     "tune": ("--suite tune --datasets ILI", "--suite mine.toml --time-budget 9m"),
     "perf": ("--suite quick --models dlinear patchtst", "--suite efficiency --device cuda --json perf.json"),
+    "predict": ("--run 3f9a1c", "--run 3f9a1c --on new_rows.csv --into forecast.csv --plot forecast.png"),
     "add-dataset": ("sales.csv --step 1M", "sensors.csv --stamp Date Time --fill linear --drop comment"),
     "show": ("--suite paper", "--suite paper --models dlinear --datasets ETTh1 --horizons 96 --seeds 2021"),
 }
@@ -71,6 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     cli.add_results(perf)
+    predict = verb("predict", _predict, "forecast with the weights that a run kept (run --keep weights)", suite=None)
+    predict.add_argument("--run", required=True, metavar="KEY", help="the first hex digits of its key, or its record")
+    predict.add_argument(
+        "--on", type=Path, metavar="FILE.csv", help="forecast what follows these rows (default: the test part again)"
+    )
+    predict.add_argument("--into", type=Path, metavar="FILE", help="write the forecasts here, as .csv or .parquet")
+    predict.add_argument("--plot", type=Path, metavar="FILE.png", help="draw look-back and forecast here")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    cli.add_results(predict)
     own = verb("add-dataset", _add_dataset, "check a CSV file of your own data and write a card for it", suite=None)
     own.add_argument(
         "file", type=Path, metavar="FILE.csv", help="a header, a column of time stamps, columns of numbers"
@@ -121,6 +136,13 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         "--time-budget", type=duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h"
     )
     parser.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
+    parser.add_argument(
+        "--keep",
+        type=cli.kept,
+        default=(),
+        metavar="WHAT",
+        help="keep forecasts, weights, or forecasts,weights beside each record; done runs without them are done again",
+    )
     parser.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
     cli.add_results(parser)
 
@@ -206,31 +228,48 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    planned = _planned(arguments)
+    from bench.plan.suite import entries
+
+    suite, filters = _chosen(arguments)
+    planned = entries(suite, filters)
+    orders = _orders(arguments, suite)
     if arguments.dry_run:
-        return _dry_run(arguments, planned)
-    tally = _run_all(arguments, planned)
+        return _dry_run(arguments, planned, orders)
+    tally = _run_all(arguments, planned, orders)
     return cli.INCOMPLETE if tally.failed or tally.remaining else cli.DONE
 
 
-def _dry_run(arguments: argparse.Namespace, planned: list[PlannedRun]) -> int:
+def _orders(arguments: argparse.Namespace, suite: Suite) -> Orders:
+    """Return what the options and the suite ask for. Raises BenchError for options that do not go together."""
+    from bench.grid.driver import Orders
+
+    keep = tuple(dict.fromkeys((*suite.keep, *arguments.keep)))
+    if keep and arguments.engine == "ray":
+        remedy = "drop --keep, or the suite's key keep" if arguments.keep else f"take keep out of suite {suite.name}"
+        raise BenchError(f"--engine ray keeps no {keep[0]}: its nodes share no directory. Do: {remedy}")
+    return Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget, arguments.debug, keep)
+
+
+def _dry_run(arguments: argparse.Namespace, planned: list[PlannedRun], orders: Orders) -> int:
     """Print the runs that would be done, in their order, and the time that they need."""
     from bench.core.store import Store
-    from bench.grid.driver import Orders, in_shard, selected
+    from bench.grid.driver import again, in_shard, selected
     from bench.overview import plan_rows, plan_summary
 
     store = Store(arguments.results)
     mine = in_shard({entry.spec.key: entry for entry in planned}, arguments.shard)
-    todo = [*selected(mine, store, Orders(arguments.rerun))[0].values()]
+    chosen = selected(mine, store, orders)[0]
+    todo = [*chosen.values()]
     print("\n".join(f"{entry.label:<40} {store.root / entry.spec.path}" for entry in todo))
+    print("".join(f"{line}\n" for line in again(chosen, store, orders)), end="")
     print(plan_summary(plan_rows(todo, store)[1]) if todo else "nothing is left to do")
     return cli.DONE
 
 
-def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
+def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun], orders: Orders) -> Tally:
     """Do the planned runs that the options ask for; print and return how they ended."""
     from bench.core.store import Store
-    from bench.grid.driver import Orders, run_grid
+    from bench.grid.driver import run_grid
 
     if arguments.offline:
         from bench.data.bundle import use_bundle
@@ -238,7 +277,6 @@ def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
         use_bundle(arguments.offline, [entry.spec for entry in planned])
     if arguments.address and arguments.engine != "ray":
         raise BenchError("--address needs --engine ray. Do: add --engine ray, or drop --address")
-    orders = Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget, arguments.debug)
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), cli.console())
     left = f", {tally.remaining} left" if tally.remaining else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
@@ -257,7 +295,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     if not suite.variant:
         raise BenchError(f"suite {suite.name}: has no trials to choose among. Do: name one with a [[variant]] for each")
     planned = entries(suite, filters)
-    _run_all(arguments, planned)
+    _run_all(arguments, planned, _orders(arguments, suite))
     results = Results.read(planned, Store(arguments.results))
     if missing := sum(result is None for _, result in results.runs):
         print(f"{missing} trials are missing, and nothing is chosen yet: start it again, it goes on")
@@ -290,6 +328,69 @@ def _perf(arguments: argparse.Namespace) -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
     return cli.DONE
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    """Forecast a user's own rows, or the test part again; return 1 if that gives other errors than the record's."""
+    from bench.core.kept import find_run
+    from bench.core.store import Store
+
+    cli.require_results(arguments)
+    for option, suffixes in (("into", (".csv", ".parquet")), ("plot", ())):
+        path = getattr(arguments, option)
+        if path and suffixes and path.suffix not in suffixes:
+            raise BenchError(f"--{option} {path}: no kind of table. Do: name a .csv or .parquet file")
+        if path and not path.absolute().parent.is_dir():
+            raise BenchError(f"--{option} {path}: its folder does not exist. Do: make it first")
+    store = Store(arguments.results)
+    result = find_run(store, arguments.run)
+    if arguments.run.endswith(".json"):  # in its own results directory, whichever that is
+        store = Store(Path(arguments.run).absolute().joinpath("../../../..").resolve())
+    if arguments.on:
+        return _predict_rows(arguments, store, result)
+    return _predict_test(arguments, store, result)
+
+
+def _predict_rows(arguments: argparse.Namespace, store: Store, result: RunResult) -> int:
+    """Forecast the rows after those of a user's file."""
+    from bench.train.predict import forecast_after
+
+    rows, forecast = forecast_after(store, result, arguments.on, arguments.device)
+    task = result.spec.task
+    title = f"{result.spec.model} {task.dataset}: {task.horizon} steps after {rows.index[-1]}"
+    if arguments.into:
+        print(title, cli.write_table(arguments.into, forecast.reset_index()), sep="\n")
+    else:
+        forecast.to_csv(sys.stdout)
+    if arguments.plot:
+        from bench.report.figures.predicted import plot_forecast
+
+        plot_forecast(arguments.plot, title, rows.iloc[-2 * task.horizon - task.context :], forecast, rows.iloc[:0])
+        print(f"wrote {arguments.plot}", file=sys.stdout if arguments.into else sys.stderr)
+    return cli.DONE
+
+
+def _predict_test(arguments: argparse.Namespace, store: Store, result: RunResult) -> int:
+    """Forecast the test part again, and compare its errors with the record's."""
+    from bench.train.predict import SAME, forecast_table, score_again, window_of
+
+    again = score_again(store, result, arguments.device, wanted=bool(arguments.into or arguments.plot))
+    for each in again.evaluations:
+        verdict = f"NOT the record's to {SAME:g}" if each.dataset in again.differ else f"the record's to {SAME:g}"
+        print(f"test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows: {verdict}")
+    if again.differ:
+        print(f"The run was on {result.where.device}; another device, or other versions, may round otherwise.")
+    if arguments.into:
+        tables = {name: forecast_table(own) for name, own in again.forecasts.items()}
+        print(cli.write_table(arguments.into, cli.one_table(tables, "dataset")))
+    if arguments.plot:
+        from bench.report.figures.predicted import plot_forecast
+
+        name = result.spec.task.dataset
+        title = f"{result.spec.model} {name}: the middle window of the test part"
+        plot_forecast(arguments.plot, title, *window_of(again.forecasts[name], result.spec.task.context))
+        print(f"wrote {arguments.plot}")
+    return cli.INCOMPLETE if again.differ else cli.DONE
 
 
 def _add_dataset(arguments: argparse.Namespace) -> int:

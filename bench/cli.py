@@ -10,16 +10,18 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast, get_args
 
+from bench.core.names import What
 from bench.core.system import HOME
 from bench.core.text import Output
 from models.errors import BenchError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import Console
 
     from bench.plan.suite import Filters
@@ -55,6 +57,14 @@ def shard(text: str) -> tuple[int, int]:
     if not 1 <= part <= parts:
         raise ValueError
     return part, parts
+
+
+def kept(text: str) -> tuple[What, ...]:
+    """Parse `forecasts,weights`, for argparse."""
+    words = dict.fromkeys(text.split(","))
+    if unknown := words.keys() - set(get_args(What)):
+        raise argparse.ArgumentTypeError(f"{min(unknown)!r} cannot be kept; write forecasts, weights, or both with ','")
+    return tuple(what for what in get_args(What) if what in words)
 
 
 def duration(text: str) -> float:
@@ -102,6 +112,29 @@ def require_results(arguments: argparse.Namespace) -> None:
     if arguments.results != RESULTS and not arguments.results.is_dir():
         cause = f"--results {arguments.results}: there is no such directory"
         raise BenchError(f"{cause}. Do: name one with records, or make it by 'python -m bench run --results'")
+
+
+def write_table(path: Path, table: DataFrame) -> str:
+    """Write a table as .csv or .parquet, by the file's suffix, and return a line that says so. Raises BenchError."""
+    try:
+        if path.suffix == ".parquet":
+            table.to_parquet(path, index=False)
+        else:
+            table.to_csv(path, index=False)
+    except ImportError:
+        raise BenchError(f"--into {path}: needs the package pyarrow. Do: pip install pyarrow, or name a .csv") from None
+    except OSError as error:
+        raise BenchError(f"--into {path}: cannot be written: {error}. Do: name another file") from None
+    return f"wrote {path}: {len(table)} rows"
+
+
+def one_table(tables: Mapping[str, DataFrame], column: str) -> DataFrame:
+    """Return tables below each other, with a first column that names them if there are several."""
+    import pandas as pd
+
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    return pd.concat(tables, names=[column]).reset_index(level=0)
 
 
 def command(verb: str, suite: str, filters: Filters, results: Path) -> str:

@@ -74,7 +74,7 @@ def test_what_is_refused_is_a_class_that_cannot_be_a_model_and_says_why() -> Non
         assert not torch.equal(attends(window), attends(window))
     with pytest.raises(BenchError, match=r"nixtla:xLSTM: it needs xlstm .* Do: pip install xlstm"):
         registry.load("nixtla:xLSTM")
-    with pytest.raises(BenchError, match="option recurrent of nixtla:LSTM: .* Do: leave it out"):
+    with pytest.raises(BenchError, match=r"option recurrent of nixtla:LSTM: .* Do: leave it out"):
         build("nixtla:LSTM", recurrent=True)
     with pytest.raises(UnknownName, match="no class of neuralforecast 'Timesnet'; nearest: TimesNet"):
         registry.load("nixtla:Timesnet")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.analysis.results import METRICS, Results, first_few, run_title
+from bench.analysis.results import ERRORS, METRICS, Results, first_few, run_title
 from bench.analysis.stats import mean_ranks, skill
-from bench.analysis.tables import ERRORS, Cell, Group, Table, grouped
+from bench.analysis.tables import Cell, Group, Table, grouped
 from bench.core.card import CARDS
 from bench.core.system import SHIPPED_CARDS
 from models import REFERENCE
@@ -48,7 +48,7 @@ def regimes_table(planned: Results) -> list[Table]:
     left_out = [name for name in listed if name not in whole]
     # 2. A table for each error.
     tables = []
-    for metric, error in zip(METRICS, ERRORS, strict=True):
+    for metric, error in ((metric, ERRORS[metric]) for metric in METRICS):
         groups = [Group(title.replace(" ", "-"), title, ("Rank", "Skill %")) for title in planned.own.title.unique()]
         title = f"How models stand on channels of one kind, by {error}"
         table = Table(f"regimes_{metric}", title, planned.lead(LEAD), groups, marked=False)

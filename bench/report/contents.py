@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from bench.analysis.published import published_table
 from bench.analysis.ranks import ranks_table
 from bench.analysis.regimes import regimes_table
-from bench.analysis.results import Results
+from bench.analysis.results import METRICS, Results
 from bench.analysis.tables import TABLES as OWN_TABLES
 from bench.analysis.tables import Builder, Table
 from bench.analysis.verdicts import Judged, Paper, judged, load_claims
+from bench.core.names import Metric
 from bench.core.store import Store
 from bench.plan import suite as suites
 from bench.plan.language_model import choose
@@ -45,12 +46,13 @@ class Review:
     methods: list[Section]
 
 
-def review(suite: Suite, filters: Filters, store: Store) -> Review:
-    """Read the suite's runs that pass the filters, and make every part of its report."""
+def review(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Review:
+    """Read the suite's runs that pass the filters, and make every part of its report; claims are on MSE whatever the
+    metrics of its tables and figures are."""
     # Importing the figures takes a second, and printing a table does not need them.
     from bench.report.figures.catalogue import pictures, plots
 
-    planned = read(suite, filters, store)
+    planned = read(suite, filters, store, metrics)
     return Review(
         suite=suite,
         words=filters.words,
@@ -87,7 +89,7 @@ def under(filters: Filters, suite: Suite) -> Suite:
     return suite.model_copy(update={"about": about}) if filters.words else suite
 
 
-def read(suite: Suite, filters: Filters, store: Store) -> Results:
+def read(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
     """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
     chosen, _ = choose(suite, filters, store)
-    return Results.read(suites.entries(suite, chosen), store)
+    return Results.read(suites.entries(suite, chosen), store, metrics)

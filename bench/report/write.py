@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import Results
-from bench.analysis.tables import Table, only
+from bench.analysis.results import METRICS, Results
+from bench.analysis.tables import Table
 from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
+from bench.core.names import Metric
 from bench.core.store import Store
 from bench.core.system import HOME, write_whole
 from bench.plan import suite as suites
@@ -60,16 +61,20 @@ def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, 
     if arguments.table not in suite.tables:
         listed = ", ".join(suite.tables)
         raise BenchError(f"--table {arguments.table}: not a table of suite {suite.name}. Do: choose one of {listed}")
-    planned = read(suite, filters, store)
+    planned = read(suite, filters, store, _metrics(arguments))
     texts = [_printed(table, arguments) for table in tables_of(arguments.table, planned, suite.about)]
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
     _print_all(texts, arguments.format)
     return planned
 
 
+def _metrics(arguments: argparse.Namespace) -> tuple[Metric, ...]:
+    return (arguments.metric,) if arguments.metric else METRICS
+
+
 def _printed(table: Table, arguments: argparse.Namespace) -> str:
     """Return a table as the options ask for it."""
-    return render(only(table, arguments.metric) if arguments.metric else table, arguments.format, width())
+    return render(table, arguments.format, width())
 
 
 def _print_all(texts: list[str], form: str) -> None:
@@ -81,7 +86,7 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
     folder = arguments.into or REPORTS / suite.name
     try:
         folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused before drawing starts
-        content = review(suite, filters, store)
+        content = review(suite, filters, store, _metrics(arguments))
         if arguments.results != RESULTS:
             words = f"{content.words} --results {shlex.quote(str(arguments.results))}".lstrip()
             content = replace(content, words=words)
