@@ -307,7 +307,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     store = Store(arguments.results)
     planned = _planned(arguments)
-    cli.require_results(arguments)
+    cli.require_results(arguments.results)
     found = [(entry, store.get(entry.spec), store.root / entry.spec.path) for entry in planned]
     states = {entry.spec.key: result.status if result else "missing" for entry, result, _ in found}
     if arguments.format == "json":

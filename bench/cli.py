@@ -97,10 +97,10 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
     return parse(Filters, {name: getattr(arguments, name) for name in Filters.model_fields}, "filters")
 
 
-def require_results(arguments: argparse.Namespace) -> None:
-    """Raise BenchError if the results directory that a verb reads was named and does not exist."""
-    if arguments.results != RESULTS and not arguments.results.is_dir():
-        cause = f"--results {arguments.results}: there is no such directory"
+def require_results(results: Path) -> None:
+    """Raise BenchError if the results directory that is to be read was named and does not exist."""
+    if results != RESULTS and not results.is_dir():
+        cause = f"results directory {results}: there is no such directory"
         raise BenchError(f"{cause}. Do: name one with records, or make it by 'python -m bench run --results'")
 
 

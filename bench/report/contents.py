@@ -12,11 +12,13 @@ from bench.analysis.results import Results
 from bench.analysis.tables import TABLES as OWN_TABLES
 from bench.analysis.tables import Builder, Table
 from bench.analysis.verdicts import Judged, Paper, judged, load_claims
+from bench.core.base import BenchError
 from bench.core.store import Store
 from bench.plan import suite as suites
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, Suite
 from bench.report.methods import Section, methods
+from models.llm_files import BACKBONES
 
 if TYPE_CHECKING:
     from bench.report.figures.catalogue import Picture
@@ -69,6 +71,15 @@ def tables_of(name: str, planned: Results, about: str) -> list[Table]:
     return [replace(table, common=common) for table in TABLES[name](planned)]
 
 
+def tables_named(name: str, suite: Suite, filters: Filters, store: Store) -> tuple[Results, list[Table]]:
+    """Return the suite's runs that pass the filters, and its tables of one name. Raises BenchError for another name."""
+    if name not in suite.tables:
+        listed = ", ".join(suite.tables)
+        raise BenchError(f"table {name}: not a table of suite {suite.name}. Do: choose one of {listed}")
+    planned = read(suite, filters, store)
+    return planned, tables_of(name, planned, suite.about)
+
+
 def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Judged]:
     """Judge the claims that this suite tests; None judges every claim.
 
@@ -91,3 +102,12 @@ def read(suite: Suite, filters: Filters, store: Store) -> Results:
     """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
     chosen, _ = choose(suite, filters, store)
     return Results.read(suites.entries(suite, chosen), store)
+
+
+def default_suite(store: Store, table: str | None) -> Suite:
+    """Return the suite named as the table; else paper if any of its runs is recorded, else quick."""
+    if table in suites.suite_names():
+        return suites.load_suite(table)
+    paper = suites.load_suite("paper")
+    specs = (spec for backbone in BACKBONES for spec in suites.plan(paper, Filters(backbone=backbone)))
+    return paper if any((store.root / spec.path).exists() for spec in specs) else suites.load_suite("quick")

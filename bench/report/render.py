@@ -39,6 +39,11 @@ def render(table: Table | Sheet, form: str, width: int | None = None) -> str:
     return _as_text(sheet, width or math.inf) if form == "text" else forms[form](sheet)
 
 
+def joined(texts: list[str], form: str) -> str:
+    """Return rendered tables one after the other; several in JSON as a list."""
+    return f"[{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "\n".join(texts)
+
+
 def _printable(sheet: Sheet) -> Sheet:
     """Return the sheet with every text printable; only the caption has several lines."""
     return replace(
