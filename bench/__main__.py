@@ -14,7 +14,7 @@ from bench.cli import duration, positive
 from models.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.grid.driver import Tally
+    from bench.grid.driver import Orders, Tally
     from bench.grid.engine import Engine
     from bench.plan.suite import Filters, PlannedRun, Suite
 
@@ -121,6 +121,13 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         "--time-budget", type=duration, default=math.inf, metavar="TIME", help="stop in time, as 9m, 2h"
     )
     parser.add_argument("--run-timeout", type=duration, default=math.inf, metavar="TIME", help="of one run, as 9m, 2h")
+    parser.add_argument(
+        "--keep",
+        type=cli.kept,
+        default=(),
+        metavar="WHAT",
+        help="keep forecasts, weights, or forecasts,weights beside each record; done runs without them are done again",
+    )
     parser.add_argument("--offline", type=Path, metavar="DIR", help="read everything from this bundle of fetch --into")
     cli.add_results(parser)
 
@@ -205,31 +212,48 @@ def _fetch(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    planned = _planned(arguments)
+    from bench.plan.suite import entries
+
+    suite, filters = _chosen(arguments)
+    planned = entries(suite, filters)
+    orders = _orders(arguments, suite)
     if arguments.dry_run:
-        return _dry_run(arguments, planned)
-    tally = _run_all(arguments, planned)
+        return _dry_run(arguments, planned, orders)
+    tally = _run_all(arguments, planned, orders)
     return cli.INCOMPLETE if tally.failed or tally.remaining else cli.DONE
 
 
-def _dry_run(arguments: argparse.Namespace, planned: list[PlannedRun]) -> int:
+def _orders(arguments: argparse.Namespace, suite: Suite) -> Orders:
+    """Return what the options and the suite ask for. Raises BenchError for options that do not go together."""
+    from bench.grid.driver import Orders
+
+    keep = tuple(dict.fromkeys((*suite.keep, *arguments.keep)))
+    if keep and arguments.engine == "ray":
+        remedy = "drop --keep, or the suite's key keep" if arguments.keep else f"take keep out of suite {suite.name}"
+        raise BenchError(f"--engine ray keeps no {keep[0]}: its nodes share no directory. Do: {remedy}")
+    return Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget, arguments.debug, keep)
+
+
+def _dry_run(arguments: argparse.Namespace, planned: list[PlannedRun], orders: Orders) -> int:
     """Print the runs that would be done, in their order, and the time that they need."""
     from bench.core.store import Store
-    from bench.grid.driver import Orders, in_shard, selected
+    from bench.grid.driver import again, in_shard, selected
     from bench.overview import plan_rows, plan_summary
 
     store = Store(arguments.results)
     mine = in_shard({entry.spec.key: entry for entry in planned}, arguments.shard)
-    todo = [*selected(mine, store, Orders(arguments.rerun))[0].values()]
+    chosen = selected(mine, store, orders)[0]
+    todo = [*chosen.values()]
     print("\n".join(f"{entry.label:<40} {store.root / entry.spec.path}" for entry in todo))
+    print("".join(f"{line}\n" for line in again(chosen, store, orders)), end="")
     print(plan_summary(plan_rows(todo, store)[1]) if todo else "nothing is left to do")
     return cli.DONE
 
 
-def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
+def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun], orders: Orders) -> Tally:
     """Do the planned runs that the options ask for; print and return how they ended."""
     from bench.core.store import Store
-    from bench.grid.driver import Orders, run_grid
+    from bench.grid.driver import run_grid
 
     if arguments.offline:
         from bench.data.bundle import use_bundle
@@ -237,7 +261,6 @@ def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun]) -> Tally:
         use_bundle(arguments.offline, [entry.spec for entry in planned])
     if arguments.address and arguments.engine != "ray":
         raise BenchError("--address needs --engine ray. Do: add --engine ray, or drop --address")
-    orders = Orders(arguments.rerun, arguments.shard, arguments.run_timeout, arguments.time_budget, arguments.debug)
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), cli.console())
     left = f", {tally.remaining} left" if tally.remaining else ""
     print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
@@ -256,7 +279,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     if not suite.variant:
         raise BenchError(f"suite {suite.name}: has no trials to choose among. Do: name one with a [[variant]] for each")
     planned = entries(suite, filters)
-    _run_all(arguments, planned)
+    _run_all(arguments, planned, _orders(arguments, suite))
     results = Results.read(planned, Store(arguments.results))
     if missing := sum(result is None for _, result in results.runs):
         print(f"{missing} trials are missing, and nothing is chosen yet: start it again, it goes on")

@@ -13,8 +13,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast, get_args
 
+from bench.core.names import What
 from bench.core.system import HOME
 from bench.core.text import Output
 from models.errors import BenchError
@@ -55,6 +56,14 @@ def shard(text: str) -> tuple[int, int]:
     if not 1 <= part <= parts:
         raise ValueError
     return part, parts
+
+
+def kept(text: str) -> tuple[What, ...]:
+    """Parse `forecasts,weights`, for argparse."""
+    words = dict.fromkeys(text.split(","))
+    if unknown := words.keys() - set(get_args(What)):
+        raise argparse.ArgumentTypeError(f"{min(unknown)!r} cannot be kept; write forecasts, weights, or both with ','")
+    return tuple(what for what in get_args(What) if what in words)
 
 
 def duration(text: str) -> float:

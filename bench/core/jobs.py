@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.core.names import What
 from bench.core.record import Epoch, RunResult
 from bench.core.spec import RunSpec
 
@@ -19,6 +21,8 @@ class Job:
     deadline: float = math.inf
     log: Path | None = None
     """File for what a user's own model prints; None for the registry's models, and where the engine keeps it."""
+    keep: Mapping[What, Path] = field(default_factory=dict)
+    """What the run shall keep -> the file for it, in the unfinished run's folder; no part of the run's identity."""
 
 
 @dataclass(frozen=True)

@@ -20,4 +20,6 @@ TableName = Literal[
     "published",
 ]
 Format = Literal["text", "md", "latex", "csv", "json"]
-Metric = Literal["mse", "mae"]
+Metric = Literal["mse", "mae", "rmse", "mase", "wape", "smape"]
+What = Literal["forecasts", "weights"]
+"""What a run can keep beside its record."""

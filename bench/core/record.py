@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 
 from bench.core.base import Frozen, Positive, Sha256
 from bench.core.card import DatasetCard, cards
+from bench.core.names import What
 from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec, Task
 from models import MODELS
@@ -51,6 +52,56 @@ Share = Annotated[float, Field(ge=-1e6, le=1.01)]
 """A share, or an R2, which may be far below zero; rounding may carry it over 1."""
 
 
+Mean = Annotated[float, Field(ge=0, le=1e300)]
+"""A mean error in the units of a data file, or a ratio of two, which may be large where the divisor is small."""
+
+
+class Scaled(Frozen):
+    """Further errors over all windows, steps and channels on one scale; None where an error is not defined.
+
+    With truth y, forecast f and error e = f - y, as gluonts (`gluonts.ev`, which GIFT-Eval calls) and fev
+    (`fev.metrics`) define them:
+
+    - MAE, the mean of abs(e), and RMSE, the root of the mean of e^2;
+    - WAPE (gluonts: ND), the sum of abs(e) over the sum of abs(y); not defined where all y are 0;
+    - sMAPE, the mean of 2 abs(e) / (abs(y) + abs(f)), from 0 to 2 (utilsforecast prints half of it). A value whose
+      truth and forecast are both 0 has no sMAPE and takes no part, as in fev.
+
+    They pool the channels. In original units those of large numbers therefore weigh most. On the standardised scale
+    values lie around 0, so that WAPE and sMAPE mean little there.
+    """
+
+    mae: Mean | None
+    rmse: Mean | None
+    wape: Mean | None
+    smape: Annotated[float, Field(ge=0, le=2.001)] | None
+
+
+class Further(Frozen):
+    """Errors beyond MSE and MAE on the test split of one data set, as `Scaled` and `mase` define them."""
+
+    standardised: Scaled
+    original: Scaled
+    """In the units of the data file."""
+    mase: Mean | None
+    """The mean of abs(e) / q, the same on both scales. q is, for each window and channel, the mean absolute difference
+    of values one season (of the card) apart over all rows before the first forecast row: the history that gluonts and
+    fev have at that point. Where q is 0, or the history is no longer than a season, a window has no MASE and takes no
+    part; None if no window has one."""
+
+    def faults(self, mse: float, mae: float) -> Faults:
+        """Yield what no test with this MSE and MAE can have found."""
+        own = self.standardised.rmse, self.standardised.mae
+        yield (
+            "has further errors that are not those of its MSE and MAE",
+            any(each is None for each in own)
+            or not all(
+                math.isclose(each or 0, error, rel_tol=1e-4, abs_tol=1e-6)
+                for each, error in zip(own, (math.sqrt(mse), mae), strict=True)
+            ),
+        )
+
+
 class Evaluation(Frozen):
     """Errors on the test split of one data set, in units of its standardised channels."""
 
@@ -60,6 +111,8 @@ class Evaluation(Frozen):
     windows: Positive
     channels: tuple[tuple[Error, Error], ...] = ()
     """MSE and MAE of each channel, to six digits; empty in old records."""
+    further: Further | None = None
+    """None in records that were made before these were measured."""
 
     def faults(self, task: Task, card: DatasetCard | None) -> Faults:
         """Yield what no test on this data set can have found."""
@@ -85,6 +138,8 @@ class Evaluation(Frozen):
                 for each, mean in zip(zip(*self.channels, strict=True), both[0], strict=False)
             ),
         )
+        if self.further:
+            yield from self.further.faults(self.mse, self.mae)
 
 
 class Epoch(Frozen):
@@ -228,6 +283,18 @@ class Sample(Frozen):
         )
 
 
+SUFFIX: dict[What, str] = {"forecasts": ".forecasts.npz", "weights": ".weights.safetensors"}
+"""What a run keeps -> the end of the file's name, in the place of the record's `.json`."""
+
+
+class Kept(Frozen):
+    """A file that a run keeps beside its record."""
+
+    what: What
+    bytes: Annotated[int, Field(gt=0, le=10**15)]
+    sha256: Sha256
+
+
 class RunResult(Frozen):
     """The record of one run, as written to disk."""
 
@@ -245,6 +312,8 @@ class RunResult(Frozen):
     error: Annotated[str, Field(max_length=3 * TRACEBACK, pattern=r"\S")] | None = None
     traceback: Annotated[str, Field(max_length=TRACEBACK, pattern=r"\S")] | None = None
     """The end of the traceback of `error`; None if the process was lost, or the record is old."""
+    kept: tuple[Kept, ...] = ()
+    """The files beside the record. Nothing but `predict` and what reads forecasts needs them."""
 
     @property
     def epoch_s(self) -> float:
@@ -261,6 +330,7 @@ class RunResult(Frozen):
     def _faults_of_a_failure(self) -> Faults:
         yield "is failed without a reason", not self.error
         yield "is failed and has errors", bool(self.evaluations or self.layers)
+        yield "is failed and keeps files", bool(self.kept)
         outcome = self.sample, self.best_epoch, self.cost, self.curve or None, self.where.resumed or None
         yield "is failed and has the outcome of a training", any(each is not None for each in outcome)
 
@@ -269,6 +339,9 @@ class RunResult(Frozen):
         scored = () if task.probe == "states" else task.datasets
         known = cards()
         yield "is done and has a reason for a failure", self.error is not None or self.traceback is not None
+        kept = [each.what for each in self.kept]
+        yield "keeps a file twice", len({*kept}) < len(kept)
+        yield "keeps forecasts of nothing", "forecasts" in kept and not scored
         yield f"has no errors on {', '.join(scored)}", [each.dataset for each in self.evaluations] != [*scored]
         for each in self.evaluations:
             yield from each.faults(task, known.get(each.dataset))

@@ -1,4 +1,5 @@
-"""Store one JSON file per run: written whole or not at all, by one process; read by spec. No torch."""
+"""Store one JSON file per run, with the files that the run keeps beside it: written whole or not at all, by one
+process; read by spec. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from typing import NamedTuple
 
 from bench.core.base import BenchError, parse, read_regular
 from bench.core.card import cards
-from bench.core.record import RunResult
+from bench.core.names import What
+from bench.core.record import SUFFIX, RunResult
 from bench.core.spec import PROTOCOL, RunSpec
 from bench.core.system import keep_end, write_whole
 from models.llm_files import BACKBONES
@@ -43,7 +45,8 @@ class Stored(NamedTuple):
 
 
 class Store:
-    """The results directory: results/<dataset>/h<H>/<model>/s<seed>-<key8>.json, and .log of users' own models."""
+    """The results directory: results/<dataset>/h<H>/<model>/s<seed>-<key8>.json, and beside it .log of users' own
+    models, and what a run keeps."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -160,6 +163,40 @@ class Store:
             return kept if size else None
         return None
 
+    def keeps(self, result: RunResult, what: What) -> bool:
+        """Return whether a run keeps this and its file is there, of the size that the record says. Reads no content."""
+        path = (self.root / result.spec.path).with_suffix(SUFFIX[what])
+        with contextlib.suppress(OSError):
+            return path.stat().st_size in [each.bytes for each in result.kept if each.what == what]
+        return False
+
+    def to_keep(self, spec: RunSpec, what: What) -> Path:
+        """Return where a run writes what it is to keep, in its folder; `put` moves it. Raises BenchError."""
+        path = self._kept_in_work(spec, what)
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            remedy = "free the disk or choose another --results"
+            raise BenchError(f"{path}: cannot be written: {error}. Do: {remedy}") from None
+        return path
+
+    def _kept_in_work(self, spec: RunSpec, what: What) -> Path:
+        return self.work(spec).absolute() / f"kept{SUFFIX[what]}"
+
+    def _move_kept(self, result: RunResult, path: Path, scratch: Path) -> None:
+        """Move what a run keeps beside its record, which is written next.
+
+        An earlier record of the run first stops naming its own files: at no moment does a record name a file that is
+        not there, or another one.
+        """
+        with contextlib.suppress(UnusableRecord):  # it is about to be replaced
+            earlier = read_record(path, self.root) if result.kept else None
+            if earlier and earlier.kept:
+                text = earlier.model_copy(update={"kept": ()}).model_dump_json(indent=1) + "\n"
+                write_whole(path, text.encode(), scratch)
+        for each in result.kept:
+            self._kept_in_work(result.spec, each.what).replace(path.with_suffix(SUFFIX[each.what]))
+
     def clear(self, spec: RunSpec) -> None:
         """Remove the folder of an unfinished run; needs the claim."""
         shutil.rmtree(self.work(spec), ignore_errors=True)
@@ -169,7 +206,11 @@ class Store:
         return {folder.name for folder in (self.root / WORK).glob("*/")}
 
     def put(self, result: RunResult) -> Path:
-        """Write a record whole and return its path, or raise BenchError and keep it among the temporary files."""
+        """Write a record whole, after moving beside it what the run keeps, and return its path.
+
+        Raises BenchError, and then keeps the record among the temporary files. Files that an earlier record of the run
+        named and this one does not are removed.
+        """
         path = self.root / result.spec.path
         text = result.model_dump_json(indent=1) + "\n"
         try:
@@ -179,7 +220,11 @@ class Store:
             work.mkdir(parents=True, exist_ok=True)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, text.encode(), work / f"record-{os.getpid()}.json")
+                scratch = work / f"record-{os.getpid()}.json"
+                self._move_kept(result, path, scratch)
+                write_whole(path, text.encode(), scratch)
+                for what in SUFFIX.keys() - {each.what for each in result.kept}:
+                    path.with_suffix(SUFFIX[what]).unlink(missing_ok=True)
             finally:
                 with contextlib.suppress(OSError):  # not empty: it holds a checkpoint
                     work.rmdir()

@@ -7,7 +7,7 @@ import importlib.util
 import io
 import os
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,6 +33,10 @@ class Series:
     values: np.ndarray
     calendar: np.ndarray
     sha256: str
+    channels: tuple[str, ...] = ()
+    """Column names as in the file."""
+    stamps: np.ndarray = field(default_factory=lambda: np.empty(0, "M8[us]"))
+    """Time stamp of each row."""
 
 
 def data_dir() -> Path:
@@ -72,7 +76,8 @@ def _load(card: DatasetCard, path: Path) -> Series:
     try:
         table = _table(card, content)
         stamps = _stamps(card, table)
-        return Series(card, _values(table, stamps), _calendar(stamps), sha256)
+        names, values = tuple(map(str, table.columns)), _values(table, stamps)
+        return Series(card, values, calendar_of(stamps), sha256, names, stamps.to_numpy("M8[us]"))
     except _MismatchError as error:
         remedy = f"mend the file, or its card datasets/{card.name}.toml"
         raise DataError(f"{card.name}: {path} {error}. Do: {remedy}") from None
@@ -148,7 +153,7 @@ def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
     return stamps
 
 
-def _calendar(stamps: pd.Series) -> np.ndarray:
+def calendar_of(stamps: pd.Series) -> np.ndarray:
     """Return hour of day, day of week, of month and of year `[rows, 4]`, from -0.5 to 0.5, as official loaders do."""
     when = stamps.dt
     parts = [when.hour / 23, when.day_of_week / 6, (when.day - 1) / 30, (when.day_of_year - 1) / 365]

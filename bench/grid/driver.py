@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,9 @@ from rich.console import Console
 
 from bench.core.base import BenchError
 from bench.core.jobs import Event, Job, Lost, Progress, Saved
+from bench.core.names import What
 from bench.core.record import RunResult
+from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.grid.display import Display, duration_text
 from bench.grid.engine import Engine
@@ -29,9 +31,9 @@ from bench.plan.suite import PlannedRun
 
 Rerun = Literal["missing", "failed", "all"]
 RERUN: dict[Rerun, tuple[str, ...]] = {
-    "missing": ("missing", "failed"),  # a failed run is always tried again
+    "missing": ("missing", "failed", "unkept"),  # a failed run is always tried again
     "failed": ("failed",),
-    "all": ("missing", "failed", "done"),
+    "all": ("missing", "failed", "unkept", "done"),
 }
 GRACE = 20.0
 """Seconds beyond the budget in which a run may save itself, or finish its test."""
@@ -52,6 +54,8 @@ class Orders:
     """Limit of the whole command, in seconds."""
     debug: bool = False
     """Whether the traceback of each run that fails is printed."""
+    keep: tuple[What, ...] = ()
+    """What each run keeps beside its record, besides what an earlier record of it keeps already."""
 
 
 @dataclass
@@ -97,7 +101,7 @@ def run_grid(
         # 3. Name the files of users' own models; start the engine, check everything, run.
         display = Display(console, len(todo))
         own = dict.fromkeys(entry.spec.model for entry in todo.values() if entry.spec.code)
-        for line in summaries(map(own_code, own)):
+        for line in (*summaries(map(own_code, own)), *again(todo, store, orders)):
             display.print(line)
         with closing(make_engine()) as engine:
             with console.status("checking data, models and backbones"):
@@ -110,10 +114,36 @@ def run_grid(
 
 
 def selected(mine: dict[str, PlannedRun], store: Store, orders: Orders) -> tuple[dict[str, PlannedRun], set[str]]:
-    """Return, of key -> run, those that the orders ask for, and the keys of the others that are done."""
-    states = {key: store.status(entry.spec) for key, entry in mine.items()}
+    """Return, of key -> run, those that the orders ask for, and the keys of the others that are done.
+
+    A run that is done but does not keep what it shall is to be done again: only training has its forecasts and weights.
+    """
+    states = {key: _state(entry, store, orders) for key, entry in mine.items()}
     todo = {key: entry for key, entry in mine.items() if states[key] in RERUN[orders.rerun]}
-    return todo, {key for key, state in states.items() if state == "done" and key not in todo}
+    return todo, {key for key, state in states.items() if state in ("done", "unkept") and key not in todo}
+
+
+def _state(entry: PlannedRun, store: Store, orders: Orders) -> str:
+    """Return the state of a run: done, failed, missing, or `unkept` if it is done and its files are not there."""
+    result = store.get(entry.spec)
+    if result is None:
+        return "missing"
+    wanted = _to_keep(entry.spec, orders.keep) if result.status == "done" else ()
+    return result.status if all(store.keeps(result, what) for what in wanted) else "unkept"
+
+
+def _to_keep(spec: RunSpec, keep: Iterable[What]) -> list[What]:
+    """Return what of `keep` a run has: one that only reads the states of a language model has no forecasts."""
+    return [what for what in keep if not (what == "forecasts" and spec.task.probe == "states")]
+
+
+def again(todo: Mapping[str, PlannedRun], store: Store, orders: Orders) -> list[str]:
+    """Return a line that says how many runs are done again only for what they are to keep; none if there are none."""
+    count = sum(_state(entry, store, orders) == "unkept" for entry in todo.values()) if orders.keep else 0
+    what = " and ".join(orders.keep)
+    return [f"{count} runs are done but did not keep {what}: they are done again, and replaced once that went well"] * (
+        count > 0
+    )
 
 
 def in_shard(planned: dict[str, PlannedRun], shard: tuple[int, int]) -> dict[str, PlannedRun]:
@@ -168,7 +198,13 @@ class _Grid:
             log = self.store.log(entry.spec) if entry.spec.code else None
             self.running[key] = entry, time.monotonic()
             self.display.start(entry)
-            self.engine.start(Job(entry.spec, self._checkpoint(entry), self.deadline, log))
+            self.engine.start(Job(entry.spec, self._checkpoint(entry), self.deadline, log, self._keep(entry.spec)))
+
+    def _keep(self, spec: RunSpec) -> dict[What, Path]:
+        """Return the files that a run is to write; what its earlier record keeps is kept again."""
+        earlier = self.store.get(spec)
+        wanted = (*self.orders.keep, *(each.what for each in (earlier.kept if earlier else ())))
+        return {what: self.store.to_keep(spec, what) for what in _to_keep(spec, dict.fromkeys(wanted))}
 
     def _checkpoint(self, entry: PlannedRun) -> Path:
         return self.store.work(entry.spec).absolute() / "checkpoint.safetensors"

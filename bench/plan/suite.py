@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from bench.core.base import NAME, BenchError, Frozen, Option, Seed, Size, UnknownName, canonical, parse, read_toml
 from bench.core.card import DatasetCard, canonical_card, cards, longest_horizon
-from bench.core.names import TableName
+from bench.core.names import TableName, What
 from bench.core.spec import Fraction, RunSpec, Task, TrainConfig
 from bench.core.text import printable
 from bench.plan import registry
@@ -85,6 +85,8 @@ class Suite(Frozen):
     """Each model is run once per variant that names it, over all other settings; the first is the reference."""
     tables: Annotated[tuple[TableName, ...], Field(min_length=1)] = ("main", "full")
     """Tables of a report of this suite."""
+    keep: tuple[What, ...] = ()
+    """What each run keeps beside its record."""
 
     @model_validator(mode="after")
     def _has_what_its_tables_show(self) -> Suite:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -29,8 +30,12 @@ class Errors:
     """Both errors of each channel, to six digits."""
 
 
+Observer = Callable[[Int[Tensor, "b"], Forecast, Forecast], None]
+"""Is shown the windows, float32 forecasts and targets of each batch once, in order; it must not write into them."""
+
+
 @torch.inference_mode()
-def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
+def evaluate(model: nn.Module, windows: Windows, precision: str, observers: Sequence[Observer] = ()) -> Errors:
     """Score every window in eval mode; sums are in float64. Halves the batch if memory runs out."""
     device = windows.series.device
     channels = windows.series.shape[1]
@@ -54,6 +59,8 @@ def evaluate(model: nn.Module, windows: Windows, precision: str) -> Errors:
         absolute += error.abs().sum(dtype=torch.float64)
         both = torch.stack([error.square(), error.abs()], dim=-1)
         by_channel += both.sum((0, 1), dtype=torch.float64)
+        for observer in observers:
+            observer(index, forecast.float(), y)
         first += len(index)
     values = len(windows) * windows.horizon
     each = tuple((float(f"{mse:.6g}"), float(f"{mae:.6g}")) for mse, mae in (by_channel / values).tolist())

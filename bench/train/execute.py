@@ -7,6 +7,9 @@ import dataclasses
 import math
 import time
 import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -14,24 +17,33 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.card import cards
-from bench.core.record import TRACEBACK, Cost, Evaluation, RunResult, Where
+from bench.core.names import What
+from bench.core.record import TRACEBACK, Cost, Evaluation, Kept, RunResult, Where
 from bench.core.spec import RunSpec
 from bench.data.series import DataError, Series, load_series
 from bench.plan import registry
 from bench.plan.own_code import CodeChanged, raised_at, watched
 from bench.train.checkpoint import CheckpointError, OutOfTime
 from bench.train.device import build_digest, peak_mb, provenance, reset_peak, seed_everything
+from bench.train.errors import FurtherErrors
 from bench.train.evaluate import autocast, evaluate, predict, sample
+from bench.train.keep import Aside, KeepError, TestForecasts, write_weights
 from bench.train.loop import Fit, TrainingDiverged, Watch, fit
 from bench.train.probes import probe
 from bench.train.windows import Windows, calendar, split_windows, standardized
 from models.llm_files import BackboneError, find
 
 
-def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunResult:  # noqa: B008  (frozen)
+def run_one(
+    spec: RunSpec,
+    device: torch.device,
+    watch: Watch = Watch(),  # noqa: B008  (frozen)
+    keep: Mapping[What, Path] = MappingProxyType({}),
+) -> RunResult:
     """Train and test the model of `spec`. If the model fails, the record has status failed and its error.
 
-    Raises errors of data, backbone, checkpoint and edited code, which concern more than this run, and OutOfTime.
+    `keep`: what to keep -> the file to write it into. Raises errors of data, backbone, checkpoint, kept files and
+    edited code, which concern more than this run, and OutOfTime.
     """
     for name in spec.task.datasets:
         if cards()[name].digest != spec.task.cards.get(name):
@@ -43,8 +55,8 @@ def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunR
         with watched(spec.model, spec.code):
             registry.load(spec.model)
         with watched(spec.model, spec.code):  # from here on files may be edited; what is imported later is compared
-            return _run(spec, device, series, where, watch)
-    except (BackboneError, DataError, CheckpointError, CodeChanged, OutOfTime):
+            return _run(spec, device, series, where, watch, keep)
+    except (BackboneError, DataError, CheckpointError, KeepError, CodeChanged, OutOfTime):
         raise
     except BaseException as error:  # whatever a model raises, SystemExit too, ends its own run only
         return _failure(spec, where, error)
@@ -65,7 +77,14 @@ def _failure(spec: RunSpec, where: Where, error: BaseException) -> RunResult:
     return RunResult(spec=spec, status="failed", where=where, error=reason, traceback=whole[-TRACEBACK:])
 
 
-def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: Where, watch: Watch) -> RunResult:
+def _run(
+    spec: RunSpec,
+    device: torch.device,
+    series: dict[str, Series],
+    where: Where,
+    watch: Watch,
+    keep: Mapping[What, Path],
+) -> RunResult:
     started = time.perf_counter()
     peak_known = reset_peak(device)
     task, precision = spec.task, spec.train.precision
@@ -84,16 +103,21 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
         layers += probe(model, parts["train"], parts["val"], precision, "trained")
     flops = _flops(model, parts["val"], precision)
     # 3. Test on every data set of the task.
+    tests = (
+        {}
+        if only_states
+        else {
+            name: parts["test"] if name == task.dataset else windows_of(spec, each, device)["test"]
+            for name, each in series.items()
+        }
+    )
     test_started = time.perf_counter()
-    evaluations = []
-    for name, tested in {} if only_states else series.items():
-        test = parts["test"] if name == task.dataset else windows_of(spec, tested, device)["test"]
-        errors = evaluate(model, test, precision)
-        if not math.isfinite(errors.mse):
-            raise TrainingDiverged(f"the test error on {name} is {errors.mse}")
-        evaluations.append(Evaluation(dataset=name, **dataclasses.asdict(errors)))
-    finished, tested_windows = time.perf_counter(), sum(each.windows for each in evaluations)
-    # 4. Keep one forecast.
+    evaluations, kept, aside = scored(model, tests, series, precision, keep.get("forecasts"))
+    finished, tested_windows = time.perf_counter() - aside, sum(each.windows for each in evaluations)
+    # 4. Keep the weights if asked, and always one forecast.
+    peak = peak_mb(device) if peak_known else None
+    if "weights" in keep:
+        kept += (write_weights(keep["weights"], model, spec, series[task.dataset]),)
     forecast = None
     with contextlib.suppress(Exception):  # a model that cannot forecast a single window keeps its scores
         forecast = sample(model, parts["test"], precision)
@@ -101,7 +125,7 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
     return RunResult(
         spec=spec,
         status="done",
-        evaluations=tuple(evaluations),
+        evaluations=evaluations,
         layers=layers,
         sample=forecast,
         best_epoch=trained.best_epoch,
@@ -112,14 +136,46 @@ def _run(spec: RunSpec, device: torch.device, series: dict[str, Series], where: 
             steps=trained.steps,
             samples_per_s=trained.windows / trained.seconds if trained.seconds else None,
             infer_ms=1000 * (finished - test_started) / tested_windows if tested_windows else None,
-            peak_mb=peak_mb(device) if peak_known else None,
+            peak_mb=peak,
             params=sum(parameter.numel() for parameter in model.parameters()),
             trainable=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
             flops=flops,
             micro_batch=trained.micro_batch,
         ),
         where=where.model_copy(update={"resumed": trained.machines}),
+        kept=kept,
     )
+
+
+def scored(
+    model: nn.Module,
+    tests: Mapping[str, Windows],
+    series: Mapping[str, Series],
+    precision: str,
+    file: Path | None = None,
+) -> tuple[tuple[Evaluation, ...], tuple[Kept, ...], float]:
+    """Score a model on data set -> test windows, and write the forecasts into `file` if there is one.
+
+    Return the errors, the entry of the file, and the seconds that further errors and the file took.
+    """
+    evaluations = []
+    out = TestForecasts(file, tests) if file and tests else None
+    aside = 0.0
+    for name, windows in tests.items():
+        clock = Aside(windows.series.device)
+        began = time.perf_counter()
+        further = FurtherErrors(series[name], windows)
+        with out.of(name, series[name], windows, further.seasonal) if out else contextlib.nullcontext() as take:
+            aside += time.perf_counter() - began
+            observers = [clock(each) for each in (further, take) if each]
+            errors = evaluate(model, windows, precision, observers)
+        if not math.isfinite(errors.mse):
+            raise TrainingDiverged(f"the test error on {name} is {errors.mse}")
+        evaluations.append(Evaluation(dataset=name, **dataclasses.asdict(errors), further=further.result()))
+        aside += clock.seconds
+    began = time.perf_counter()
+    kept = (out.kept(),) if out else ()
+    return tuple(evaluations), kept, aside + time.perf_counter() - began
 
 
 def identity(spec: RunSpec, device: torch.device) -> str:

@@ -234,8 +234,13 @@ def store_frozen(model: nn.Module, precision: str) -> None:
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 
-def _state(model: nn.Module) -> list[Tensor]:
-    """Return all that training changes: trainable parameters, persistent buffers (batch norm's running statistics)."""
+def changed_by_training(model: nn.Module) -> dict[str, Tensor]:
+    """Return name -> tensor of all that training changes: trainable parameters, then persistent buffers (batch norm's
+    running statistics)."""
     persistent = model.state_dict().keys()
-    buffers = [buffer for name, buffer in model.named_buffers() if name in persistent]
-    return [parameter for parameter in model.parameters() if parameter.requires_grad] + buffers
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+    return {name: each for name, each in model.named_parameters() if each.requires_grad} | buffers
+
+
+def _state(model: nn.Module) -> list[Tensor]:
+    return [*changed_by_training(model).values()]

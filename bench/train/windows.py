@@ -61,11 +61,19 @@ def standardized(series: Series, device: torch.device) -> Float[Tensor, "row cha
 
     Mean and deviation come from the whole train split; a channel that is constant there is only centred.
     """
+    mean, spread = scaling(series)
+    return torch.from_numpy(((series.values - mean) / spread).astype(np.float32)).to(device)
+
+
+def scaling(series: Series) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the (population) standard deviation of each channel over the train split, 1 for a constant.
+
+    Both are `[channel]`, in the units of the file.
+    """
     first, last = series.card.bounds()["train"]
     train = series.values[first:last]
     spread = np.where(np.ptp(train, axis=0) == 0, 1.0, train.std(axis=0))  # std of a constant is not always exactly 0
-    scaled = (series.values - train.mean(axis=0)) / spread
-    return torch.from_numpy(scaled.astype(np.float32)).to(device)
+    return train.mean(axis=0), spread
 
 
 def calendar(series: Series, device: torch.device) -> Float[Tensor, "row 4"]:

@@ -98,7 +98,7 @@ def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult 
     report(Progress(0, 0, None))
     checkpoint = Checkpoint(job.checkpoint, identity(job.spec, device), job.deadline) if job.checkpoint else None
     try:
-        return run_one(job.spec, device, Watch(report_sometimes, checkpoint))
+        return run_one(job.spec, device, Watch(report_sometimes, checkpoint), job.keep)
     except OutOfTime:
         return Saved()
 
