@@ -21,6 +21,7 @@ from bench.core.text import Output
 from models.errors import BenchError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import Console
 
     from bench.plan.suite import Filters
@@ -29,6 +30,30 @@ RESULTS = HOME / "results"
 DONE, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 Action = Callable[[argparse.Namespace], int]
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+
+
+SCRIPT = "logo-bench"
+"""The console script of an installed copy: `logo-bench VERB` is `python -m bench VERB`."""
+
+
+def program(module: str = "bench") -> str:
+    """Return how the command was typed: `python -m bench`, `python -m bench.report`, or the console script's form."""
+    return as_typed(f"python -m {module}")
+
+
+def as_typed(text: str) -> str:
+    """Return text with its commands written for the console script, if that is what the user has typed."""
+    if Path(sys.argv[0]).stem != SCRIPT:
+        return text
+    return text.replace("python -m bench.report", f"{SCRIPT} report").replace("python -m bench", SCRIPT)
+
+
+class _Spoken(Output):
+    """A standard stream whose hints name the command that was typed."""
+
+    def write(self, text: str) -> int:
+        super().write(as_typed(text))
+        return len(text)
 
 
 class Parser(argparse.ArgumentParser):
@@ -113,6 +138,20 @@ def require_results(results: Path) -> None:
         raise BenchError(f"{cause}. Do: name one with records, or make it by 'python -m bench run --results'")
 
 
+def write_table(path: Path, table: DataFrame) -> str:
+    """Write a table as .csv or .parquet, by the file's suffix, and return a line that says so. Raises BenchError."""
+    try:
+        if path.suffix == ".parquet":
+            table.to_parquet(path, index=False)
+        else:
+            table.to_csv(path, index=False)
+    except ImportError:
+        raise BenchError(f"{path}: needs the package pyarrow. Do: pip install pyarrow, or name a .csv") from None
+    except OSError as error:
+        raise BenchError(f"{path}: cannot be written: {error}. Do: name another file") from None
+    return f"wrote {path}: {len(table)} rows"
+
+
 def command(verb: str, suite: str, filters: Filters, results: Path) -> str:
     """Return the command line of a verb that reads the same records."""
     place = [] if results == RESULTS else ["--results", str(results)]
@@ -180,8 +219,8 @@ def guarded(parser: argparse.ArgumentParser, words: list[str] | None, action: Ac
     arguments = argparse.Namespace(debug=False)
     with (
         _signals(),
-        redirect_stdout(cast(TextIO, Output(sys.stdout))),
-        redirect_stderr(cast(TextIO, Output(sys.stderr))),
+        redirect_stdout(cast(TextIO, _Spoken(sys.stdout))),
+        redirect_stderr(cast(TextIO, _Spoken(sys.stderr))),
     ):
         try:
             return action(parser.parse_args(words, arguments))
@@ -232,4 +271,5 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=cast(TextIO, Output(getattr(stream, "stream", stream), raw=True)))
+    out = cast(TextIO, Output(getattr(stream, "stream", stream), raw=True))
+    return Console(file=out, force_jupyter=False)  # in a notebook too: plain lines

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 from typing import Any
 
 import pandas as pd
 
-from bench.analysis.results import Results, run_title
+from bench.analysis.results import Results, read, run_title
 from bench.core.base import canonical
 from bench.core.card import canonical_card
-from bench.core.record import Cost, Evaluation, RunResult
+from bench.core.record import Cost, Evaluation, RunResult, Scaled
 from bench.core.spec import RunSpec
 from bench.core.store import Store, UnusableRecord
 from bench.plan import registry
-from bench.plan.suite import Filters
+from bench.plan.suite import Filters, load_suite
 from models.llm_files import BACKBONES
 
 RUN = {
@@ -35,8 +36,12 @@ RUN = {
 """Column that says which run it is and how it ended -> type."""
 IDENTITY = {"options": "str", "train": "str", "code": "str", "key": "str", "path": "str"}
 """The last columns: the settings as JSON, and what names the run."""
-ERRORS = [name for name in Evaluation.model_fields if name not in ("dataset", "windows", "channels")]
-"""Fields of a record that are errors on one data set."""
+FURTHER: dict[str, tuple[str, ...]] = {
+    **{name: ("standardised", name) for name in Scaled.model_fields if name != "mae"},
+    "mase": ("mase",),
+    **{f"{name}_original": ("original", name) for name in Scaled.model_fields},
+}
+"""Column of an error beyond MSE and MAE -> its place in a record's `further`. (`_original`: in the file's units.)"""
 COSTS = {name: "Int64" if "int" in str(field.annotation) else "float64" for name, field in Cost.model_fields.items()}
 """Field of a record's cost -> type. (Int64: a whole number that may be missing.)"""
 PROVENANCE = {"date": "str", "device": "str", "threads": "int64", "git": "str"}
@@ -44,17 +49,28 @@ PROVENANCE = {"date": "str", "device": "str", "threads": "int64", "git": "str"}
 COLUMNS = {
     **RUN,
     "tested_on": "str",
-    **dict.fromkeys(ERRORS, "float64"),
+    **dict.fromkeys(("mse", "mae", *FURTHER), "float64"),
     "windows": "Int64",
     "epochs": "int64",
     "epoch_s": "float64",
     **COSTS,
     **PROVENANCE,
+    "kept": "str",
     **IDENTITY,
 }
 """Column of a frame of records -> type, in their order."""
 
 Row = dict[str, Any]
+
+
+def recorded(store: Store, filters: Filters, suite: str | None = None) -> tuple[pd.DataFrame, list[UnusableRecord]]:
+    """Return the frame of a directory's records, of a suite's runs alone if one is named; and those left out, unusable.
+
+    Raises BenchError for a suite or a name that does not exist.
+    """
+    if suite is None:
+        return _records_of_store(store, filters)
+    return records_of_suite(read(load_suite(suite), filters, store))
 
 
 def records_of_suite(planned: Results) -> tuple[pd.DataFrame, list[UnusableRecord]]:
@@ -68,7 +84,7 @@ def records_of_suite(planned: Results) -> tuple[pd.DataFrame, list[UnusableRecor
     return _records(rows), list(planned.refused.values())
 
 
-def records_of_store(store: Store, filters: Filters) -> tuple[pd.DataFrame, list[UnusableRecord]]:
+def _records_of_store(store: Store, filters: Filters) -> tuple[pd.DataFrame, list[UnusableRecord]]:
     """Return the frame of every record of the directory that passes the filters, and why others cannot be used.
 
     The filter of the language model narrows the runs that read one.
@@ -114,10 +130,19 @@ def _rows(result: RunResult, key: str, variant: str = "") -> Iterator[Row]:
     shared |= {"epochs": len(result.curve), "epoch_s": result.epoch_s if cost else None}
     shared |= {name: getattr(cost, name) for name in COSTS} if cost else {}
     shared |= {name: getattr(where, name) for name in PROVENANCE}
+    shared["kept"] = ",".join(each.what for each in result.kept)
     for dataset in result.spec.task.datasets:
-        found = tested.get(dataset)
-        errors = {name: getattr(found, name) for name in (*ERRORS, "windows")} if found else {}
-        yield shared | errors | {"tested_on": dataset}
+        yield shared | {"tested_on": dataset} | _errors(tested.get(dataset))
+
+
+def _errors(found: Evaluation | None) -> Row:
+    """Return the errors on one data set, as far as the record has them."""
+    if found is None:
+        return {}
+    errors: Row = {"mse": found.mse, "mae": found.mae, "windows": found.windows}
+    if found.further:
+        errors |= {name: reduce(getattr, place, found.further) for name, place in FURTHER.items()}
+    return errors
 
 
 def plan_frame(planned: Results) -> pd.DataFrame:
@@ -158,4 +183,5 @@ def _records(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _typed(rows: Sequence[Row], columns: dict[str, str]) -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series([row.get(name) for row in rows], dtype=kind) for name, kind in columns.items()})
+    of = {name: [row.get(name) for row in rows] for name in columns}
+    return pd.DataFrame({name: pd.Series(of[name], dtype=kind) for name, kind in columns.items()})

@@ -242,7 +242,7 @@ def read_record(path: Path, root: Path) -> RunResult | None:
     """
     try:
         found = os.path.realpath(path, strict=True)
-        if not found.startswith(os.path.join(os.path.realpath(root), "")):
+        if not found.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
             raise BenchError("is a link out of the results directory")
         return parse(RunResult, read_regular(Path(found), LARGEST).decode(), str(path), remedy="")
     except FileNotFoundError:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 from bench.analysis.published import published_table
 from bench.analysis.ranks import ranks_table
 from bench.analysis.regimes import regimes_table
-from bench.analysis.results import Results
+from bench.analysis.results import Results, read
 from bench.analysis.tables import TABLES as OWN_TABLES
 from bench.analysis.tables import Builder, Table
 from bench.analysis.verdicts import Judged, Paper, judged, load_claims
 from bench.core.base import BenchError
 from bench.core.store import Store
 from bench.plan import suite as suites
-from bench.plan.language_model import choose
 from bench.plan.suite import Filters, Suite
 from bench.report.methods import Section, methods
 from models.llm_files import BACKBONES
@@ -96,12 +95,6 @@ def under(filters: Filters, suite: Suite) -> Suite:
     """Return the suite with the filters named in `about`, which every caption repeats."""
     about = f"{suite.about} Under the filters {filters.words}."
     return suite.model_copy(update={"about": about}) if filters.words else suite
-
-
-def read(suite: Suite, filters: Filters, store: Store) -> Results:
-    """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
-    chosen, _ = choose(suite, filters, store)
-    return Results.read(suites.entries(suite, chosen), store)
 
 
 def default_suite(store: Store, table: str | None) -> Suite:
