@@ -1,4 +1,4 @@
-"""`python -m bench VERB`: list, plan, fetch, run, tune, show, export, perf, add-dataset, report.
+"""`python -m bench VERB`: list, plan, fetch, run, tune, show, predict, export, perf, add-dataset, report.
 
 Each imports what it needs. The console script `logo-bench` is the same.
 """
@@ -17,6 +17,8 @@ from bench.cli import duration, positive
 from models.errors import BenchError
 
 if TYPE_CHECKING:
+    from bench.core.record import RunResult
+    from bench.core.store import Store
     from bench.grid.driver import Orders, Tally
     from bench.grid.engine import Engine
     from bench.plan.suite import Filters, PlannedRun, Suite
@@ -29,6 +31,7 @@ EXAMPLES = {
     "run": ("--suite quick", "--suite paper --datasets ETTh1 ILI --models logo_llm patchtst --time-budget 8h"),
     "tune": ("--suite tune --datasets ILI", "--suite mine.toml --time-budget 9m"),
     "perf": ("--suite quick --models dlinear patchtst", "--suite efficiency --device cuda --json perf.json"),
+    "predict": ("--run 3f9a1c", "--run 3f9a1c --on new_rows.csv --into forecast.csv --plot forecast.png"),
     "add-dataset": ("sales.csv --step 1M", "sensors.csv --stamp Date Time --fill linear --drop comment"),
     "export": ("results.csv", "ili.parquet --suite paper --datasets ILI"),
     "show": ("--suite paper", "--suite paper --models dlinear --datasets ETTh1 --horizons 96 --seeds 2021"),
@@ -80,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     cli.add_results(perf)
+    predict = verb("predict", _predict, "forecast with the weights that a run kept (run --keep weights)", suite=None)
+    predict.add_argument("--run", required=True, metavar="KEY", help="the first hex digits of its key, or its record")
+    predict.add_argument(
+        "--on", type=Path, metavar="FILE.csv", help="forecast what follows these rows (default: the test part again)"
+    )
+    predict.add_argument("--into", type=Path, metavar="FILE", help="write the forecasts here, as .csv or .parquet")
+    predict.add_argument("--plot", type=Path, metavar="FILE.png", help="draw look-back and forecast here")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    cli.add_results(predict)
     own = verb("add-dataset", _add_dataset, "check a CSV file of your own data and write a card for it", suite=None)
     own.add_argument(
         "file", type=Path, metavar="FILE.csv", help="a header, a column of time stamps, columns of numbers"
@@ -327,6 +339,67 @@ def _perf(arguments: argparse.Namespace) -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
     return cli.DONE
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    """Forecast a user's own rows, or the test part again; return 1 if that gives other errors than the record's."""
+    from bench.core.kept import find_run
+    from bench.core.store import Store
+
+    cli.require_results(arguments.results)
+    for option, suffixes in (("into", (".csv", ".parquet")), ("plot", ())):
+        path = getattr(arguments, option)
+        if path and suffixes and path.suffix not in suffixes:
+            raise BenchError(f"--{option} {path}: no kind of table. Do: name a .csv or .parquet file")
+        if path and not path.absolute().parent.is_dir():
+            raise BenchError(f"--{option} {path}: its folder does not exist. Do: make it first")
+    store = Store(arguments.results)
+    result = find_run(store, arguments.run)
+    if arguments.run.endswith(".json"):
+        store = Store(Path(arguments.run).absolute().parents[3])
+    if arguments.on:
+        return _predict_rows(arguments, store, result)
+    return _predict_test(arguments, store, result)
+
+
+def _predict_rows(arguments: argparse.Namespace, store: Store, result: RunResult) -> int:
+    """Forecast the rows after those of a user's file."""
+    from bench.train.predict import forecast_after
+
+    rows, forecast = forecast_after(store, result, arguments.on, arguments.device)
+    task = result.spec.task
+    title = f"{result.spec.model} {task.dataset}: {task.horizon} steps after {rows.index[-1]}"
+    if arguments.into:
+        print(title, cli.write_table(arguments.into, forecast.reset_index()), sep="\n")
+    else:
+        forecast.to_csv(sys.stdout)
+    if arguments.plot:
+        from bench.report.figures.predicted import plot_forecast
+
+        plot_forecast(arguments.plot, title, rows.iloc[-2 * task.horizon - task.context :], forecast, rows.iloc[:0])
+        print(f"wrote {arguments.plot}", file=sys.stdout if arguments.into else sys.stderr)
+    return cli.DONE
+
+
+def _predict_test(arguments: argparse.Namespace, store: Store, result: RunResult) -> int:
+    """Forecast the test part again, and compare its errors with the record's."""
+    from bench.train.predict import SAME, forecast_table, test_again, window_of
+
+    again = test_again(store, result, arguments.device, wanted=bool(arguments.into or arguments.plot))
+    for each in again.evaluations:
+        verdict = f"NOT the record's to {SAME:g}" if each.dataset in again.differ else f"the record's to {SAME:g}"
+        print(f"test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows: {verdict}")
+    if arguments.into:
+        tables = {name: forecast_table(own) for name, own in again.forecasts.items()}
+        print(cli.write_table(arguments.into, cli.one_table(tables, "dataset")))
+    if arguments.plot:
+        from bench.report.figures.predicted import plot_forecast
+
+        name = result.spec.task.dataset
+        title = f"{result.spec.model} {name}: the middle window of the test part"
+        plot_forecast(arguments.plot, title, *window_of(again.forecasts[name], result.spec.task.context))
+        print(f"wrote {arguments.plot}")
+    return cli.INCOMPLETE if again.differ else cli.DONE
 
 
 def _add_dataset(arguments: argparse.Namespace) -> int:

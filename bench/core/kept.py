@@ -17,7 +17,7 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -148,14 +148,18 @@ def read_forecasts(store: Store, result: RunResult) -> KeptForecasts:
     """
     with kept_file(store, result, "forecasts") as file:
         try:
-            arrays = np.load(file, allow_pickle=False)
-            return {
-                name: Forecasts(**{each.name: arrays[f"{name}/{each.name}"] for each in fields(Forecasts)})
-                for name in result.spec.task.datasets
-            }
+            return load_forecasts(file, result.spec.task.datasets)
         except (KeyError, ValueError, zipfile.BadZipFile) as error:
             cause = f"{result.spec.path}: its forecasts are damaged: {error}"
             raise BenchError(f"{cause}. Do: {AGAIN.format('forecasts')}") from None
+
+
+def load_forecasts(file: BinaryIO, datasets: Sequence[str]) -> KeptForecasts:
+    """Return what a `ForecastFile` of these data sets holds. Raises KeyError, ValueError or BadZipFile for others."""
+    arrays = np.load(file, allow_pickle=False)
+    return {
+        name: Forecasts(**{each.name: arrays[f"{name}/{each.name}"] for each in fields(Forecasts)}) for name in datasets
+    }
 
 
 class ForecastFile:

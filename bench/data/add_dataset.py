@@ -127,7 +127,7 @@ def _described(file: Path, given: Given, notes: dict[str, str]) -> tuple[Dataset
     problems = Problems()
     card = None
     try:
-        values, step, repaired = _examined(file, given, problems, notes)
+        values, step, repaired = examined(file, given, problems, notes)
         if len(values) and len(values.columns):
             card = _card(name, given, values, step, repaired, printable(str(file)))
             card = _with_horizons(card, given.horizons, notes)
@@ -171,7 +171,7 @@ def _card(name: str, given: Given, values: pd.DataFrame, step: Step, repaired: s
     return parse(DatasetCard, fields, place)
 
 
-def _examined(file: Path, given: Given, problems: Problems, notes: dict[str, str]) -> tuple[pd.DataFrame, Step, str]:
+def examined(file: Path, given: Given, problems: Problems, notes: dict[str, str]) -> tuple[pd.DataFrame, Step, str]:
     """Return the values by stamp, the step, and what was filled in words; `problems` gets all that is wrong."""
     choice = Choice(given.drop or (), given.channels, given.fill)
     # 1. Cells, and their stamps.

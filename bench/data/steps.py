@@ -101,10 +101,17 @@ class Step:
         """Return the stamps that are missing before `rows`, each a whole number of steps after the row before."""
         places = self.places(stamps)
         between = [np.arange(places[row - 1] + self.size, places[row], self.size) for row in rows]
-        lost = np.concatenate([np.arange(0), *between])
+        return self._moments(stamps, np.concatenate([np.arange(0), *between]))
+
+    def after(self, stamps: pd.Series, count: int) -> pd.Series:
+        """Return the `count` stamps after the last one, which follow the pattern of days that most stamps have."""
+        return self._moments(stamps, self.places(stamps)[-1] + self.size * np.arange(1, count + 1))
+
+    def _moments(self, stamps: pd.Series, places: np.ndarray) -> pd.Series:
+        """Return the moments at places on the axis, on the days and at the time of day that the stamps have."""
         if self.unit in SIZES:
-            return pd.Series(lost.astype("M8[us]"))
-        days = _pattern(stamps)[0](lost) if self.unit == "M" else np.busday_offset(EPOCH, lost)
+            return pd.Series(places.astype("M8[us]"))
+        days = _pattern(stamps)[0](places) if self.unit == "M" else np.busday_offset(EPOCH, places)
         first = stamps.to_numpy("M8[us]")[0]
         return pd.Series(days.astype("M8[us]") + (first - first.astype("M8[D]")))
 
