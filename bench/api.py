@@ -30,7 +30,7 @@ from rich.console import Console
 from bench import cli
 from bench.analysis.records import plan_frame, recorded, records_of_suite
 from bench.analysis.results import Results, read
-from bench.analysis.tables import Table, only
+from bench.analysis.tables import Table
 from bench.core.base import BenchError, parse
 from bench.core.kept import Forecasts, find_run, read_forecasts
 from bench.core.names import Format, Metric, TableName, What
@@ -210,12 +210,9 @@ def table(
         sheets = verdicts_sheets(judged, load_claims()[0])
         return joined([render(sheet, format) for sheet in sheets], format)
     chosen = load_suite(str(suite)) if suite is not None else default_suite(store, name)
-    planned, tables = tables_named(name, under(narrowed, chosen), narrowed, store)
+    planned, tables = tables_named(name, under(narrowed, chosen), narrowed, store, metric)
     _warn(list(planned.refused.values()))
-    wanted = [only(each, metric) if metric else each for each in tables]
-    if format == "frame":
-        return _table_frame(wanted)
-    return joined([render(each, format) for each in wanted], format)
+    return _table_frame(tables) if format == "frame" else joined([render(each, format) for each in tables], format)
 
 
 def forecasts(

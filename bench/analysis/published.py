@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.results import METRICS, Results
+from bench.analysis.results import METRICS, ON_CHANNELS, Results
 from bench.analysis.tables import Cell, Group, Table, behind, grouped
 from bench.core.card import cards
 from bench.plan.settings import SUITES
@@ -33,7 +33,7 @@ def published() -> pd.DataFrame:
 def published_table(planned: Results) -> list[Table]:
     """Show a row for every printed value of a planned cell, and each model's mean difference at an equal look-back."""
     groups = [Group("ours", "Ours"), Group("published", "Published"), Group("difference", "Difference, %")]
-    caption = f"{planned.lead()} {MEANS}"
+    caption = f"{planned.lead(ON_CHANNELS)} {MEANS}"
     table = Table("published", "Ours beside published errors", caption, groups, marked=False)
     for (model, title), of_model in grouped(planned.own, ["model", "title"]):
         alike: dict[tuple[str, str], list[list[Cell]]] = {}

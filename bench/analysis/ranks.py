@@ -7,9 +7,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import METRICS, Results, run_title
+from bench.analysis.results import ERRORS, Results, run_title
 from bench.analysis.stats import Comparison, comparable, compare, datasets_needed, mean_ranks, skill, win_probability
-from bench.analysis.tables import ERRORS, Cell, Group, Table, grouped, mean_error
+from bench.analysis.tables import Cell, Group, Table, grouped, mean_error
+from bench.core.names import Metric
 from models import REFERENCE
 
 COLUMNS = {"Rank": 2, "Wins %": 0, "Over naive %": 0, "Skill %": 1, "from": 1, "to": 1}
@@ -23,21 +24,21 @@ LEAD = (
 
 def ranks_table(planned: Results) -> list[Table]:
     """Show a row for each model and, with enough data sets, a second table with the p of every pair."""
-    errors = {metric: errors_by_dataset(planned, metric) for metric in METRICS}
-    groups = [Group(metric, title, tuple(COLUMNS)) for metric, title in zip(METRICS, ERRORS, strict=True)]
-    compared = {metric: compare(errors[metric]) for metric in METRICS}
+    errors = {metric: errors_by_dataset(planned, metric) for metric in planned.metrics}
+    groups = [Group(metric, ERRORS[metric], tuple(COLUMNS)) for metric in planned.metrics]
+    compared = {metric: compare(errors[metric]) for metric in planned.metrics}
     table = Table("ranks", "How models stand over data sets", "", groups, marked=False)
     table.caption = f"{planned.lead(LEAD)} {tests_sentence(compared)}"
-    whole = {metric: errors[metric].dropna() for metric in METRICS}
-    complete = planned.own[planned.own.data.isin(whole[METRICS[0]].index)]
+    whole = {metric: errors[metric].dropna() for metric in planned.metrics}
+    complete = planned.own[planned.own.data.isin(whole[planned.metrics[0]].index)]
     note = table.footnote("No data set is complete for every model.") if complete.empty else None
     shown = grouped(planned.own if complete.empty else complete, "title")
-    runs = {title: tuple(own.key) for title, own in shown if title in whole[METRICS[0]]}
+    runs = {title: tuple(own.key) for title, own in shown if title in whole[planned.metrics[0]]}
     if left_out := [title for title in planned.own.title.unique() if title not in runs]:
         table.notes.append(f"Left out, since complete on few data sets: {', '.join(left_out)}.")
     for name, keys in runs.items():
-        values = [value for metric in METRICS for value in _standing(whole[metric], name, run_title(REFERENCE))]
-        numbers = zip(values, [*COLUMNS.values()] * len(METRICS), strict=True)
+        values = [value for metric in planned.metrics for value in _standing(whole[metric], name, run_title(REFERENCE))]
+        numbers = zip(values, [*COLUMNS.values()] * len(planned.metrics), strict=True)
         table.rows.append((name, [Cell(value, digits, note=note, runs=keys) for value, digits in numbers]))
     return [table, *_pairs_table(compared, runs, planned.repairs)]
 
@@ -48,11 +49,11 @@ def errors_by_dataset(planned: Results, metric: str) -> pd.DataFrame:
     return comparable(pd.DataFrame(pd.Series(means).unstack(sort=False)))
 
 
-def tests_sentence(compared: dict[str, Comparison]) -> str:
+def tests_sentence(compared: dict[Metric, Comparison]) -> str:
     """Say what the tests show for each error, once if they show the same."""
     titles: dict[str, list[str]] = {}
-    for metric, title in zip(METRICS, ERRORS, strict=True):
-        titles.setdefault(compared[metric].sentence, []).append(title)
+    for metric, found in compared.items():
+        titles.setdefault(found.sentence, []).append(ERRORS[metric])
     return " ".join(f"{' and '.join(names)}: {sentence}" for sentence, names in titles.items())
 
 
@@ -72,7 +73,9 @@ def _standing(errors: pd.DataFrame, name: str, naive: str) -> list[float]:
     return [rank, *(100 * value for value in (wins, *against))]
 
 
-def _pairs_table(compared: dict[str, Comparison], runs: dict[str, tuple[str, ...]], repairs: list[str]) -> list[Table]:
+def _pairs_table(
+    compared: dict[Metric, Comparison], runs: dict[str, tuple[str, ...]], repairs: list[str]
+) -> list[Table]:
     """Show p of Wilcoxon's test for each pair; no table with too few data sets for any p to be small enough."""
     names = list(runs)
     pairs = math.comb(len(names), 2)
@@ -81,12 +84,12 @@ def _pairs_table(compared: dict[str, Comparison], runs: dict[str, tuple[str, ...
     title = "Which models differ: p of Wilcoxon's signed-rank test over data sets, after Holm over all pairs"
     table = Table("ranks_pairs", title, "", [Group("", "", tuple(names))], marked=False)
     table.caption = " ".join([tests_sentence(compared), *repairs])
-    for metric, error in zip(METRICS, ERRORS, strict=True):
-        pairwise = compared[metric].pairwise
+    for metric, found in compared.items():
+        pairwise = found.pairwise
         assert pairwise is not None
         table.rule()
         for one in names:
             p_values = pairwise.loc[one, names].drop(one).reindex(names)  # none against itself
             cells = [Cell(p, runs=runs[one] + runs[other]) for other, p in p_values.items()]
-            table.rows.append((f"{error}: {one}", cells))
+            table.rows.append((f"{ERRORS[metric]}: {one}", cells))
     return [table]

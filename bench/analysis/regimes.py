@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.analysis.results import METRICS, Results, first_few, run_title
+from bench.analysis.results import ERRORS, METRICS, Results, first_few, run_title
 from bench.analysis.stats import mean_ranks, skill
-from bench.analysis.tables import ERRORS, Cell, Group, Table, grouped
+from bench.analysis.tables import Cell, Group, Table, grouped
 from bench.core.card import CARDS
 from bench.core.system import SHIPPED_CARDS
 from models import REFERENCE
@@ -43,7 +43,7 @@ def regimes_table(planned: Results) -> list[Table]:
     keys = {title: tuple(runs.key) for title, runs in grouped(planned.own[planned.own.dataset.isin(whole)], "title")}
     left_out = [name for name in listed if name not in whole]
     tables = []
-    for metric, error in zip(METRICS, ERRORS, strict=True):
+    for metric, error in ((metric, ERRORS[metric]) for metric in METRICS):
         groups = [Group(title.replace(" ", "-"), title, ("Rank", "Skill %")) for title in planned.own.title.unique()]
         title = f"How models stand on channels of one kind, by {error}"
         table = Table(f"regimes_{metric}", title, planned.lead(LEAD), groups, marked=False)

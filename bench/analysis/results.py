@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import pandas as pd
 
@@ -21,7 +21,33 @@ from bench.plan.suite import Filters, PlannedRun, Suite, entries
 from models import MODELS
 from models.llm_files import BACKBONES
 
-METRICS: tuple[str, ...] = get_args(Metric)
+METRICS: tuple[Metric, ...] = ("mse", "mae")
+"""The paper's errors, which tables and figures show unless one is chosen."""
+ERRORS: dict[Metric, str] = {
+    "mse": "MSE",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "mase": "MASE",
+    "wape": "WAPE",
+    "smape": "sMAPE",
+}
+"""Error -> its title."""
+ON_CHANNELS = "Test errors on standardised channels, every window scored"
+MEASURED: dict[Metric, str] = {
+    "mase": (
+        "Test MASE, every window scored: the mean absolute error divided by that of repeating the last season over all "
+        "rows before the forecast, the same on every scale"
+    ),
+    "wape": (
+        "Test WAPE in original units, every window scored: the sum of absolute errors divided by the sum of absolute "
+        "values, over all channels together"
+    ),
+    "smape": (
+        "Test sMAPE in original units, every window scored: the mean of the absolute error divided by the mean size of "
+        "forecast and truth, from 0 to 2"
+    ),
+}
+"""What a caption says of an error that is not MSE, MAE or RMSE on standardised channels."""
 LOSSES = {"mse": "MSE", "l1": "L1", "smooth_l1": "smooth L1"}
 
 
@@ -53,9 +79,11 @@ class Results:
     runs: list[tuple[PlannedRun, RunResult | None]]
     refused: dict[str, UnusableRecord] = field(default_factory=dict)
     """Run key -> why its record cannot be used (damaged, of other data or protocol), with the remedy."""
+    metrics: tuple[Metric, ...] = METRICS
+    """The errors that tables and figures show."""
 
     @classmethod
-    def read(cls, planned: Sequence[PlannedRun], store: Store) -> Results:
+    def read(cls, planned: Sequence[PlannedRun], store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
         """Pair each planned run with its record in the store."""
         runs: list[tuple[PlannedRun, RunResult | None]] = []
         refused = {}
@@ -65,7 +93,7 @@ class Results:
             except UnusableRecord as error:
                 runs.append((entry, None))
                 refused[entry.spec.key] = error
-        return cls(runs, refused)
+        return cls(runs, refused, metrics)
 
     @property
     def reference(self) -> list[RunSpec]:
@@ -84,11 +112,15 @@ class Results:
         refusal = self.refused.get(entry.spec.key)
         return State("refused", refusal.reason) if refusal else State("missing")
 
-    def lead(
-        self, what: str = "Test errors on standardised channels, every window scored", averaged: bool = True
-    ) -> str:
-        """Return the first sentences of a caption: `what`, look-back, seeds averaged over (or listed), filled data."""
+    def headed(self, title: str) -> str:
+        """Return the title of a table of errors, with the name of the error if it shows a single one."""
+        return title if len(self.metrics) > 1 else f"{title}: {ERRORS[self.metrics[0]]}"
+
+    def lead(self, what: str = "", averaged: bool = True) -> str:
+        """Return the first sentences of a caption: `what` (by default what the errors are), look-back, seeds averaged
+        over (or listed), filled data."""
         specs = self.reference
+        what = what or MEASURED.get(self.metrics[0], ON_CHANNELS)
         return " ".join([f"{what}; look-back {_look_back(specs)}; {_seeds(specs, averaged)}.", *self.repairs])
 
     @property
@@ -108,8 +140,9 @@ class Results:
         """One row per planned run and data set it is tested on. Do not write into it.
 
         Columns: dataset, fraction, horizon, model, variant, seed, key, data (`shared`), title (`run_title`), entry,
-        result, status, why (both as in `State`), tested, mse, mae (NaN unless the run is done), usual (the model's
-        first variant).
+        result, status, why (both as in `State`), tested, every error of ERRORS (NaN unless the run is done and its
+        record has it), measured (whether the record, if there is one, has further errors), usual (the model's first
+        variant).
         """
         rows = []
         for entry, result in self.runs:
@@ -117,13 +150,13 @@ class Results:
             run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed, spec.key]
             titles = [shared(task.dataset, task.train_fraction), run_title(spec.model, variant)]
             scored = result.evaluations if result is not None and state.status == "done" else ()
-            errors = {each.dataset: [each.mse, each.mae] for each in scored}
+            errors = {each.dataset: [*map(each.error, ERRORS), each.further is not None] for each in scored}
             for tested in task.datasets:
-                found = errors.get(tested, [math.nan] * 2)
+                found = errors.get(tested, [math.nan] * len(ERRORS) + [True])
                 rows.append([*run, *titles, entry, result, state.status, state.why, tested, *found])
         run_columns = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "data", "title"]
-        columns = [*run_columns, "entry", "result", "status", "why", "tested", *METRICS]
-        frame = pd.DataFrame(rows, columns=columns)
+        columns = [*run_columns, "entry", "result", "status", "why", "tested", *ERRORS, "measured"]
+        frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(ERRORS, float))
         return frame.assign(usual=frame.variant == frame.groupby("model").variant.transform("first"))
 
     @cached_property
@@ -132,10 +165,10 @@ class Results:
         return self.frame[self.frame.tested == self.frame.dataset]
 
 
-def read(suite: Suite, filters: Filters, store: Store) -> Results:
+def read(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
     """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
     chosen, _ = choose(suite, filters, store)
-    return Results.read(entries(suite, chosen), store)
+    return Results.read(entries(suite, chosen), store, metrics)
 
 
 def shared(dataset: str, share: float) -> str:

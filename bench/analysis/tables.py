@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import METRICS, Results, first_few, run_title
+from bench.analysis.results import ERRORS, METRICS, Results, first_few, run_title
 from bench.analysis.stats import comparable
 from bench.core.base import BenchError
+from bench.core.names import Metric
 from bench.core.record import Cost, RunResult
 from bench.plan import registry
 
-ERRORS = ("MSE", "MAE")
 COSTS: dict[str, tuple[int, Callable[[RunResult, Cost], float | None]]] = {
     "Params M": (3, lambda run, cost: cost.params / 1e6),
     "Trained M": (3, lambda run, cost: cost.trainable / 1e6),
@@ -90,7 +90,7 @@ class Group:
     key: str
     """Name in files; empty where the columns' own names are enough."""
     title: str
-    columns: tuple[str, ...] = ERRORS
+    columns: tuple[str, ...] = tuple(ERRORS[metric] for metric in METRICS)
 
 
 @dataclass
@@ -116,6 +116,8 @@ class Table:
     """Values come with their spread, which CSV and JSON hold in columns of their own."""
     unrun: str = ""
     """Of a folded table: its rows of which nobody has run anything."""
+    metrics: tuple[Metric, ...] = METRICS
+    """Of a table of errors: those that each group of columns shows."""
 
     @property
     def columns(self) -> list[str]:
@@ -170,23 +172,26 @@ class Table:
         return Cell(None, digits, note=self.footnote(note), runs=keys)
 
     def errors(self, runs: pd.DataFrame) -> list[Cell]:
-        """Return the mean MSE and MAE of these runs; partial ones where seeds are missing, but no horizon."""
-        spreads = runs[list(METRICS)].std() if self.spreads else dict.fromkeys(METRICS)
-        found = [self.cell(runs, mean_error(runs, metric), spread=spreads[metric]) for metric in METRICS]
+        """Return the mean errors of these runs; partial ones where seeds are missing, but no horizon."""
+        spreads = runs[list(self.metrics)].std() if self.spreads else dict.fromkeys(self.metrics)
+        found = [self.cell(runs, mean_error(runs, metric), spread=spreads[metric]) for metric in self.metrics]
+        for cell, metric in zip(found, self.metrics, strict=True):
+            if cell.value is None and cell.note is None:
+                cell.note, cell.spread = self.footnote(_unknown(runs, metric)), None
         done = runs[runs.why == ""]
         if len(done) == len(runs) or set(done.horizon) != set(runs.horizon):
             return found
         count = f"{len(done)} of {len(runs)}"
         return [
             replace(cell, partial=mean_error(done, metric), count=count)
-            for cell, metric in zip(found, METRICS, strict=True)
+            for cell, metric in zip(found, self.metrics, strict=True)
         ]
 
 
 def main_table(planned: Results) -> list[Table]:
     """Average each data set over its horizons; then add the summary."""
     title = "Forecasting errors, averaged over horizons"
-    return [_summarised(_table("main", title, planned.lead(), grouped(planned.own, "data")))]
+    return [_summarised(_table("main", title, planned, grouped(planned.own, "data")))]
 
 
 def full_table(planned: Results) -> list[Table]:
@@ -195,7 +200,7 @@ def full_table(planned: Results) -> list[Table]:
     for name, runs in grouped(planned.own, "data"):
         rows += [(f"{name} {horizon}", own) for horizon, own in grouped(runs, "horizon")]
         rows.append((f"{name} avg", runs))
-    table = _table("full", "Forecasting errors at every horizon", planned.lead(), rows)
+    table = _table("full", "Forecasting errors at every horizon", planned, rows)
     own = [cells for label, cells in table.rows if not label.endswith(" avg")]
     return [_summarised(table, own, unit="cells")]
 
@@ -204,7 +209,7 @@ def seeds_table(planned: Results) -> list[Table]:
     """Show every horizon of every data set, each error with its standard deviation over seeds."""
     title, seeds = "Forecasting errors and their spread over seeds", planned.own.seed.nunique()
     rows = [(f"{name} {horizon}", runs) for (name, horizon), runs in grouped(planned.own, ["data", "horizon"])]
-    table = _table("seeds", title, planned.lead(), rows, spreads=seeds > 1)
+    table = _table("seeds", title, planned, rows, spreads=seeds > 1)
     spread = f"±: standard deviation (n - 1) over the {seeds} seeds." if seeds > 1 else "One seed has no spread."
     table.caption += f" {spread}"
     return [table]
@@ -215,7 +220,7 @@ def few_shot_table(planned: Results) -> list[Table]:
     tables = []
     for share, runs in grouped(planned.own, "fraction"):
         title = f"Errors after training on the first {100 * share:g} % of the windows, averaged over horizons"
-        tables.append(_summarised(_table(f"few_shot_{100 * share:g}", title, planned.lead(), grouped(runs, "dataset"))))
+        tables.append(_summarised(_table(f"few_shot_{100 * share:g}", title, planned, grouped(runs, "dataset"))))
     return tables
 
 
@@ -224,7 +229,7 @@ def zero_shot_table(planned: Results) -> list[Table]:
     transfers = planned.frame[planned.frame.tested != planned.frame.dataset]
     rows = [(f"{data} → {tested}", runs) for (data, tested), runs in grouped(transfers, ["data", "tested"])]
     title = "Errors on a data set that was not trained on, averaged over horizons"
-    return [_summarised(_table("zero_shot", title, planned.lead(), rows), unit="pairs")]
+    return [_summarised(_table("zero_shot", title, planned, rows), unit="pairs")]
 
 
 def losses_table(planned: Results) -> list[Table]:
@@ -233,7 +238,7 @@ def losses_table(planned: Results) -> list[Table]:
     by_loss = {loss: grouped(runs.assign(variant=""), "data") for loss, runs in grouped(planned.own, "variant")}
     rows = [(f"{name}, {loss}", runs) for loss, of_loss in by_loss.items() for name, runs in of_loss]
     title = "Forecasting errors by training loss, averaged over horizons"
-    table = _table("losses", title, planned.lead(), rows)
+    table = _table("losses", title, planned, rows)
     *table.rules, _ = itertools.accumulate(map(len, by_loss.values()))
     for loss in by_loss:
         _summarised(table, [cells for label, cells in table.rows if label.endswith(f", {loss}")], loss)
@@ -300,18 +305,6 @@ TABLES: dict[str, Builder] = {
 }
 
 
-def only(table: Table, metric: str) -> Table:
-    """Return a table of errors with one of the metrics; any other table unchanged."""
-    at = METRICS.index(metric)
-    if any(group.columns != ERRORS for group in table.groups):
-        return table
-    rows, summary = (
-        [(label, cells[at :: len(METRICS)]) for label, cells in each] for each in (table.rows, table.summary)
-    )
-    groups = [replace(group, columns=ERRORS[at : at + 1]) for group in table.groups]
-    return replace(table, title=f"{table.title}: {ERRORS[at]}", groups=groups, rows=rows, summary=summary)
-
-
 def grouped(frame: pd.DataFrame, by: str | list[str]) -> list[tuple[Any, pd.DataFrame]]:
     """Return each value of a column (or tuple of values, for a list) with its rows, in order of appearance."""
     return list(frame.groupby(by, sort=False, dropna=False))
@@ -323,22 +316,36 @@ def behind(cells: Iterable[Cell]) -> tuple[str, ...]:
 
 
 def mean_error(runs: pd.DataFrame, metric: str) -> float:
-    """Return the mean over seeds, then over horizons; NaN unless every run is done."""
-    return math.nan if runs.why.any() else float(runs.groupby("horizon", sort=False)[metric].mean().mean())
+    """Return the mean over seeds, then over horizons; NaN unless every run is done and has this error."""
+    lacking = runs.why.any() or runs[metric].isna().any()
+    return math.nan if lacking else float(runs.groupby("horizon", sort=False)[metric].mean().mean())
 
 
-def _table(name: str, title: str, lead: str, rows: list[tuple[str, pd.DataFrame]], spreads: bool = False) -> Table:
-    """Build rows by label, columns by model and variant, MSE and MAE of each."""
+def _unknown(runs: pd.DataFrame, metric: Metric) -> str:
+    """Say why these runs are done and have no such error."""
+    if runs.measured.all():
+        return f"{ERRORS[metric]} is not defined here: what it divides by is 0 everywhere in the test."
+    return (
+        f"Its records were made before {ERRORS[metric]} was measured. Do: 'python -m bench run --rerun all' with the "
+        "same suite and filters."
+    )
+
+
+def _table(
+    name: str, title: str, planned: Results, rows: list[tuple[str, pd.DataFrame]], spreads: bool = False
+) -> Table:
+    """Build rows by label, columns by model and variant, the errors of each."""
     keys = [key for key, _ in grouped(pd.concat(runs for _, runs in rows), ["model", "variant"])]
     names = {key: "_".join(filter(None, key)) for key in keys}
-    groups = [Group(names[key].replace(" ", "-"), run_title(*key)) for key in keys]
-    table = Table(name, title, lead, groups, spreads=spreads)
+    columns = tuple(ERRORS[metric] for metric in planned.metrics)
+    groups = [Group(names[key].replace(" ", "-"), run_title(*key), columns) for key in keys]
+    table = Table(name, planned.headed(title), planned.lead(), groups, spreads=spreads, metrics=planned.metrics)
     for label, runs in rows:
         by_key = dict(grouped(runs, ["model", "variant"]))
         if absent := [names[key] for key in keys if key not in by_key]:
             raise BenchError(f"table {name}: no run of {absent[0]} in row {label}. Do: plan it for every row")
         table.rows.append((label, [cell for key in keys for cell in table.errors(by_key[key])]))
-        _mark_row(table.rows[-1][1])
+        _mark_row(table.rows[-1][1], len(table.metrics))
     return table
 
 
@@ -357,10 +364,10 @@ def _listed(labels: list[str]) -> str:
     return ", ".join(listed)
 
 
-def _mark_row(cells: list[Cell]) -> None:
-    """Mark the best and the second value of each metric."""
-    for metric in range(len(METRICS)):
-        _mark(cells[metric :: len(METRICS)])
+def _mark_row(cells: list[Cell], metrics: int) -> None:
+    """Mark the best and the second value of each of so many metrics."""
+    for metric in range(metrics):
+        _mark(cells[metric::metrics])
 
 
 def _mark(cells: Sequence[Cell]) -> None:
@@ -386,7 +393,7 @@ def _summarised(
     kept = comparable(values)
     complete = kept.dropna()
     if complete.shape != values.shape:
-        absent = [group.title for i, group in enumerate(table.groups) if i * len(METRICS) not in kept]
+        absent = [group.title for i, group in enumerate(table.groups) if i * len(table.metrics) not in kept]
         table.notes.append(
             f"The summary{'' if of is None else f' of {of}'} is over the {len(complete)} of {len(rows)} {unit} that "
             f"are complete for every model{' but ' * bool(absent)}{', '.join(absent)}."
@@ -395,7 +402,7 @@ def _summarised(
         return table
     # 2. Compare the models of each metric in each row.
     columns = complete.T  # a row for each model and metric, a column for each row of the table
-    by_metric = columns.groupby(columns.index % len(METRICS))
+    by_metric = columns.groupby(columns.index % len(table.metrics))
     best = by_metric.transform("min")
     over = f"{len(complete)} of {len(rows)} {unit}" if len(complete) < len(rows) else f"{len(rows)} {unit}"
     lines = {
@@ -410,7 +417,7 @@ def _summarised(
         found = line.reindex(values.columns)
         cells = [Cell(value, digits, runs=keys) for value, keys in zip(found, runs, strict=True)]
         if digits == 3:
-            _mark_row(cells)
+            _mark_row(cells, len(table.metrics))
         table.summary.append((label if of is None else f"{label}, {of}", cells))
     return table
 
@@ -418,29 +425,31 @@ def _summarised(
 def _variants_table(name: str, title: str, planned: Results) -> Table:
     """Build rows by model and variant, columns by data set, and the mean change against the model's first variant."""
     datasets = list(planned.own.data.unique())
-    groups = [Group(dataset.replace(" ", ""), dataset) for dataset in datasets]
-    table = Table(name, title, planned.lead(), [*groups, Group("change", "Change, %")])
+    columns = tuple(ERRORS[metric] for metric in planned.metrics)
+    groups = [Group(dataset.replace(" ", ""), dataset, columns) for dataset in datasets]
+    groups.append(Group("change", "Change, %", columns))
+    table = Table(name, planned.headed(title), planned.lead(), groups, metrics=planned.metrics)
     for _, of_model in grouped(planned.own, "model"):
         table.rule()
         block: list[list[Cell]] = []
         for label, runs in grouped(of_model, "title"):
             own = dict(grouped(runs, "data"))
             block.append([cell for dataset in datasets for cell in table.errors(own[dataset])])
-            table.rows.append((label, [*block[-1], *_changes(block[-1], block[0])]))
+            table.rows.append((label, [*block[-1], *_changes(block[-1], block[0], len(table.metrics))]))
         for column in zip(*block, strict=True):
             _mark(column)
     table.caption += (
         " Marks are by column and model. Change: of the error against the first row of each model, averaged over data "
-        "sets." + _spread_sentence(planned.own)
+        "sets." + _spread_sentence(planned)
     )
     return table
 
 
-def _changes(cells: list[Cell], first: list[Cell]) -> list[Cell]:
+def _changes(cells: list[Cell], first: list[Cell], metrics: int) -> list[Cell]:
     """Return, per metric, the mean change in percent against the first variant; a hole if any cell of either is one."""
     changes = []
-    for metric in range(len(METRICS)):
-        own, usual = cells[metric :: len(METRICS)], first[metric :: len(METRICS)]
+    for metric in range(metrics):
+        own, usual = cells[metric::metrics], first[metric::metrics]
         values, references = (pd.Series([cell.value for cell in row], dtype=float) for row in (own, usual))
         change = 100 * (values / references - 1).mean(skipna=False)
         gap = next((cell.note for cell in (*own, *usual) if cell.value is None), None)
@@ -448,15 +457,17 @@ def _changes(cells: list[Cell], first: list[Cell]) -> list[Cell]:
     return changes
 
 
-def _spread_sentence(own: pd.DataFrame) -> str:
-    """Say how far the seed alone moves the mean MSE of each model's first variant, to judge changes against."""
-    spreads = []
+def _spread_sentence(planned: Results) -> str:
+    """Say how far the seed alone moves the mean error of each model's first variant, to judge changes against."""
+    own, metric, spreads = planned.own, planned.metrics[0], []
     for model, usual in grouped(own[own.usual], "model"):
-        by_seed = usual.pivot(index=["data", "horizon"], columns="seed", values="mse")
-        if usual.mse.notna().all() and by_seed.shape[1] > 1:
+        by_seed = usual.pivot(index=["data", "horizon"], columns="seed", values=metric)
+        if usual[metric].notna().all() and by_seed.shape[1] > 1:
             share = by_seed.div(by_seed.mean(axis=1), axis=0).mean().std()
             spreads.append(f"{registry.title(model)} {100 * share:.1f} %")
-    sentence = f" From seed to seed the first row's MSE moves by (standard deviation): {', '.join(spreads)}."
+    sentence = (
+        f" From seed to seed the first row's {ERRORS[metric]} moves by (standard deviation): {', '.join(spreads)}."
+    )
     return sentence if spreads else ""
 
 

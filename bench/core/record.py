@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 
 from bench.core.base import Frozen, Positive, Sha256
 from bench.core.card import DatasetCard, cards
-from bench.core.names import What
+from bench.core.names import Metric, What
 from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec, Task
 from models import MODELS
@@ -113,6 +113,21 @@ class Evaluation(Frozen):
     """MSE and MAE of each channel, to six digits; empty in old records."""
     further: Further | None = None
     """None in records that were made before these were measured."""
+
+    def error(self, metric: Metric) -> float | None:
+        """Return an error as tables show it; None if it is not defined, or the record is older than its measurement.
+
+        WAPE and sMAPE are those in original units, where they mean something; the others are standardised.
+        """
+        match metric:
+            case "mse" | "mae":
+                return self.mse if metric == "mse" else self.mae
+            case "rmse":
+                return math.sqrt(self.mse)
+            case "mase":
+                return self.further.mase if self.further else None
+            case "wape" | "smape":
+                return getattr(self.further.original, metric) if self.further else None
 
     def faults(self, task: Task, card: DatasetCard | None) -> Faults:
         """Yield what no test on this data set can have found."""

@@ -30,7 +30,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--suite", help="default: the table's namesake; else paper if it has results, else quick")
     parser.add_argument("--format", choices=get_args(Format), default="text", help="of what is printed (default: text)")
-    parser.add_argument("--metric", choices=get_args(Metric), help="print tables of errors with this one alone")
+    parser.add_argument(
+        "--metric",
+        choices=get_args(Metric),
+        help="the error of tables and figures (default: mse and mae); wape and smape in original units",
+    )
     parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
     parser.add_argument("--into", type=Path, metavar="DIR", help="folder of a whole report (default: reports/SUITE)")
     add_results(parser)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import METRICS, first_few
+from bench.analysis.results import ERRORS, first_few
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged
 from models import MODELS, PROPOSED
@@ -58,8 +58,8 @@ def _tally(rows: Sequence[Judged]) -> str:
 
 
 def _lowest(table: Table, kind: Callable[[str], bool], row: int) -> tuple[float, str] | None:
-    """Return the lowest MSE of a row among the models of this kind, and the model's title."""
-    cells = table.rows[row][1][:: len(METRICS)]
+    """Return the lowest error of a row among the models of this kind, and the model's title."""
+    cells = table.rows[row][1][:: len(table.metrics)]
     found = [
         (cell.value, group.title)
         for cell, group in zip(cells, table.groups, strict=True)
@@ -102,7 +102,8 @@ def _floors(main: Table) -> str:
     if not ahead:
         return f"On {first_few(compared)} no model without a language model is ahead of every model with one{nothing}."
     where = f"on {len(ahead)} of {len(compared)} data sets: {', '.join(ahead)}"
-    return f"A model without a language model has a lower MSE than every model with one {where}{nothing}."
+    error = ERRORS[main.metrics[0]]
+    return f"A model without a language model has a lower {error} than every model with one {where}{nothing}."
 
 
 def _without(added: Sequence[Judged]) -> str:
@@ -114,11 +115,12 @@ def _without(added: Sequence[Judged]) -> str:
 
 
 def _ranks(main: Table) -> str:
-    """Say which models have the best mean ranks by MSE."""
+    """Say which models have the best mean ranks by the first error."""
     ranks = next((cells for label, cells in main.summary if label.startswith("Mean rank")), [])
-    groups = zip(ranks[:: len(METRICS)], main.groups, strict=True) if ranks else ()
+    groups = zip(ranks[:: len(main.metrics)], main.groups, strict=True) if ranks else ()
     ordered = sorted((cell.value, group.title) for cell, group in groups if cell.value is not None)
     if len(ordered) < 2:
         return ""
     listed = ", ".join(f"{title} {rank:.2f}" for rank, title in ordered[:3])
-    return f"{main.title}: the best mean ranks by MSE among {len(ordered)} models are {listed}."
+    error = ERRORS[main.metrics[0]]
+    return f"{main.title}: the best mean ranks by {error} among {len(ordered)} models are {listed}."

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from bench.analysis.published import published_table
 from bench.analysis.ranks import ranks_table
 from bench.analysis.regimes import regimes_table
-from bench.analysis.results import Results, read
+from bench.analysis.results import METRICS, Results, read
 from bench.analysis.tables import TABLES as OWN_TABLES
 from bench.analysis.tables import Builder, Table
 from bench.analysis.verdicts import Judged, Paper, judged, load_claims
 from bench.core.base import BenchError
+from bench.core.names import Metric
 from bench.core.store import Store
 from bench.plan import suite as suites
 from bench.plan.suite import Filters, Suite
@@ -46,12 +47,13 @@ class Review:
     methods: list[Section]
 
 
-def review(suite: Suite, filters: Filters, store: Store) -> Review:
-    """Read the suite's runs that pass the filters, and make every part of its report."""
+def review(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Review:
+    """Read the suite's runs that pass the filters, and make every part of its report; claims are on MSE whatever the
+    metrics of its tables and figures are."""
     # Importing the figures takes a second, and printing a table does not need them.
     from bench.report.figures.catalogue import pictures, plots
 
-    planned = read(suite, filters, store)
+    planned = read(suite, filters, store, metrics)
     return Review(
         suite=suite,
         words=filters.words,
@@ -70,12 +72,22 @@ def tables_of(name: str, planned: Results, about: str) -> list[Table]:
     return [replace(table, common=common) for table in TABLES[name](planned)]
 
 
-def tables_named(name: str, suite: Suite, filters: Filters, store: Store) -> tuple[Results, list[Table]]:
-    """Return the suite's runs that pass the filters, and its tables of one name. Raises BenchError for another name."""
+def metrics_of(metric: Metric | None) -> tuple[Metric, ...]:
+    """Return the errors that are shown: the paper's, unless one is chosen."""
+    return (metric,) if metric else METRICS
+
+
+def tables_named(
+    name: str, suite: Suite, filters: Filters, store: Store, metric: Metric | None = None
+) -> tuple[Results, list[Table]]:
+    """Return the suite's runs that pass the filters, and its tables of one name, of one error if `metric` names it.
+
+    Raises BenchError for a table that is none of the suite's.
+    """
     if name not in suite.tables:
         listed = ", ".join(suite.tables)
         raise BenchError(f"table {name}: not a table of suite {suite.name}. Do: choose one of {listed}")
-    planned = read(suite, filters, store)
+    planned = read(suite, filters, store, metrics_of(metric))
     return planned, tables_of(name, planned, suite.about)
 
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import Results, look_backs
-from bench.analysis.tables import ERRORS, Table
+from bench.analysis.results import ERRORS, Results, look_backs
+from bench.analysis.tables import Table
 from bench.analysis.verdicts import INTERVALS, Judged, blocks
 from bench.core.record import Where
 from bench.core.text import printable, visible
@@ -85,7 +85,7 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
         INTERVALS=INTERVALS,
         STATES=STATES,
         GLYPHS=GLYPHS,
-        ERRORS=ERRORS,
+        ERRORS=[ERRORS[metric] for metric in review.planned.metrics],
         LONG=LONG,
         SUFFIX=SUFFIX,
         about=about,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.analysis.claims import Verdict
 from bench.analysis.results import Results
-from bench.analysis.tables import Table, only
+from bench.analysis.tables import Table
 from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
@@ -22,7 +22,7 @@ from bench.plan import suite as suites
 from bench.plan.language_model import choose, recorded, usable
 from bench.plan.suite import Filters, Suite
 from bench.report.answer import answer
-from bench.report.contents import Review, default_suite, review, tables_named, under, verdicts
+from bench.report.contents import Review, default_suite, metrics_of, review, tables_named, under, verdicts
 from bench.report.render import MARKDOWN_STYLE, SUFFIX, joined, render
 from bench.report.sheet import section_sheet, table_sheet, verdicts_sheets
 from bench.report.shelf import shelved, write_index
@@ -56,7 +56,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
-    planned, tables = tables_named(arguments.table, suite, filters, store)
+    planned, tables = tables_named(arguments.table, suite, filters, store, arguments.metric)
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
     print(joined([_printed(table, arguments) for table in tables], arguments.format), end="")
     return planned
@@ -64,14 +64,14 @@ def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, 
 
 def _printed(table: Table, arguments: argparse.Namespace) -> str:
     """Return a table as the options ask for it."""
-    return render(only(table, arguments.metric) if arguments.metric else table, arguments.format, width())
+    return render(table, arguments.format, width())
 
 
 def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     folder = arguments.into or REPORTS / suite.name
     try:
         folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused before drawing starts
-        content = review(suite, filters, store)
+        content = review(suite, filters, store, metrics_of(arguments.metric))
         if arguments.results != RESULTS:
             words = f"{content.words} --results {shlex.quote(str(arguments.results))}".lstrip()
             content = replace(content, words=words)

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bench.analysis.results import METRICS, Results
-from bench.analysis.tables import ERRORS
+from bench.analysis.results import ERRORS, MEASURED, Results
+from bench.core.names import Metric
 from bench.report.figures.panels import Drawn, blank, drawn, of_the_done, over_seeds, titled
 from bench.report.figures.style import FAINT, HOLE, INK, SMALL, looks, narrow
 
@@ -26,30 +26,31 @@ SIDE_BY_SIDE = 9
 
 
 def heatmap(planned: Results) -> Drawn | None:
-    """Draw a map of MSE and one of MAE; None for a single model, which is always its own best."""
+    """Draw a map of each error; None for a single model, which is always its own best."""
     frame, row = _with_rows(planned)
-    names = list(looks(planned))
+    names, first = list(looks(planned)), planned.metrics[0]
     if len(names) < 2:
         return None
     begun = frame.groupby("row", sort=False).mse.transform("count") > 0
     unrun, frame = frame[~begun].row.unique(), frame[begun]
-    errors = {metric: _errors(frame, metric, names, over_seeds) for metric in METRICS}
-    partial = {metric: _errors(frame, metric, names, of_the_done) for metric in METRICS}
+    errors = {metric: _errors(frame, metric, names, over_seeds) for metric in planned.metrics}
+    partial = {metric: _errors(frame, metric, names, of_the_done) for metric in planned.metrics}
+    what = MEASURED.get(first, "Test errors on standardised channels") + "," * (first in MEASURED)
     lead = (
-        f"Test errors on standardised channels by {row}: percent above the best model of the row (0, in bold), whose "
+        f"{what} by {row}: percent above the best model of the row (0, in bold), whose "
         f"error is printed to the right; colours end at {CLIPPED} %"
     )
-    gaps = errors["mse"].isna()
+    gaps = errors[first].isna()
     if gaps.all(axis=None):
         return drawn(planned, "No cell is complete: there is nothing to compare.", lead)
     notes = [
         "Hatched: runs of the cell are missing. † The best model of the row among the complete ones."
         if gaps.any(axis=None)
         else "",
-        "Grey, without colour: some seeds are missing." if (gaps & partial["mse"].notna()).any(axis=None) else "",
+        "Grey, without colour: some seeds are missing." if (gaps & partial[first].notna()).any(axis=None) else "",
         f"Without a row, since nobody has run them: {', '.join(unrun)}." if len(unrun) else "",
     ]
-    return drawn(planned, _figure(errors, partial), lead, *notes, alt=_best(errors["mse"]))
+    return drawn(planned, _figure(errors, partial), lead, *notes, alt=_best(errors[first], ERRORS[first]))
 
 
 def _errors(
@@ -59,7 +60,7 @@ def _errors(
     return mean(frame, ["row", "title"], metric)["mean"].unstack().reindex(index=frame.row.unique(), columns=names)
 
 
-def _best(errors: pd.DataFrame) -> str:
+def _best(errors: pd.DataFrame, error: str) -> str:
     """Say which model is best on which rows, how far the next one is, and where few models are compared."""
     rows: dict[str, list[str]] = {}
     for row, own in errors.dropna(how="all").iterrows():
@@ -67,7 +68,7 @@ def _best(errors: pd.DataFrame) -> str:
         behind = f", next {others[0][0]} +{100 * (others[0][1] / first[1] - 1):.1f} %" if others else ""
         few = f"; {1 + len(others)} of {len(own)} models complete" if own.isna().any() else ""
         rows.setdefault(str(first[0]), []).append(f"{row} ({first[1]:.3f}{behind}{few})")
-    return f"Lowest MSE: {'; '.join(f'{name} on ' + ', '.join(own) for name, own in rows.items())}."
+    return f"Lowest {error}: {'; '.join(f'{name} on ' + ', '.join(own) for name, own in rows.items())}."
 
 
 def _with_rows(planned: Results) -> tuple[pd.DataFrame, str]:
@@ -83,16 +84,17 @@ def _with_rows(planned: Results) -> tuple[pd.DataFrame, str]:
     return frame.assign(row=frame.data), "data set, averaged over horizons"
 
 
-def _figure(errors: dict[str, pd.DataFrame], partial: dict[str, pd.DataFrame]) -> Figure:
+def _figure(errors: dict[Metric, pd.DataFrame], partial: dict[Metric, pd.DataFrame]) -> Figure:
     """Draw the maps side by side if they fit, else one above the other."""
-    rows, columns = errors["mse"].shape
+    metrics = [*errors]
+    rows, columns = errors[metrics[0]].shape
     beside = columns <= SIDE_BY_SIDE and not narrow()
-    figure = blank((1 if beside else len(METRICS)) * (0.24 * rows + 0.4) + 0.6)
-    panels = figure.subplots(*((1, len(METRICS)) if beside else (len(METRICS), 1)), squeeze=False).flat
-    for axes, metric, title in zip(panels, METRICS, ERRORS, strict=True):
+    figure = blank((1 if beside else len(metrics)) * (0.24 * rows + 0.4) + 0.6)
+    panels = figure.subplots(*((1, len(metrics)) if beside else (len(metrics), 1)), squeeze=False).flat
+    for axes, metric in zip(panels, metrics, strict=True):
         _draw(axes, errors[metric], partial[metric])
-        axes.set_title(title)
-        axes.tick_params(labelleft=not beside or metric == METRICS[0], labelbottom=beside or metric == METRICS[-1])
+        axes.set_title(ERRORS[metric])
+        axes.tick_params(labelleft=not beside or metric == metrics[0], labelbottom=beside or metric == metrics[-1])
     return figure
 
 

@@ -11,22 +11,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.ranks import errors_by_dataset, tests_sentence
-from bench.analysis.results import METRICS, Results
+from bench.analysis.results import ERRORS, Results
 from bench.analysis.stats import LEVEL, Comparison, compare, datasets_needed
-from bench.analysis.tables import ERRORS
+from bench.core.names import Metric
 from bench.report.figures.panels import Drawn, blank, drawn
 from bench.report.figures.style import FAINT, INK, SMALL, Look, looks, narrow
 
 
 def ranks(planned: Results) -> Drawn | None:
-    """Draw mean ranks by MSE and by MAE; None for a single model."""
+    """Draw mean ranks by each error; None for a single model."""
     models = looks(planned)
     if len(models) < 2:
         return None
-    errors = {metric: errors_by_dataset(planned, metric) for metric in METRICS}
-    models = {name: look for name, look in models.items() if name in errors["mse"]}
-    compared = {metric: compare(errors[metric]) for metric in METRICS}
-    complete, pairs = compared["mse"].datasets, math.comb(len(models), 2)
+    errors = {metric: errors_by_dataset(planned, metric) for metric in planned.metrics}
+    models = {name: look for name, look in models.items() if name in errors[planned.metrics[0]]}
+    compared = {metric: compare(errors[metric]) for metric in planned.metrics}
+    complete, pairs = compared[planned.metrics[0]].datasets, math.comb(len(models), 2)
     lead = "Mean rank of each model over data sets, 1 the best; errors averaged over horizons first"
     tests = tests_sentence(compared)
     if not complete:
@@ -41,12 +41,12 @@ def ranks(planned: Results) -> Drawn | None:
     return drawn(planned, _diagrams(compared, models), lead, bars, tests, alt=_order(compared))
 
 
-def _order(compared: dict[str, Comparison]) -> str:
+def _order(compared: dict[Metric, Comparison]) -> str:
     """Say the mean ranks, the best first."""
     listed = []
-    for metric, title in zip(METRICS, ERRORS, strict=True):
-        ranks = compared[metric].ranks.sort_values(kind="stable")
-        listed.append(f"{title}: {', '.join(f'{name} {rank:.2f}' for name, rank in ranks.items())}")
+    for metric, found in compared.items():
+        ranks = found.ranks.sort_values(kind="stable")
+        listed.append(f"{ERRORS[metric]}: {', '.join(f'{name} {rank:.2f}' for name, rank in ranks.items())}")
     return f"Mean ranks by {'; by '.join(listed)}."
 
 
@@ -81,31 +81,38 @@ def draw_diagram(axes: Axes, mean_ranks: pd.Series, pairwise: pd.DataFrame, look
     axes.grid(False)
 
 
-def _dots(errors: dict[str, pd.DataFrame], compared: dict[str, Comparison], looks: dict[str, Look]) -> Figure:
-    """Draw a row for each model, the best mean rank by MSE first."""
-    order = list(compared["mse"].ranks.sort_values(kind="stable").index)
-    figure = blank((0.21 * len(order) + 0.75) * (len(METRICS) if narrow() else 1))
-    panels = figure.subplots(*((len(METRICS), 1) if narrow() else (1, len(METRICS))), sharey=True)
-    for axes, metric, title in zip(panels, METRICS, ERRORS, strict=True):
+def _dots(errors: dict[Metric, pd.DataFrame], compared: dict[Metric, Comparison], looks: dict[str, Look]) -> Figure:
+    """Draw a row for each model, the best mean rank by the first error first."""
+    metrics = [*compared]
+    order = list(compared[metrics[0]].ranks.sort_values(kind="stable").index)
+    figure = blank((0.21 * len(order) + 0.75) * (len(metrics) if narrow() else 1))
+    panels = figure.subplots(*((len(metrics), 1) if narrow() else (1, len(metrics))), sharey=True, squeeze=False).flat
+    for axes, metric in zip(panels, metrics, strict=True):
         every = errors[metric].dropna().rank(axis=1)
         for row, name in enumerate(order):
             look, mean = looks[name], compared[metric].ranks[name]
             axes.plot(every[name], np.full(len(every), row), "o", color=look.colour, alpha=0.3, markersize=4)
             axes.plot(mean, row, look.marker, color=look.colour, markersize=7, label=name)
             axes.text(1.01, row, f"{mean:.2f}", transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL)
-        axes.set(title=title, xlim=(0.7, len(order) + 0.3), ylim=(len(order) - 0.5, -0.5), xlabel="Mean rank (1: best)")
+        axes.set(
+            title=ERRORS[metric],
+            xlim=(0.7, len(order) + 0.3),
+            ylim=(len(order) - 0.5, -0.5),
+            xlabel="Mean rank (1: best)",
+        )
         axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
         axes.set_yticks(range(len(order)), order)
         axes.tick_params(axis="y", length=0)
     return figure
 
 
-def _diagrams(compared: dict[str, Comparison], looks: dict[str, Look]) -> Figure:
-    """Draw a diagram for MSE above one for MAE."""
-    figure = blank(len(METRICS) * (0.15 * len(looks) + 0.9))
-    for axes, metric, title in zip(figure.subplots(len(METRICS), 1), METRICS, ERRORS, strict=True):
-        pairwise = compared[metric].pairwise
+def _diagrams(compared: dict[Metric, Comparison], looks: dict[str, Look]) -> Figure:
+    """Draw a diagram for each error, one above the other."""
+    figure = blank(len(compared) * (0.15 * len(looks) + 0.9))
+    panels = figure.subplots(len(compared), 1, squeeze=False)[:, 0]
+    for axes, (metric, found) in zip(panels, compared.items(), strict=True):
+        pairwise = found.pairwise
         assert pairwise is not None, "there are enough data sets"
-        draw_diagram(axes, compared[metric].ranks, pairwise, looks)
-        axes.set_title(title)
+        draw_diagram(axes, found.ranks, pairwise, looks)
+        axes.set_title(ERRORS[metric])
     return figure
