@@ -29,7 +29,9 @@ def outputs(notebook: nbformat.NotebookNode) -> Outputs:
     for number, cell in enumerate(notebook.cells):
         for each in cell.get("outputs", []):
             parts = each["data"] if "data" in each else {each.get("name", "error"): each.get("text", "")}
-            found += [(number, each.output_type, kind, text) for kind, text in sorted(parts.items()) if kind != "text/html"]
+            found += [
+                (number, each.output_type, kind, text) for kind, text in sorted(parts.items()) if kind != "text/html"
+            ]
     return found
 
 

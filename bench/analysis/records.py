@@ -92,7 +92,7 @@ def _records_of_store(store: Store, filters: Filters) -> tuple[pd.DataFrame, lis
     wanted = _canonical(filters)
     rows: list[Row] = []
     unusable = []
-    for each in store.everything():
+    for each in store.everything(wanted.get("datasets", ("*",))):
         if isinstance(each, UnusableRecord):
             unusable.append(each)
         elif _passes(each.result.spec, wanted):

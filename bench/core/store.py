@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,13 +63,13 @@ class Store:
             raise UnusableRecord(path, foreign)
         return result
 
-    def everything(self) -> Iterator[Stored | UnusableRecord]:
-        """Yield every record of the directory in the order of paths; for one that cannot be used, why.
+    def everything(self, datasets: Iterable[str] = ("*",)) -> Iterator[Stored | UnusableRecord]:
+        """Yield every record of runs trained on these data sets (default: all); for one that cannot be used, why.
 
         Each is checked as `get` checks it, and against its own path and today's cards, which a plan would have named.
         """
         digests = {name: card.digest for name, card in cards().items()}
-        for path in sorted(self.root.glob("*/h*/*/s*.json")):
+        for path in sorted(path for name in datasets for path in self.root.glob(f"{name}/h*/*/s*.json")):
             try:
                 result = read_record(path, self.root)
             except UnusableRecord as error:
