@@ -4,6 +4,38 @@
     python -m bench run --suite quick                 train and test what is missing
     python -m bench.report --suite quick              tables, figures and the page
 
-Floors, top to bottom: __main__ and report; overview and perf; grid; cli, train and analysis; plan and data; core; and
+In Python, the same as pandas frames (bench/api.py; `help(bench.api)`):
+
+    import bench
+
+    bench.load_records(datasets="ILI")                a row per run and data set that it is tested on
+    bench.plan("paper")                               a row per planned run, with its state
+    bench.run("quick", models="dlinear")              train and test what is missing
+    bench.table("main", "quick")                      a table of the report, also as text or LaTeX
+    bench.forecasts(key)                              what a run kept by keep="forecasts"
+
+Floors, top to bottom: __main__; api; report; overview and perf; grid; cli, train and analysis; plan and data; core; and
 models, which knows nothing of bench. A room imports from lower floors only (pyproject.toml, import-linter).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.api import BenchError, forecasts, load_records, plan, run, table
+
+__all__ = ["BenchError", "forecasts", "load_records", "plan", "run", "table"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the Python door when it is first used: the commands start without pandas."""
+    if name not in __all__:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    from bench import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

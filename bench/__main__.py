@@ -1,6 +1,6 @@
-"""`python -m bench VERB`: list, plan, fetch, run, tune, show, predict, perf, add-dataset.
+"""`python -m bench VERB`: list, plan, fetch, run, tune, show, predict, export, perf, add-dataset, report.
 
-Each imports what it needs.
+Each imports what it needs. The console script `logo-bench` is the same.
 """
 
 from __future__ import annotations
@@ -33,18 +33,24 @@ EXAMPLES = {
     "perf": ("--suite quick --models dlinear patchtst", "--suite efficiency --device cuda --json perf.json"),
     "predict": ("--run 3f9a1c", "--run 3f9a1c --on new_rows.csv --into forecast.csv --plot forecast.png"),
     "add-dataset": ("sales.csv --step 1M", "sensors.csv --stamp Date Time --fill linear --drop comment"),
+    "export": ("results.csv", "ili.parquet --suite paper --datasets ILI"),
     "show": ("--suite paper", "--suite paper --models dlinear --datasets ETTh1 --horizons 96 --seeds 2021"),
 }
 """Verb -> options of two examples, with which its help ends."""
 
 
 def main(words: list[str] | None = None) -> int:
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["report"]:
+        from bench.report.__main__ import main as report
+
+        return report(words[1:])
     return cli.guarded(_parser(), words, lambda arguments: arguments.verb(arguments) or cli.DONE)
 
 
 def _parser() -> argparse.ArgumentParser:
     about = "Logo-LLM and its baselines: plan, fetch, run and look at runs. Tables: python -m bench.report."
-    parser = cli.Parser("python -m bench", description=about)
+    parser = cli.Parser(cli.program(), description=about)
     parser.set_defaults(verb=lambda _: print(parser.format_help(), end=""))
     verbs = parser.add_subparsers(metavar="VERB")
 
@@ -107,6 +113,12 @@ def _parser() -> argparse.ArgumentParser:
     own.add_argument("--fill", choices=["previous", "linear"], help="fill missing rows and cells; the card says so")
     own.add_argument("--debug", action="store_true", help="show tracebacks")
     _add_looking(verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance"))
+    export = verb("export", _export, "write recorded runs as a table: a row for each run and test", suite=None)
+    export.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
+    export.add_argument("--suite", help="its runs alone, with their variants (default: every record)")
+    cli.add_filters(export)
+    cli.add_results(export)
+    verbs.add_parser("report", help="tables and whole reports, as python -m bench.report", add_help=False)
     return parser
 
 
@@ -335,7 +347,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from bench.core.kept import find_run
     from bench.core.store import Store
 
-    cli.require_results(arguments)
+    cli.require_results(arguments.results)
     for option, suffixes in (("into", (".csv", ".parquet")), ("plot", ())):
         path = getattr(arguments, option)
         if path and suffixes and path.suffix not in suffixes:
@@ -409,7 +421,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
     store = Store(arguments.results)
     planned = _planned(arguments)
-    cli.require_results(arguments)
+    cli.require_results(arguments.results)
     found = [(entry, store.get(entry.spec), store.root / entry.spec.path) for entry in planned]
     states = {entry.spec.key: result.status if result else "missing" for entry, result, _ in found}
     if arguments.format == "json":
@@ -424,6 +436,24 @@ def _show(arguments: argparse.Namespace) -> int:
         print(cli.counts_table(*counts(planned, states)), "", sep="\n")
         print("Of one model, data set and horizon (--models, --datasets, --horizons), or with --long, runs are listed.")
     return cli.DONE if set(states.values()) == {"done"} else cli.INCOMPLETE
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    """Write the frame of `bench.load_records`; return 1 if a record cannot be used, as a report does."""
+    from bench.analysis.records import recorded
+    from bench.core.store import Store
+    from bench.report.render import harmless
+
+    if arguments.file.suffix not in (".csv", ".parquet"):
+        raise BenchError(f"{arguments.file}: no kind of table. Do: name a .csv or .parquet file")
+    cli.require_results(arguments.results)
+    frame, unusable = recorded(Store(arguments.results), cli.filters_of(arguments), arguments.suite)
+    if arguments.file.suffix == ".csv":
+        frame = frame.map(harmless)
+    print(cli.write_table(arguments.file, frame))
+    if unusable:
+        print(f"{len(unusable)} recorded runs cannot be used; the first: {unusable[0]}", file=sys.stderr)
+    return cli.INCOMPLETE if unusable else cli.DONE
 
 
 if __name__ == "__main__":

@@ -32,6 +32,30 @@ Action = Callable[[argparse.Namespace], int]
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
+SCRIPT = "logo-bench"
+"""The console script of an installed copy: `logo-bench VERB` is `python -m bench VERB`."""
+
+
+def program(module: str = "bench") -> str:
+    """Return how the command was typed: `python -m bench`, `python -m bench.report`, or the console script's form."""
+    return as_typed(f"python -m {module}")
+
+
+def as_typed(text: str) -> str:
+    """Return text with its commands written for the console script, if that is what the user has typed."""
+    if Path(sys.argv[0]).stem != SCRIPT:
+        return text
+    return text.replace("python -m bench.report", f"{SCRIPT} report").replace("python -m bench", SCRIPT)
+
+
+class _Spoken(Output):
+    """A standard stream whose hints name the command that was typed."""
+
+    def write(self, text: str) -> int:
+        super().write(as_typed(text))
+        return len(text)
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser whose errors are one line, and whose help ends with examples."""
 
@@ -107,10 +131,10 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
     return parse(Filters, {name: getattr(arguments, name) for name in Filters.model_fields}, "filters")
 
 
-def require_results(arguments: argparse.Namespace) -> None:
-    """Raise BenchError if the results directory that a verb reads was named and does not exist."""
-    if arguments.results != RESULTS and not arguments.results.is_dir():
-        cause = f"--results {arguments.results}: there is no such directory"
+def require_results(results: Path) -> None:
+    """Raise BenchError if the results directory that is to be read was named and does not exist."""
+    if results != RESULTS and not results.is_dir():
+        cause = f"results directory {results}: there is no such directory"
         raise BenchError(f"{cause}. Do: name one with records, or make it by 'python -m bench run --results'")
 
 
@@ -122,9 +146,9 @@ def write_table(path: Path, table: DataFrame) -> str:
         else:
             table.to_csv(path, index=False)
     except ImportError:
-        raise BenchError(f"--into {path}: needs the package pyarrow. Do: pip install pyarrow, or name a .csv") from None
+        raise BenchError(f"{path}: needs the package pyarrow. Do: pip install pyarrow, or name a .csv") from None
     except OSError as error:
-        raise BenchError(f"--into {path}: cannot be written: {error}. Do: name another file") from None
+        raise BenchError(f"{path}: cannot be written: {error}. Do: name another file") from None
     return f"wrote {path}: {len(table)} rows"
 
 
@@ -204,8 +228,8 @@ def guarded(parser: argparse.ArgumentParser, words: list[str] | None, action: Ac
     arguments = argparse.Namespace(debug=False)
     with (
         _signals(),
-        redirect_stdout(cast(TextIO, Output(sys.stdout))),
-        redirect_stderr(cast(TextIO, Output(sys.stderr))),
+        redirect_stdout(cast(TextIO, _Spoken(sys.stdout))),
+        redirect_stderr(cast(TextIO, _Spoken(sys.stderr))),
     ):
         try:
             return action(parser.parse_args(words, arguments))
@@ -256,4 +280,5 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=cast(TextIO, Output(getattr(stream, "stream", stream), raw=True)))
+    out = cast(TextIO, Output(getattr(stream, "stream", stream), raw=True))
+    return Console(file=out, force_jupyter=False)  # in a notebook too: plain lines

@@ -1,4 +1,4 @@
-"""What is committed as measured: reports, and the parts of README and docs/results.md that show them.
+"""What is committed as measured: reports, the parts of README and docs/results.md that show them, and the notebook.
 
 `python -m tests.committed` makes all of it anew from results/, as it must be after new records.
 """
@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+
+import nbformat
+from nbclient import NotebookClient
 
 from bench.analysis.claims import Verdict
 from bench.analysis.results import Results
@@ -25,6 +28,7 @@ from models.llm_files import BACKBONES
 
 RESULTS, REPORTS = ROOT / "results", ROOT / "reports"
 README, FOUND = ROOT / "README.md", ROOT / "docs" / "results.md"
+NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 ILI = Filters(datasets=("ILI",))
 REPORTED = {
     "paper": Filters(),
@@ -79,6 +83,16 @@ def shown() -> str:
     return "\n".join([*lines, "", about, "", f"```\n{render(main, 'text')}```", ""])
 
 
+def executed() -> nbformat.NotebookNode:
+    """The notebook with what its cells print and draw now; no times, no versions."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    kernel = notebook.metadata
+    done = NotebookClient(notebook, timeout=120, record_timing=False, resources={"metadata": {"path": ROOT / "docs"}})
+    done.execute()
+    notebook.metadata = {"kernelspec": kernel["kernelspec"], "language_info": {"name": "python"}}
+    return notebook
+
+
 def main() -> int:
     for suite, filters in REPORTED.items():
         if code := report.main(["--suite", suite, "--partial", *filters.words.split()]):
@@ -87,6 +101,7 @@ def main() -> int:
         path.write_text(
             SHOWN.sub(lambda found, made=made: found[1] + made + found[2], path.read_text("utf-8")), "utf-8"
         )
+    nbformat.write(executed(), NOTEBOOK)
     return 0
 
 

@@ -203,5 +203,5 @@ def test_readers_refuse_a_results_directory_that_is_not_there(
 ) -> None:
     assert in_process(*words, "--results", tmp_path / "absent") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"--results {tmp_path}/absent: there is no such directory. Do: " in line
+    assert f"{tmp_path}/absent: there is no such directory. Do: " in line
     assert not (tmp_path / "absent").exists()

@@ -88,7 +88,7 @@ def test_a_table_that_a_suite_does_not_have_is_refused_in_one_line(
     assert bench("report", "--suite", suite, "--table", table) == 2
     said, line = capsys.readouterr()
     assert said == ""
-    assert line == f"python -m bench.report: --table {table}: not a table of suite {suite}. Do: choose one of {has}\n"
+    assert line == f"python -m bench.report: table {table}: not a table of suite {suite}. Do: choose one of {has}\n"
 
 
 def test_without_a_table_named_every_one_of_the_suite_is_written_in_every_form_and_the_first_printed(

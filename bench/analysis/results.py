@@ -16,7 +16,8 @@ from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store, UnusableRecord
 from bench.plan import registry
-from bench.plan.suite import PlannedRun
+from bench.plan.language_model import choose
+from bench.plan.suite import Filters, PlannedRun, Suite, entries
 from models import MODELS
 from models.llm_files import BACKBONES
 
@@ -82,11 +83,11 @@ class Results:
     """The errors that tables and figures show."""
 
     @classmethod
-    def read(cls, entries: Sequence[PlannedRun], store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
+    def read(cls, planned: Sequence[PlannedRun], store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
         """Pair each planned run with its record in the store."""
         runs: list[tuple[PlannedRun, RunResult | None]] = []
         refused = {}
-        for entry in entries:
+        for entry in planned:
             try:
                 runs.append((entry, store.get(entry.spec)))
             except UnusableRecord as error:
@@ -163,6 +164,12 @@ class Results:
     def own(self) -> pd.DataFrame:
         """The rows of `frame` that are tested on the data set they were trained on: one per planned run."""
         return self.frame[self.frame.tested == self.frame.dataset]
+
+
+def read(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
+    """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
+    chosen, _ = choose(suite, filters, store)
+    return Results.read(entries(suite, chosen), store, metrics)
 
 
 def shared(dataset: str, share: float) -> str:

@@ -100,8 +100,11 @@ class RunSpec(Frozen):
     @property
     def path(self) -> PurePosixPath:
         """The path of the record below the results directory."""
-        model = self.model.replace(":", ".")
-        return PurePosixPath(self.task.dataset, f"h{self.task.horizon}", model, f"s{self.seed}-{self.key[:8]}.json")
+        return PurePosixPath(self.place(self.key))
+
+    def place(self, key: str) -> str:
+        """Return `path` as text, for a caller that has the key already."""
+        return f"{self.task.dataset}/h{self.task.horizon}/{self.model.replace(':', '.')}/s{self.seed}-{key[:8]}.json"
 
 
 def weights_of(specs: Sequence[RunSpec]) -> list[Published]:

@@ -9,13 +9,15 @@ import fcntl
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.core.base import BenchError, parse, read_regular
 from bench.core.card import cards
 from bench.core.names import What
 from bench.core.record import SUFFIX, RunResult
-from bench.core.spec import RunSpec
+from bench.core.spec import PROTOCOL, RunSpec
 from bench.core.system import keep_end, write_whole
 from models import MODELS
 from models.llm_files import BACKBONES
@@ -36,6 +38,13 @@ class UnusableRecord(BenchError):
         self.path, self.reason, self.remedy = path, reason, remedy
 
 
+class Stored(NamedTuple):
+    """A record and the key of its run."""
+
+    key: str
+    result: RunResult
+
+
 class Store:
     """The results directory: results/<dataset>/h<H>/<model>/s<seed>-<key8>.json, and beside it .log of users' own
     models, and what a run keeps."""
@@ -54,6 +63,24 @@ class Store:
         if foreign := _foreign(result, spec):
             raise UnusableRecord(path, foreign)
         return result
+
+    def everything(self, datasets: Iterable[str] = ("*",)) -> Iterator[Stored | UnusableRecord]:
+        """Yield every record of runs trained on these data sets (default: all); for one that cannot be used, why.
+
+        Each is checked as `get` checks it, and against its own path and today's cards, which a plan would have named.
+        """
+        digests = {name: card.digest for name, card in cards().items()}
+        for path in sorted(path for name in datasets for path in self.root.glob(f"{name}/h*/*/s*.json")):
+            try:
+                result = read_record(path, self.root)
+            except UnusableRecord as error:
+                yield error
+                continue
+            if result is None:  # it was removed a moment ago
+                continue
+            key = result.spec.key
+            stray = _stray(result, path.relative_to(self.root).as_posix(), result.spec.place(key), digests)
+            yield UnusableRecord(path, stray) if stray else Stored(key, result)
 
     def status(self, spec: RunSpec) -> str:
         """Return done, failed or missing."""
@@ -215,10 +242,10 @@ def read_record(path: Path, root: Path) -> RunResult | None:
     BenchError if the directory itself cannot be read.
     """
     try:
-        found = path.resolve(strict=True)
-        if not found.is_relative_to(root.resolve()):
+        found = os.path.realpath(path, strict=True)
+        if not found.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
             raise BenchError("is a link out of the results directory")
-        return parse(RunResult, read_regular(found, LARGEST).decode(), str(path), remedy="")
+        return parse(RunResult, read_regular(Path(found), LARGEST).decode(), str(path), remedy="")
     except FileNotFoundError:
         return None
     except (OSError, RuntimeError) as error:
@@ -250,6 +277,22 @@ def _foreign(result: RunResult, spec: RunSpec) -> str | None:
     if known and result.where.weights_sha256 != (own and own.sha256):
         return f"its weights of {spec.model} are other ones"
     return None
+
+
+def _stray(result: RunResult, found: str, own: str, digests: dict[str, str]) -> str | None:
+    """Return why a record found at a path, whose own path is another or the same, cannot be used; None if it can.
+
+    `digests`: of today's cards, by name.
+    """
+    spec = result.spec
+    if spec.protocol != PROTOCOL:
+        return f"is a record of protocol {spec.protocol}; this is protocol {PROTOCOL}"
+    if found != own:
+        return f"holds the record of another run, {own}"
+    for name, digest in spec.task.cards.items():
+        if digests.get(name) != digest:
+            return f"the card of {name} has changed since it was made" if name in digests else f"no card of {name} here"
+    return _foreign(result, spec)
 
 
 def _byte(spec: RunSpec) -> int:

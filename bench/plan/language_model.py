@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from bench.core.spec import RunSpec
 from bench.core.store import Store, UnusableRecord
 from bench.plan.suite import Filters, Suite, plan
@@ -56,7 +58,9 @@ def _is_done(spec: RunSpec, store: Store) -> bool:
 def _is_here(name: str) -> bool:
     """Return whether the weights can be read here: not without their files, nor without the packages that read them."""
     try:
-        locate(find(name))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")  # in notebooks, of the Hugging Face client's bars
+            locate(find(name))
     except (BenchError, ModuleNotFoundError):  # an environment that only prints reports has no Hugging Face client
         return False
     return True

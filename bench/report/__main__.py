@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-from bench.cli import Parser, add_filters, add_results, guarded
+from bench.cli import Parser, add_filters, add_results, guarded, program
 from bench.core.names import Format, Metric, TableName
 
 
@@ -24,7 +24,7 @@ EXAMPLES = ("python -m bench.report --table main", "python -m bench.report --sui
 
 def _parser() -> argparse.ArgumentParser:
     about = "Tables and reports from the records alone; no torch."
-    parser = Parser("python -m bench.report", EXAMPLES, description=about)
+    parser = Parser(program("bench.report"), EXAMPLES, description=about)
     parser.add_argument(
         "--table", choices=[*get_args(TableName), "claims"], help="print this table; without it, write a whole report"
     )

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 from bench.analysis.published import published_table
 from bench.analysis.ranks import ranks_table
 from bench.analysis.regimes import regimes_table
-from bench.analysis.results import METRICS, Results
+from bench.analysis.results import METRICS, Results, read
 from bench.analysis.tables import TABLES as OWN_TABLES
 from bench.analysis.tables import Builder, Table
 from bench.analysis.verdicts import Judged, Paper, judged, load_claims
+from bench.core.base import BenchError
 from bench.core.names import Metric
 from bench.core.store import Store
 from bench.plan import suite as suites
-from bench.plan.language_model import choose
 from bench.plan.suite import Filters, Suite
 from bench.report.methods import Section, methods
+from models.llm_files import BACKBONES
 
 if TYPE_CHECKING:
     from bench.report.figures.catalogue import Picture
@@ -71,6 +72,25 @@ def tables_of(name: str, planned: Results, about: str) -> list[Table]:
     return [replace(table, common=common) for table in TABLES[name](planned)]
 
 
+def metrics_of(metric: Metric | None) -> tuple[Metric, ...]:
+    """Return the errors that are shown: the paper's, unless one is chosen."""
+    return (metric,) if metric else METRICS
+
+
+def tables_named(
+    name: str, suite: Suite, filters: Filters, store: Store, metric: Metric | None = None
+) -> tuple[Results, list[Table]]:
+    """Return the suite's runs that pass the filters, and its tables of one name, of one error if `metric` names it.
+
+    Raises BenchError for a table that is none of the suite's.
+    """
+    if name not in suite.tables:
+        listed = ", ".join(suite.tables)
+        raise BenchError(f"table {name}: not a table of suite {suite.name}. Do: choose one of {listed}")
+    planned = read(suite, filters, store, metrics_of(metric))
+    return planned, tables_of(name, planned, suite.about)
+
+
 def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Judged]:
     """Judge the claims that this suite tests; None judges every claim.
 
@@ -89,7 +109,10 @@ def under(filters: Filters, suite: Suite) -> Suite:
     return suite.model_copy(update={"about": about}) if filters.words else suite
 
 
-def read(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
-    """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
-    chosen, _ = choose(suite, filters, store)
-    return Results.read(suites.entries(suite, chosen), store, metrics)
+def default_suite(store: Store, table: str | None) -> Suite:
+    """Return the suite named as the table; else paper if any of its runs is recorded, else quick."""
+    if table in suites.suite_names():
+        return suites.load_suite(table)
+    paper = suites.load_suite("paper")
+    specs = (spec for backbone in BACKBONES for spec in suites.plan(paper, Filters(backbone=backbone)))
+    return paper if any((store.root / spec.path).exists() for spec in specs) else suites.load_suite("quick")

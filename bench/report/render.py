@@ -39,6 +39,11 @@ def render(table: Table | Sheet, form: str, width: int | None = None) -> str:
     return _as_text(sheet, width or math.inf) if form == "text" else forms[form](sheet)
 
 
+def joined(texts: list[str], form: str) -> str:
+    """Return rendered tables one after the other; several in JSON as a list."""
+    return f"[{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "\n".join(texts)
+
+
 def _printable(sheet: Sheet) -> Sheet:
     """Return the sheet with every text printable; only the caption has several lines."""
     return replace(
@@ -260,14 +265,17 @@ def _as_latex(sheet: Sheet) -> str:
 
 def _as_csv(sheet: Sheet) -> str:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([map(_no_formula, line) for line in sheet.lines])
+    csv.writer(out, lineterminator="\n").writerows([map(harmless, line) for line in sheet.lines])
     return out.getvalue()
 
 
-def _no_formula(cell: Any) -> Any:
-    """Put a quote before a text that a spreadsheet would run as a formula; numbers with a unit stay."""
-    harmless = not isinstance(cell, str) or re.fullmatch(r"[+-]\d[\d.,]*( ?%)?|[^=+@-].*|", cell, re.DOTALL)
-    return cell if harmless else f"'{cell}"
+def harmless(cell: Any) -> Any:
+    """Return a cell of a CSV file: text printable, and with a quote before it if a spreadsheet would run it as a
+    formula; numbers with a unit stay."""
+    if not isinstance(cell, str):
+        return cell
+    text = printable(cell, keep="\n")
+    return text if re.fullmatch(r"[+-]\d[\d.,]*( ?%)?|[^=+@-].*|", text, re.DOTALL) else f"'{text}"
 
 
 def _as_json(sheet: Sheet) -> str:

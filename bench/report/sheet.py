@@ -66,7 +66,7 @@ def table_sheet(table: Table) -> Sheet:
     ends = ("", "_std") if table.spreads else ("",)
     columns = [(group.key, column.lower().replace(" ", "_")) for group in table.groups for column in group.columns]
     keys = [[key, name + end] for key, name in columns for end in ends]
-    numbers = [[label, *_numbers(cells, table.spreads)] for label, cells in table.rows + table.summary]
+    numbers = [[label, *numbers_of(cells, table.spreads)] for label, cells in table.rows + table.summary]
     values = {label: row for label, *row in numbers}
     return Sheet(
         table.name,
@@ -107,7 +107,8 @@ def entry_of(cell: Cell) -> Entry:
     return Entry(text, cell.mark, spread, note, partial, partial and not cell.count)
 
 
-def _numbers(cells: list[Cell], spreads: bool) -> Iterator[float | None]:
+def numbers_of(cells: list[Cell], spreads: bool) -> Iterator[float | None]:
+    """Yield the values of a row, each followed by its spread if `spreads`."""
     for cell in cells:
         yield from (cell.value, cell.spread) if spreads else (cell.value,)
 

@@ -11,23 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import METRICS, Results
+from bench.analysis.results import Results
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
-from bench.core.names import Metric
 from bench.core.store import Store
 from bench.core.system import HOME, write_whole
 from bench.plan import suite as suites
 from bench.plan.language_model import choose, recorded, usable
 from bench.plan.suite import Filters, Suite
 from bench.report.answer import answer
-from bench.report.contents import Review, read, review, tables_of, under, verdicts
-from bench.report.render import MARKDOWN_STYLE, SUFFIX, render
+from bench.report.contents import Review, default_suite, metrics_of, review, tables_named, under, verdicts
+from bench.report.render import MARKDOWN_STYLE, SUFFIX, joined, render
 from bench.report.sheet import section_sheet, table_sheet, verdicts_sheets
 from bench.report.shelf import shelved, write_index
-from models.llm_files import BACKBONES
 
 REPORTS = HOME / "reports"
 
@@ -39,10 +37,10 @@ def report(arguments: argparse.Namespace) -> int:
     if arguments.table == "claims":
         complete = _print_claims(arguments, filters, store)
         return 0 if complete or arguments.partial else 1
-    chosen = suites.load_suite(arguments.suite) if arguments.suite else _default_suite(store, arguments.table)
+    chosen = suites.load_suite(arguments.suite) if arguments.suite else default_suite(store, arguments.table)
     suite = under(filters, chosen)
     language, line = choose(suite, filters, store)
-    require_results(arguments)
+    require_results(arguments.results)
     output = _print_table if arguments.table else _write_report
     planned = output(arguments, suite, filters, store)
     if line:
@@ -58,18 +56,10 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
-    if arguments.table not in suite.tables:
-        listed = ", ".join(suite.tables)
-        raise BenchError(f"--table {arguments.table}: not a table of suite {suite.name}. Do: choose one of {listed}")
-    planned = read(suite, filters, store, _metrics(arguments))
-    texts = [_printed(table, arguments) for table in tables_of(arguments.table, planned, suite.about)]
+    planned, tables = tables_named(arguments.table, suite, filters, store, arguments.metric)
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
-    _print_all(texts, arguments.format)
+    print(joined([_printed(table, arguments) for table in tables], arguments.format), end="")
     return planned
-
-
-def _metrics(arguments: argparse.Namespace) -> tuple[Metric, ...]:
-    return (arguments.metric,) if arguments.metric else METRICS
 
 
 def _printed(table: Table, arguments: argparse.Namespace) -> str:
@@ -77,16 +67,11 @@ def _printed(table: Table, arguments: argparse.Namespace) -> str:
     return render(table, arguments.format, width())
 
 
-def _print_all(texts: list[str], form: str) -> None:
-    """Print rendered tables one after the other; several in JSON as a list."""
-    print(f"[{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "\n".join(texts), end="")
-
-
 def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     folder = arguments.into or REPORTS / suite.name
     try:
         folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused before drawing starts
-        content = review(suite, filters, store, _metrics(arguments))
+        content = review(suite, filters, store, metrics_of(arguments.metric))
         if arguments.results != RESULTS:
             words = f"{content.words} --results {shlex.quote(str(arguments.results))}".lstrip()
             content = replace(content, words=words)
@@ -104,13 +89,13 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
 
 def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store) -> bool:
     """Print the verdicts on the claims of one suite, or on all claims; return whether every claim is tested."""
-    require_results(arguments)
+    require_results(arguments.results)
     rows = verdicts(arguments.suite, filters, store)
     if not rows:
         raise BenchError(f"--suite {arguments.suite}: no claim stands on it. Do: leave --suite out for all claims")
     print(f"results from {arguments.results}", file=sys.stderr)
     sheets = verdicts_sheets(rows, load_claims()[0])
-    _print_all([render(sheet, arguments.format, width()) for sheet in sheets], arguments.format)
+    print(joined([render(sheet, arguments.format, width()) for sheet in sheets], arguments.format), end="")
     if untested := [row.suite for row in rows if row.verdict is Verdict.UNTESTED]:
         first, *others = dict.fromkeys(untested)
         more = f" (then the suites {', '.join(others)})" if others else ""
@@ -124,15 +109,6 @@ def _note_other_backbones(suite: Suite, filters: Filters, store: Store, used: st
     counts = {name: recorded(suite, filters, store, name) for name in usable(suite) if name != used}
     if listed := ", ".join(f"{name} ({count} runs)" for name, count in counts.items() if count):
         print(f"records of other language models are left out: {listed}. Do: --backbone NAME", file=sys.stderr)
-
-
-def _default_suite(store: Store, table: str | None) -> Suite:
-    """Return the suite named as the table; else paper if any of its runs is recorded, else quick."""
-    if table in suites.suite_names():
-        return suites.load_suite(table)
-    paper = suites.load_suite("paper")
-    specs = (spec for backbone in BACKBONES for spec in suites.plan(paper, Filters(backbone=backbone)))
-    return paper if any((store.root / spec.path).exists() for spec in specs) else suites.load_suite("quick")
 
 
 def _write(content: Review, results: Path, folder: Path) -> list[Path]:
