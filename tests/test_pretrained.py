@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,6 @@ def network(name: str, architecture: dict[str, Any]) -> Any:
 def theirs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A tiny network, whose weights lie in a Hugging Face cache and are the model's. Parametrised by its name."""
     name = request.param
-    if name == "chronos_bolt":
-        pytest.importorskip("chronos")
     torch.manual_seed(0)
     tiny = network(name, TINY[name]).eval()
     source = MODELS[name].weights
@@ -170,8 +169,6 @@ def test_a_forecast_depends_on_its_own_channel_alone_and_repeats_itself(name: st
 @pytest.mark.parametrize("name", ON_HUB)
 def test_the_architecture_has_as_many_parameters_as_the_published_file(name: str) -> None:
     """The files have 190,888,824 bytes, of which 16,760 are a header for 143 tensors, and 231,289,280 parameters."""
-    if name == "chronos_bolt":
-        pytest.importorskip("chronos")
     weights = MODELS[name].weights
     assert weights
     with torch.device("meta"):
@@ -190,12 +187,18 @@ def test_weights_that_are_not_here_are_named_with_the_command_that_brings_them(
     said = rf"^model {name}: no model\.safetensors in the Hugging Face cache\. Do: run 'python -m bench fetch --models "
     with pytest.raises(BackboneError, match=said + name):
         locate(weights)
-    (entry,) = entries(load_suite("paper"), Filters(models=(name,), datasets=("ILI",), horizons=(24,), seeds=(2021,)))
-    monkeypatch.setattr("bench.train.execute.load_series", lambda card: type("S", (), {"sha256": "", "card": card}))
-    if name == "timesfm" or pytest.importorskip("chronos"):
-        with pytest.raises(BackboneError, match=said):
-            built(name, 36, 24)
-    assert entry.spec.options == {}
+    with pytest.raises(BackboneError, match=said):
+        built(name, 36, 24)
+
+
+def test_a_package_that_is_not_installed_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "models.chronos_bolt", raising=False)
+    for module in ("chronos", "chronos.chronos_bolt"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        BenchError, match=r"^model chronos_bolt: chronos-forecasting is not installed\. Do: pip install "
+    ):
+        registry.load("chronos_bolt")
 
 
 @pytest.mark.parametrize("theirs", ["timesfm"], indirect=True)
