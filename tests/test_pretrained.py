@@ -32,7 +32,7 @@ from bench.report.render import render
 from bench.train.execute import run_one
 from models import MODELS
 from models.fracast import Fracast
-from models.llm_files import WEIGHTS, BackboneError, Published, locate
+from models.llm_files import WEIGHTS, BackboneError, Published, locate, sha256_of
 from models.options import NoOptions, Shape
 from models.pretrained import Pretrained
 from tests.builders import make_spec, record, waves
@@ -84,6 +84,7 @@ def theirs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
 
 def adopt(name: str, path: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Make this file the weights of a model."""
+    sha256_of.cache_clear()  # which tells a file from its predecessor by its time alone
     entry = MODELS[name]
     assert entry.weights
     files = {WEIGHTS: hashlib.sha256(path.read_bytes()).hexdigest()}
