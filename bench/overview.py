@@ -42,11 +42,14 @@ UNKNOWN: dict[Basis, str] = {
 def listings() -> dict[str, list[tuple[str, ...]]]:
     """Return what there is and what is ready on this machine: title -> rows, the first of them names the columns."""
     listed: dict[str, list[tuple[str, ...]]] = {
-        "Models": [("name", "title", "follows"), *((name, each.title, each.follows) for name, each in MODELS.items())],
+        "Models": [("name", "title", "here", "follows")],
         "Data sets": [("name", "rows x channels", "step", "look-back", "horizons", "here", "title")],
         "Backbones": [("name", "blocks x width", "here", "title")],
         "Suites": [("name", "runs", "title")],
     }
+    for name, model in MODELS.items():
+        here = _here(locate, model.weights) if model.weights else "yes"
+        listed["Models"].append((name, model.title, here, model.follows))
     for name, card in cards().items():
         size, horizons = f"{card.rows} x {card.width}", " ".join(map(str, card.horizons))
         here = _here(lambda each: file_of(each).is_file(), card)

@@ -27,7 +27,7 @@ class ChronosBolt(Pretrained):
 
     def __init__(self, shape: Shape, options: NoOptions) -> None:
         config = T5Config(**CHRONOS_BOLT.architecture)
-        super().__init__(shape, filled(ChronosBoltModelForForecasting(config), CHRONOS_BOLT))
+        super().__init__(shape, filled(lambda: ChronosBoltModelForForecasting(config), CHRONOS_BOLT))
         self.median = config.chronos_config["quantiles"].index(0.5)
 
     def forecast(self, series: Float[Tensor, "s l"]) -> Float[Tensor, "s h"]:

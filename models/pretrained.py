@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -48,7 +49,9 @@ class Pretrained(nn.Module, ABC):
         """Return the median forecast of each series for the whole horizon."""
 
 
-def filled(network: nn.Module, weights: Forecaster) -> nn.Module:
-    """Return the network with the tensors of its verified file. Raises BackboneError, as `copy_tensors` does."""
-    copy_tensors(network, verified(weights)[WEIGHTS], weights)
+def filled(build: Callable[[], nn.Module], weights: Forecaster) -> nn.Module:
+    """Verify the file of these weights, and return what `build` builds with its tensors. Raises BackboneError."""
+    path = verified(weights)[WEIGHTS]
+    network = build()
+    copy_tensors(network, path, weights)
     return network

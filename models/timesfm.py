@@ -22,7 +22,7 @@ class TimesFM(Pretrained):
 
     def __init__(self, shape: Shape, options: NoOptions) -> None:
         config = TimesFm2_5Config(**TIMESFM.architecture)
-        super().__init__(shape, filled(TimesFm2_5ModelForPrediction(config), TIMESFM))
+        super().__init__(shape, filled(lambda: TimesFm2_5ModelForPrediction(config), TIMESFM))
 
     def forecast(self, series: Float[Tensor, "s l"]) -> Float[Tensor, "s h"]:
         return (self._roll_out(series) - self._roll_out(-series)) / 2

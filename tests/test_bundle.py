@@ -373,7 +373,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no format": (manifest_with(lambda manifest: manifest.pop("format")), "format: field required"),
     "negative size": (manifest_with(lambda manifest: manifest["files"][0].update(size=-1)), "files.0.size"),
     "no hash": (manifest_with(lambda manifest: manifest["files"][0].update(sha256="../..")), "files.0.sha256"),
-    "parent": (path_of_data("data/../../outside"), "must be a relative path below data or backbones"),
+    "parent": (path_of_data("data/../../outside"), "must be a relative path below data, backbones or models"),
     "absolute": (path_of_data("/data/Waves.csv"), "must be a relative path"),
     "backslash": (path_of_data("data/..\\..\\outside"), "must be a relative path"),
     "NUL": (path_of_data("data/Waves\0.csv"), "must be a relative path"),

@@ -196,9 +196,8 @@ def test_another_version_of_the_library_is_another_run(monkeypatch: pytest.Monke
 def test_the_versions_in_keys_are_those_of_the_lock_file() -> None:
     lock = (Path(__file__).parents[1] / "requirements.lock").read_text()
     packages = {each.package for each in (*MODELS.values(), *LIBRARIES.values()) if each.package}
-    optional = {"chronos-forecasting"}  # no test needs it
     for package in packages:
-        assert f"\n{package.name}=={package.version}\n" in lock or package.name in optional
+        assert f"\n{package.name}=={package.version}\n" in lock
 
 
 def test_a_librarys_network_is_nobodys_own_code() -> None:

@@ -525,7 +525,7 @@ def test_pieces_draw_the_same_masks_again_for_the_gradient(monkeypatch):
 def test_gpt4ts_is_transformers_gpt2_between_two_linear_layers() -> None:
     """As One-Fits-All writes it: pad by the stride, cut, embed, the first blocks and the final norm, flatten, map."""
     ours = build("gpt4ts").eval()
-    theirs = GPT2Model(GPT2Config(n_embd=192, n_layer=2, n_head=12, vocab_size=600)).eval()
+    theirs = GPT2Model(GPT2Config(n_embd=192, n_layer=2, n_head=ours.blocks.model.config.n_head, vocab_size=600)).eval()
     own = ours.blocks.model.state_dict()
     theirs.load_state_dict({**theirs.state_dict(), **own}, strict=True)
     x = inputs()

@@ -191,7 +191,7 @@ class Cost(Frozen):
         known, parts = MODELS.get(spec.model), self.train_s + (self.infer_ms or 0) / 1000 * tested
         yield "trains more than it has", self.trainable > self.params
         yield (
-            "has the size of a model that trains or computes where its own does not, or the reverse",
+            "has the size of a model that trains where its own does not, or the reverse",
             known is not None
             and (self.params > 0, self.trainable > 0, self.flops > 0) != (known.computes, known.trains, known.computes),
         )
