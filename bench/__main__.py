@@ -1,4 +1,4 @@
-"""`python -m bench VERB`: list, plan, fetch, run, tune, show, perf, add-dataset. Each imports what it needs."""
+"""`python -m bench VERB`: list, plan, fetch, run, tune, show, perf, check, add-dataset. Each imports what it needs."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ EXAMPLES = {
     "run": ("--suite quick", "--suite paper --datasets ETTh1 ILI --models logo_llm patchtst --time-budget 8h"),
     "tune": ("--suite tune --datasets ILI", "--suite mine.toml --time-budget 9m"),
     "perf": ("--suite quick --models dlinear patchtst", "--suite efficiency --device cuda --json perf.json"),
+    "check": ("mymodel:Mine", "dlinear --suite paper --option kernel=13"),
     "add-dataset": ("sales.csv --step 1M", "sensors.csv --stamp Date Time --fill linear --drop comment"),
     "show": ("--suite paper", "--suite paper --models dlinear --datasets ETTh1 --horizons 96 --seeds 2021"),
 }
@@ -71,6 +72,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     cli.add_results(perf)
+    check = verb("check", _check, "try a model in seconds: a line for each thing that runs rely on", suite=None)
+    check.add_argument("model", metavar="MODEL", help="a name, or module:Class of your own, which runs in this process")
+    check.add_argument("--suite", default="quick", help="whose settings of the model are tried (default: quick)")
+    check.add_argument(
+        "--option", type=cli.option, nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="of the model"
+    )
+    check.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    check.add_argument("--debug", action="store_true", help="show tracebacks")
     own = verb("add-dataset", _add_dataset, "check a CSV file of your own data and write a card for it", suite=None)
     own.add_argument(
         "file", type=Path, metavar="FILE.csv", help="a header, a column of time stamps, columns of numbers"
@@ -289,6 +298,19 @@ def _perf(arguments: argparse.Namespace) -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
     return cli.DONE
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from bench.plan.suite import Filters, entries, load_suite
+
+    first, *_ = entries(load_suite(arguments.suite), Filters(models=(arguments.model,)))
+    from bench.train.conformance import checked
+
+    failed = 0
+    for outcome in checked(first.spec, dict(arguments.option), arguments.device):
+        print(outcome, flush=True)
+        failed += not outcome.passed
+    return cli.INCOMPLETE if failed else cli.DONE
 
 
 def _add_dataset(arguments: argparse.Namespace) -> int:
