@@ -308,7 +308,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
     failed = 0
     for outcome in checked(first.spec, dict(arguments.option), arguments.device):
-        print(outcome, flush=True)
+        print(outcome, *[outcome.trace] * (arguments.debug and bool(outcome.trace)), sep="\n", flush=True)
         failed += not outcome.passed
     return cli.INCOMPLETE if failed else cli.DONE
 

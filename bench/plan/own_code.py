@@ -30,6 +30,7 @@ from types import CodeType
 from typing import Any
 
 from bench.core.base import BenchError, digest
+from bench.core.record import TRACEBACK
 from bench.core.system import ROOT
 from models import MODELS
 
@@ -136,6 +137,25 @@ def raised_at(error: BaseException) -> str:
     return ""
 
 
+def trace_of(error: BaseException) -> str:
+    """Return the traceback of an error: its frames in files of the user's own, if there are any, before all frames.
+
+    Paths are as seen from the current directory, or from the folder on the import path that holds the file.
+    """
+    folders = _Folders()
+    frames = traceback.extract_tb(error.__traceback__)
+    trace = traceback.TracebackException.from_exception(error)  # its texts exist even if those of the error raise
+    own = [frame for frame in frames if folders.own(Path(frame.filename).resolve())]
+    first = (
+        ["In files of your own:\n", *traceback.format_list(own), *trace.format_exception_only(), "\n"] if own else []
+    )
+    text = "".join(first)[-TRACEBACK // 2 :]
+    whole = "".join(trace.format())
+    seen = re.compile(r'^( *(?:\| )?File )"([^"\n]+)"', re.MULTILINE)
+    text, whole = (seen.sub(lambda found: f'{found[1]}"{folders.seen(found[2])}"', part) for part in (text, whole))
+    return (text + whole[-(TRACEBACK - len(text)) :]).encode("utf-8", "backslashreplace").decode()
+
+
 class _Ear:
     """What the interpreter told its audit hook: the files whose code was run, and Python files that were read."""
 
@@ -192,6 +212,13 @@ class _Folders:
 
     def installed(self, path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in self._installed)
+
+    def seen(self, file: str) -> str:
+        """Return the path of a file as seen from the innermost of the folders that hold it."""
+        holding = [folder for folder in (*self._own, *self._installed) if Path(file).is_relative_to(folder)]
+        return (
+            Path(file).relative_to(max(holding, key=lambda folder: len(folder.parts))).as_posix() if holding else file
+        )
 
     def own(self, path: Path) -> bool:
         """Tell whether a file is the user's own. Files in hidden folders are not: compilers keep code there."""

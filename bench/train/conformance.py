@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from bench.core.base import BenchError, Option
 from bench.core.card import cards
 from bench.core.spec import RunSpec, TrainConfig
 from bench.plan import registry
-from bench.plan.own_code import raised_at, watched
+from bench.plan.own_code import raised_at, trace_of, watched
 from bench.train.device import peak_mb, pick_device, random_state, reset_peak, seed_everything
 from bench.train.evaluate import autocast, forecast_of
 from bench.train.loop import store_frozen
@@ -57,6 +57,8 @@ class Outcome(NamedTuple):
     found: str = ""
     remedy: str = ""
     skipped: str = ""
+    trace: str = ""
+    """The traceback of what the model raised."""
 
     @property
     def passed(self) -> bool:
@@ -131,6 +133,7 @@ def checks(make: Make, shape: Shape, device: torch.device = torch.device("cpu"))
 
 def _outcome(check: Check, trial: _Trial) -> Outcome:
     """Run one check, and undo what the model set for the whole process meanwhile."""
+    trace = ""
     try:
         with warnings.catch_warnings(action="ignore"), _settings_restored():
             return Outcome(check.name, check.expected, check.run(trial) or "")
@@ -141,8 +144,8 @@ def _outcome(check: Check, trial: _Trial) -> Outcome:
     except (Exception, SystemExit, GeneratorExit) as error:  # KeyboardInterrupt is the user's
         text = " ".join(str(error).split()).rstrip(".") or "no message"
         kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
-        found = f"{kind}{text[:300]}{raised_at(error)}"
-    return Outcome(check.name, check.expected, found=found, remedy=check.remedy)
+        found, trace = f"{kind}{text[:300]}{raised_at(error)}", trace_of(error)
+    return Outcome(check.name, check.expected, found=found, remedy=check.remedy, trace=trace)
 
 
 class _Training(NamedTuple):
@@ -181,6 +184,8 @@ class _Trial:
     def fresh(self) -> nn.Module:
         """An untrained instance in eval mode; `born` is its state, and `drawn` that of the generators, when it was."""
         model = self.build()
+        if later := [name for name, each in model.named_parameters() if is_lazy(each)]:
+            raise Fault(f"parameters without a size: {_names(later)}")
         self.drawn = random_state(self.device)
         self.born = _state(model)
         return model.eval()
@@ -192,11 +197,11 @@ class _Trial:
 
     @property
     def settled(self) -> nn.Module:
-        """The trained instance (a head that starts at zero hides what is before it), or an untrained one."""
-        try:
-            return self.training.model.eval()
-        except Exception:  # said by its own check
-            return self.fresh
+        """The trained instance (a head that starts at zero hides what is before it), or the untrained one."""
+        with suppress(Exception):  # said by its own check
+            if not self.training.broken:
+                return self.training.model.eval()
+        return self.fresh
 
     @torch.inference_mode()
     def forecast(self, model: nn.Module, x: Tensor, horizon: int = 0, precision: str = "float32") -> Tensor:
@@ -322,10 +327,6 @@ def _settings_restored() -> Iterator[None]:
 
 def _constructor(trial: _Trial) -> str:
     model = trial.fresh
-    if not isinstance(model, nn.Module):
-        raise Fault(f"a {type(model).__name__}")
-    if later := [name for name, each in model.named_parameters() if isinstance(each, UninitializedTensorMixin)]:
-        raise Fault(f"parameters without a size: {_names(later)}")
     every = sum(each.numel() for each in model.parameters())
     return f"{every:,} parameters, {sum(each.numel() for each in model.parameters() if each.requires_grad):,} trainable"
 
@@ -368,12 +369,8 @@ def _one_channel(trial: _Trial) -> None:
 
 
 def _another_shape(trial: _Trial) -> None:
-    _in_shape(trial, replace(trial.shape, **dict(zip(("context", "horizon"), _others(trial.shape), strict=True))))
-
-
-def _others(shape: Shape) -> tuple[int, int]:
-    """Return a look-back and a horizon that are not those of a shape; the horizon may be longer than the look-back."""
-    return (36, 60) if shape.context != 36 else (96, 24)
+    context, horizon = (36, 60) if trial.shape.context != 36 else (96, 24)  # a horizon may be the longer of both
+    _in_shape(trial, replace(trial.shape, context=context, horizon=horizon))
 
 
 def _input(trial: _Trial) -> None:
@@ -455,10 +452,10 @@ def _large_values(trial: _Trial) -> None:
 
 def _training_step(trial: _Trial) -> str:
     done = trial.training
-    if not all(map(math.isfinite, done.losses)):
-        raise Fault(f"a loss of {next(loss for loss in done.losses if not math.isfinite(loss))}")
     if done.broken:
         raise Fault(f"gradients that are not finite, of {_names(done.broken)}")
+    if not math.isfinite(sum(done.losses)):
+        raise Fault(f"losses of {_names(f'{loss:.4g}' for loss in done.losses)}")
     memory = "" if done.peak is None else f", {done.peak:.0f} MiB above what was there"
     return f"{1000 * done.seconds:.1f} ms for {BATCH} windows{memory}"
 
@@ -616,7 +613,7 @@ CHECKS = (
     ),
     Check(
         "bf16", "forecasts in bf16 near those in float32, and a step",
-        'cast where types meet (y.to(x.dtype)), or keep precision = "float32"', ("training step",), _bf16,
+        'cast where types meet (y.to(x.dtype)), or keep precision = "float32"', ("training step", "randomness"), _bf16,
     ),
     Check(
         "save and load", "the trained weights, loaded into a new instance, to give the same forecast",
