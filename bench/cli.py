@@ -74,7 +74,7 @@ def option(text: str) -> tuple[str, bool | int | float | str]:
     """Parse `width=64` into a name and a value of TOML, for argparse; what is none of TOML is a string."""
     name, equals, value = text.partition("=")
     if not (name and equals):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE; write width=64")
     try:
         read = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
