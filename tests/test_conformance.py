@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.plan.suite import Filters, entries, load_suite
+from bench.train import conformance
 from bench.train.conformance import CHECKS, Outcome, checks
 from models.options import Shape
-from tests.builders import SHAPE
+from tests.builders import SHAPE, in_process
 
 
 class Good(nn.Module):
@@ -306,3 +312,87 @@ def test_what_a_model_sets_for_the_process_is_undone() -> None:
     tried(SetsThreads)
     assert (torch.get_num_threads(), torch.get_default_dtype()) == (threads, kind)
     assert torch.is_grad_enabled()
+
+
+MODEL = """\
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass
+class Options:
+    width: int = 8
+
+
+class Net(nn.Module):
+    Options = Options
+
+    def __init__(self, shape, options):
+        super().__init__()
+        self.first, self.second = nn.Linear(shape.context, options.width), nn.Linear(options.width, shape.horizon)
+
+    def forward(self, x):
+        return self.second(self.first(x.mT).relu()).mT
+
+
+class Raises(Net):
+    def forward(self, x):
+        return super().forward(x if x.shape[2] > 1 else x.view(2, 2))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "checkednet.py").write_text(MODEL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("checkednet", None)
+
+
+Printed = pytest.CaptureFixture[str]
+
+
+def test_the_command_tries_a_users_own_class_in_the_shape_of_a_suite(own: None, capsys: Printed) -> None:
+    words = ["check", "checkednet:Net", "--device", "cpu", "--option", "width=5"]
+    assert in_process(*words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["ok"] * len(CHECKS)
+    assert "(629 parameters, 629 trainable)" in lines[0], "EPF: 96 and 24 steps"
+
+
+def test_a_crash_is_one_line_with_the_last_frame_of_the_users_file(own: None, capsys: Printed) -> None:
+    assert in_process("check", "checkednet:Raises", "--device", "cpu", "--debug") == 1
+    out = capsys.readouterr().out
+    (line,) = (line for line in out.splitlines() if line.startswith("fault"))
+    assert line.startswith("fault  one channel") and ", raised at checkednet.py:24 in forward. Do: " in line
+    assert 'In files of your own:\n  File "checkednet.py", line 24, in forward' in out, "--debug"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("check checkednet:Nut", "module checkednet has no class Nut"),
+        ("check checkednut:Net", "no module 'checkednut'"),
+        ("check dlinaer", "nearest: dlinear"),
+        ("check dlinear --option kernl=3", "no option of dlinear 'kernl'; nearest: kernel"),
+        ("check dlinear --option kernel=no", "option dlinear.kernel"),
+        ("check checkednet:Net --option wide=3", "unexpected keyword argument 'wide'"),
+        ("check dlinear --suite pepar", "nearest: paper"),
+        ("check dlinear --device gpu", "--device gpu: no such device"),
+    ],
+)
+def test_what_cannot_be_tried_is_one_line_and_exit_code_2(
+    own: None, capsys: Printed, words: str, expected: str
+) -> None:
+    assert in_process(*words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+def test_a_language_model_is_tried_on_random_weights(monkeypatch: pytest.MonkeyPatch, slim_backbones: None) -> None:
+    monkeypatch.setattr(conformance, "CHECKS", CHECKS[:3])
+    (run, *_) = entries(load_suite("quick"), Filters(models=("logo_llm",)))
+    assert run.spec.options["backbone"] == "smollm2-135m"
+    assert faults([*conformance.checked(run.spec, {"mixers": "local"}, "cpu")]) == {}
