@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     planning = verb("plan", _plan, "the runs of a suite: done, failed, missing; the time and memory they need")
     planning.add_argument("--measure", action="store_true", help="time a few steps of runs whose time is not known yet")
     _add_looking(planning)
-    fetch = verb("fetch", _fetch, "bring data and backbones here, verified")
+    fetch = verb("fetch", _fetch, "bring data, backbones and pretrained models here, verified")
     fetch.add_argument("--into", type=Path, metavar="DIR", help="make a bundle of them, for machines without network")
     cli.add_results(fetch)
     run = verb("run", _run, "train and test what is missing")
@@ -189,10 +189,10 @@ def _plan(arguments: argparse.Namespace) -> int:
 def _fetch(arguments: argparse.Namespace) -> int:
     """Fetch what can be fetched; each thing that cannot is a line on stderr, and makes the exit code 2."""
     from bench.core.card import cards
-    from bench.data.fetch import fetch_backbone, fetch_data
+    from bench.core.spec import weights_of
+    from bench.data.fetch import fetch_data, fetch_weights
     from bench.data.series import file_of
     from bench.plan.suite import entries, load_suite
-    from models.llm_files import find
 
     # Without --backbone, the suite's own: after that, it is here for every other verb.
     specs = [entry.spec for entry in entries(load_suite(arguments.suite), cli.filters_of(arguments))]
@@ -202,11 +202,12 @@ def _fetch(arguments: argparse.Namespace) -> int:
         print("\n".join(make_bundle(specs, arguments.into)))
         return cli.DONE
     datasets = dict.fromkeys(name for spec in specs for name in spec.task.datasets)
-    backbones = dict.fromkeys(spec.backbone for spec in specs if spec.backbone)
+    weights = {each.name: each for each in weights_of(specs)}
     code = cli.DONE
-    for name in (*datasets, *backbones):
+    for name in (*datasets, *weights):
         try:
-            print(fetch_data(cards()[name], file_of(cards()[name])) if name in datasets else fetch_backbone(find(name)))
+            is_data = name in datasets
+            print(fetch_data(cards()[name], file_of(cards()[name])) if is_data else fetch_weights(weights[name]))
         except BenchError as error:
             print(error, file=sys.stderr)
             code = cli.UNUSABLE

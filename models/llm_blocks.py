@@ -1,6 +1,6 @@
 """Decoder blocks of a language model are loaded from its files tensor by tensor, cut to the first N, and frozen.
 
-This is the only module that imports transformers, peft or tokenizers. It never touches the network.
+No other module imports peft or tokenizers. It never touches the network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, compiled, is_fused, is_plain, softmax
 from models.kernels import dropout as drop
 from models.layers import Attention, Tokens
-from models.llm_files import WEIGHTS, Backbone, BackboneError, bundle_dir, find, not_in_bundle, verified
+from models.llm_files import WEIGHTS, Backbone, BackboneError, Published, bundle_dir, find, not_in_bundle, verified
 from models.options import Reader
 
 NORMS_AND_POSITIONS = re.compile(r"(^|\.)(ln_1|ln_2|ln_f|wpe|norm|input_layernorm|post_attention_layernorm)\.")
@@ -64,7 +64,7 @@ class Blocks(nn.Module):
         # 1. Build the blocks, and fill them with the pretrained weights.
         self.model = _build(backbone, count)
         if backbone.pretrained:
-            _copy_tensors(self.model, _files(backbone)[WEIGHTS], backbone)
+            copy_tensors(self.model, _files(backbone)[WEIGHTS], backbone)
         if not final_norm:
             setattr(self.model, "ln_f" if self.family == "gpt2" else "norm", nn.Identity())
         # 2. Freeze all but what is to train.
@@ -234,20 +234,21 @@ def _replace_slow_parts(model: nn.Module) -> None:
                     setattr(parent, name, RMSNorm(child.weight, child.variance_epsilon, for_products=name != "norm"))
 
 
-def _copy_tensors(model: nn.Module, weights: Path, backbone: Backbone) -> None:
+def copy_tensors(model: nn.Module, weights: Path, source: Published) -> None:
     """Fill every parameter of `model` from the file. Raises BackboneError for an absent or misshapen tensor."""
-    entry = "Do: mend the backbone's entry in models/llm_files.py"  # its hash was verified: the file is the entry's
+    # Its hash was verified: the file is the entry's.
+    entry = "Do: mend its entry in models/llm_files.py or models/forecaster_files.py"
     with safe_open(weights, framework="pt") as file, torch.no_grad():
         names = set(file.keys())
         for name, parameter in model.named_parameters():
             if name not in names and bundle_dir():
-                raise not_in_bundle(backbone, f"tensor {name}")
+                raise not_in_bundle(source, f"tensor {name}")
             if name not in names:
-                raise BackboneError(f"backbone {backbone.name}: {weights} holds no tensor {name}. {entry}")
+                raise BackboneError(f"{source.kind} {source.name}: {weights} holds no tensor {name}. {entry}")
             tensor = file.get_tensor(name)
             if tensor.shape != parameter.shape:
                 shapes = f"has shape {tuple(tensor.shape)}, expected {tuple(parameter.shape)}"
-                raise BackboneError(f"backbone {backbone.name}: {name} in {weights} {shapes}. {entry}")
+                raise BackboneError(f"{source.kind} {source.name}: {name} in {weights} {shapes}. {entry}")
             parameter.copy_(tensor)
 
 

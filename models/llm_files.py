@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from models.errors import BenchError, UnknownName
 
@@ -21,38 +21,60 @@ WEIGHTS = "model.safetensors"
 
 
 class BackboneError(BenchError):
-    """A backbone is unknown, absent or not what it should be; the line names the remedy."""
+    """A backbone or another model's weights are unknown, absent or not what they should be, with the remedy."""
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A decoder language model; `files` maps the name of each file it is read from to its SHA-256."""
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Weights as somebody published them; `files` maps the name of each file they are read from to its SHA-256."""
 
     name: str
-    title: str
-    family: str
-    """Its architecture in transformers: `gpt2` or `llama`."""
-    blocks: int
-    width: int
-    vocabulary: int
     license: str
     files: Mapping[str, str]
-    architecture: Mapping[str, Any]
-    """Arguments of transformers' configuration besides blocks and width."""
-    pretrained: bool = True
     repo: str | None = None
     """Hugging Face model repository, at `revision`."""
     revision: str | None = None
     package: str | None = None
     """Python package that ships the files; `install` is the command that installs it."""
     install: str | None = None
-    differs: str = ""
-    """What is different in the models when they read it in place of GPT-2, as sentences."""
+    kind: ClassVar[str] = "backbone"
+    """What the weights are of, in messages; a bundle keeps them in a folder of this name (and an s)."""
 
     @property
     def sha256(self) -> str | None:
         """SHA-256 of the weights; None for random weights."""
         return next(iter(self.files.values()), None)
+
+    @property
+    def bundled(self) -> bool:
+        """Whether a bundle replaces packages and caches for these weights."""
+        return self.repo is not None
+
+    @property
+    def fetch(self) -> str:
+        """The command that fetches them."""
+        return "python -m bench fetch --suite paper"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone(Published):
+    """A decoder language model."""
+
+    title: str
+    family: str
+    """Its architecture in transformers: `gpt2` or `llama`."""
+    blocks: int
+    width: int
+    vocabulary: int
+    architecture: Mapping[str, Any]
+    """Arguments of transformers' configuration besides blocks and width."""
+    pretrained: bool = True
+    differs: str = ""
+    """What is different in the models when they read it in place of GPT-2, as sentences."""
+
+    @property
+    def bundled(self) -> bool:
+        return self.pretrained
 
     @property
     def shape(self) -> str:
@@ -130,47 +152,48 @@ def bundle_dir() -> Path | None:
     return Path(folder) if folder else None
 
 
-def not_in_bundle(backbone: Backbone, what: str) -> BackboneError:
+def not_in_bundle(source: Published, what: str) -> BackboneError:
     """Return the error for a bundle that was made for other runs and holds no `what`."""
     remedy = "Do: make it again for these runs with 'python -m bench fetch --into'"
-    return BackboneError(f"backbone {backbone.name}: no {what} in bundle {bundle_dir()}. {remedy}")
+    return BackboneError(f"{source.kind} {source.name}: no {what} in bundle {bundle_dir()}. {remedy}")
 
 
-def locate(backbone: Backbone) -> dict[str, Path]:
-    """Return file name -> path of every file the backbone is read from. Nothing is downloaded.
+def locate(source: Published) -> dict[str, Path]:
+    """Return file name -> path of every file the weights are read from. Nothing is downloaded.
 
-    A bundle holds model.safetensors, cut to the tensors that its runs read, and the tokenizer's files if its runs read
-    prompts. Raises BackboneError with the first absent file and the command that brings it.
+    A bundle holds model.safetensors, of a backbone cut to the tensors that its runs read, and the tokenizer's files if
+    its runs read prompts. Raises BackboneError with the first absent file and the command that brings it.
     """
     bundle = bundle_dir()
-    if bundle and backbone.pretrained:
-        held = {path.name: path for path in (bundle / "backbones" / backbone.name).glob("*")}
+    if bundle and source.bundled:
+        held = {path.name: path for path in (bundle / f"{source.kind}s" / source.name).glob("*")}
         if WEIGHTS not in held:
-            raise not_in_bundle(backbone, WEIGHTS)
+            raise not_in_bundle(source, WEIGHTS)
         return held
     paths = {}
-    for name in backbone.files:
-        if backbone.package:
-            path, place, remedy = _in_package(backbone.package, name), f"package {backbone.package}", backbone.install
+    for name in source.files:
+        if source.package:
+            path, place, remedy = _in_package(source.package, name), f"package {source.package}", source.install
         else:
-            path, place = _in_hub_cache(backbone, name), "the Hugging Face cache"
-            remedy = "run 'python -m bench fetch --suite paper' where there is network (HF_HOME is its cache)"
+            path, place = _in_hub_cache(source, name), "the Hugging Face cache"
+            remedy = f"run '{source.fetch}' where there is network (HF_HOME is its cache)"
         if path is None or not path.is_file():
-            raise BackboneError(f"backbone {backbone.name}: no {name} in {place}. Do: {remedy}")
+            raise BackboneError(f"{source.kind} {source.name}: no {name} in {place}. Do: {remedy}")
         paths[name] = path
     return paths
 
 
-def verified(backbone: Backbone) -> dict[str, Path]:
+def verified(source: Published) -> dict[str, Path]:
     """Return the paths of `locate` after checking each file's SHA-256. Raises BackboneError."""
-    paths = locate(backbone)
-    if bundle_dir():  # its files, other than those of `backbone`, were hashed when it was opened
+    paths = locate(source)
+    if bundle_dir() and source.bundled:  # its files, other than those of `source`, were hashed when it was opened
         return paths
     for name, path in paths.items():
-        found, expected = sha256_of(path, path.stat().st_mtime_ns), backbone.files[name]
+        found, expected = sha256_of(path, path.stat().st_mtime_ns), source.files[name]
         if found != expected:
             mismatch = f"{path} has SHA-256 {found[:8]}, expected {expected[:8]}"
-            raise BackboneError(f"backbone {backbone.name}: {mismatch}. Do: delete it and fetch it again")
+            remedy = source.install if source.package else "delete it and fetch it again"
+            raise BackboneError(f"{source.kind} {source.name}: {mismatch}. Do: {remedy}")
     return paths
 
 
@@ -187,8 +210,8 @@ def _in_package(package: str, name: str) -> Path | None:
     return Path(folders[0]) / name if folders else None
 
 
-def _in_hub_cache(backbone: Backbone, name: str) -> Path | None:
+def _in_hub_cache(source: Published, name: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(backbone.repo or "", name, revision=backbone.revision)
+    path = try_to_load_from_cache(source.repo or "", name, revision=source.revision)
     return Path(path) if isinstance(path, str) else None

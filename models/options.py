@@ -105,6 +105,15 @@ class LogoLLMOptions:
 
 
 @dataclass(frozen=True)
+class GPT4TSOptions:
+    backbone: str = "gpt2"
+    blocks: int = 6
+    patch: Size = 16
+    stride: Size = 8
+    reader: Reader = "blocks"
+
+
+@dataclass(frozen=True)
 class TimeLLMOptions:
     backbone: str = "gpt2"
     blocks: int = 12

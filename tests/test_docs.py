@@ -238,7 +238,7 @@ def test_a_command_that_fetches_searches_or_times_reaches_its_work(
     work: list[object] = []
     for place, answer in {
         "bench.data.fetch.fetch_data": "data",
-        "bench.data.fetch.fetch_backbone": "weights",
+        "bench.data.fetch.fetch_weights": "weights",
         "bench.data.bundle.make_bundle": ["bundle"],
         "bench.__main__._run_all": Tally(),
         "bench.plan.tuning.write_searches": checkout / "tune.json",

@@ -26,7 +26,7 @@ card = cards()["ETTh1"].model_copy(update={"sha256": (sha256,)})
 backbone = dataclasses.replace(BACKBONES["gpt2"], files={"vocab.json": sha256}, revision="a" * 40)
 try:
     print(fetch.fetch_data(card, Path(into) / card.source.path))
-    print(fetch.fetch_backbone(backbone))
+    print(fetch.fetch_weights(backbone))
 except BenchError as error:
     print("refused:", error)
 """

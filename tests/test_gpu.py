@@ -19,8 +19,8 @@ from bench.train.device import pick_device, seed_everything
 from bench.train.execute import build, run_one
 from bench.train.step import Stepper
 from bench.train.windows import Windows, calendar, split_windows, standardized
-from models import MODELS, layers
-from tests.builders import TRAINED, make_spec, waves
+from models import layers
+from tests.builders import BUILT, TRAINED, make_spec, waves
 
 pytestmark = [
     pytest.mark.gpu,
@@ -39,7 +39,7 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize("precision, apart", [("float32", 5e-3), ("bf16", 2e-2)])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", BUILT)
 def test_a_run_on_a_gpu_agrees_with_the_same_run_on_a_cpu(
     model: str,
     precision: str,

@@ -17,14 +17,13 @@ from bench.core.base import BenchError, UnknownName
 from bench.plan import registry
 from bench.train.conformance import checks
 from bench.train.step import LOSSES
-from models import MODELS
 from models import kernels as fast
 from models.calf import principal_words
 from models.layers import normalize_window, split_patches
 from models.llm_blocks import Blocks
 from models.options import DLinearOptions, LogoLLMOptions, NoOptions, Shape
 from models.time_llm import Prototypes
-from tests.builders import LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
+from tests.builders import BUILT, LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
 
 pytestmark = pytest.mark.usefixtures("slim_backbones")
 
@@ -57,14 +56,14 @@ def forecast(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return model(x)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", BUILT)
 def test_a_registered_model_passes_every_check_of_bench_check(name: str) -> None:
     """Shapes, gradients, seeds, eval mode, independence of the batch, bf16, saving: bench/train/conformance.py."""
     model_class = registry.load(name)
     outcomes = [*checks(lambda shape: model_class(shape, SMALL[name]), SHAPE)]
     assert [str(each) for each in outcomes if not each.passed] == []
     skipped = {each.check for each in outcomes if each.skipped} - {"device"}  # told on a GPU, or by shapes alone
-    assert skipped == (set() if MODELS[name].trains else {"training step", "gradients", "loss", "seed"})
+    assert skipped == (set() if name in TRAINED else {"training step", "gradients", "loss", "seed"})
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,16 @@ import pandas as pd
 from bench.analysis.results import METRICS, Results
 from bench.analysis.tables import Cell, Group, Table, behind, grouped
 from bench.core.card import cards
+from bench.plan import registry
 from bench.plan.settings import SUITES
-from models import MODELS
 
 MEANS = "Means are over the cells printed at our look-back; where sources differ, over them first."
-PRINTED = {entry.printed: name for name, entry in MODELS.items() if entry.printed}
-"""Name in papers' tables -> registered model."""
 
 
 @lru_cache
 def published() -> pd.DataFrame:
-    """Return every printed value of a registered model; `lookback` is NaN if its source does not state it."""
-    frame = pd.read_csv(SUITES / "published.csv", dtype={"horizon": str})
-    return frame.assign(model=frame.model.map(PRINTED)).dropna(subset="model")
+    """Return every printed value, under the names of models in papers; `lookback` is NaN if its source states none."""
+    return pd.read_csv(SUITES / "published.csv", dtype={"horizon": str})
 
 
 def published_table(planned: Results) -> list[Table]:
@@ -75,7 +72,7 @@ def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFra
     """Return the values that sources print for this cell, trained on this share of the windows."""
     frame = published()
     setting = "full" if share == 1 else f"few_shot_{100 * share:g}"
-    cell = (frame.model == model) & (frame.dataset == dataset) & (frame.horizon == horizon)
+    cell = (frame.model == registry.printed(model)) & (frame.dataset == dataset) & (frame.horizon == horizon)
     return frame[cell & frame.setting.str.split(",").str[0].eq(setting)]
 
 

@@ -34,7 +34,8 @@ def ranks_table(planned: Results) -> list[Table]:
     shown = grouped(planned.own if complete.empty else complete, "title")
     runs = {title: tuple(own.key) for title, own in shown if title in whole[METRICS[0]]}
     if left_out := [title for title in planned.own.title.unique() if title not in runs]:
-        table.notes.append(f"Left out, since complete on few data sets: {', '.join(left_out)}.")
+        seen = " that they were not pretrained on" if planned.own.seen[planned.own.title.isin(left_out)].any() else ""
+        table.notes.append(f"Left out, since complete on few data sets{seen}: {', '.join(left_out)}.")
     for name, keys in runs.items():
         values = [value for metric in METRICS for value in _standing(whole[metric], name, run_title(REFERENCE))]
         numbers = zip(values, [*COLUMNS.values()] * len(METRICS), strict=True)
@@ -43,8 +44,12 @@ def ranks_table(planned: Results) -> list[Table]:
 
 
 def errors_by_dataset(planned: Results, metric: str) -> pd.DataFrame:
-    """Return mean errors over horizons, data sets by titles of `comparable` models; NaN if a run is missing."""
-    means = {key: mean_error(runs, metric) for key, runs in grouped(planned.own, ["data", "title"])}
+    """Return mean errors over horizons, data sets by titles of `comparable` models.
+
+    NaN if a run is missing, or if the model was pretrained on the data set.
+    """
+    own = grouped(planned.own, ["data", "title"])
+    means = {key: math.nan if runs.seen.any() else mean_error(runs, metric) for key, runs in own}
     return comparable(pd.DataFrame(pd.Series(means).unstack(sort=False)))
 
 

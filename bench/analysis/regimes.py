@@ -36,12 +36,17 @@ def features() -> pd.DataFrame:
 def regimes_table(planned: Results) -> list[Table]:
     """Show a table for each error: a row for each regime, rank and skill of each model."""
     known = features()
+    # 1. Models that have seen a data set take no part; nor does a data set whose channels not every run holds.
+    seen = planned.own.title[planned.own.seen].unique()
+    unseen = planned.own[~planned.own.title.isin(seen)]
+    planned = Results(list(zip(unseen.entry, unseen.result, strict=True)), planned.refused)
     errors = _channel_errors(planned)
     listed = dict(grouped(planned.own, "dataset"))
     described = [name for name in listed if name in set(known.dataset)]
     whole = [name for name in described if set(listed[name].key) <= set(errors.key)]
     keys = {title: tuple(runs.key) for title, runs in grouped(planned.own[planned.own.dataset.isin(whole)], "title")}
     left_out = [name for name in listed if name not in whole]
+    # 2. A table for each error.
     tables = []
     for metric, error in zip(METRICS, ERRORS, strict=True):
         groups = [Group(title.replace(" ", "-"), title, ("Rank", "Skill %")) for title in planned.own.title.unique()]
@@ -50,6 +55,8 @@ def regimes_table(planned: Results) -> list[Table]:
         table.notes.append(f"Over channels of {', '.join(whole) or 'no data set'}.")
         if left_out:
             table.notes.append(f"Left out, as not every run holds its channels' errors: {first_few(left_out)}.")
+        if len(seen):
+            table.notes.append(f"Left out, as pretrained on some of these data sets: {', '.join(seen)}.")
         if whole:
             _add_regimes(table, errors[errors.dataset.isin(whole)], metric, known, keys)
         tables.append(table)

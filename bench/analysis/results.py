@@ -107,8 +107,8 @@ class Results:
         """One row per planned run and data set it is tested on. Do not write into it.
 
         Columns: dataset, fraction, horizon, model, variant, seed, key, data (`shared`), title (`run_title`), entry,
-        result, status, why (both as in `State`), tested, mse, mae (NaN unless the run is done), usual (the model's
-        first variant).
+        result, status, why (both as in `State`), tested, seen (the model was pretrained on `tested`), mse, mae (NaN
+        unless the run is done), usual (the model's first variant).
         """
         rows = []
         for entry, result in self.runs:
@@ -119,9 +119,10 @@ class Results:
             errors = {each.dataset: [each.mse, each.mae] for each in scored}
             for tested in task.datasets:
                 found = errors.get(tested, [math.nan] * 2)
-                rows.append([*run, *titles, entry, result, state.status, state.why, tested, *found])
+                seen = registry.has_seen(spec.model, tested)
+                rows.append([*run, *titles, entry, result, state.status, state.why, tested, seen, *found])
         run_columns = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "data", "title"]
-        columns = [*run_columns, "entry", "result", "status", "why", "tested", *METRICS]
+        columns = [*run_columns, "entry", "result", "status", "why", "tested", "seen", *METRICS]
         frame = pd.DataFrame(rows, columns=columns)
         return frame.assign(usual=frame.variant == frame.groupby("model").variant.transform("first"))
 

@@ -57,8 +57,8 @@ NOT_RUN = "None of its runs has been done."
 class Cell:
     """A number and how to print it.
 
-    `None` (NaN becomes it) prints as a dash, or as `partial`: with `note`, runs are missing; without, the quantity does
-    not apply.
+    `None` (NaN becomes it) prints as a dash, or as `partial`: with `note`, runs are missing, or the model has seen the
+    data set; without, the quantity does not apply.
     """
 
     value: float | None
@@ -67,15 +67,16 @@ class Cell:
     mark: str = ""
     """`best`, `second` or nothing."""
     note: int | None = None
-    """Number of the footnote that says which runs are missing."""
+    """Number of the footnote that says which runs are missing, or that the model has seen the data set."""
     spread: float | None = None
     """Standard deviation over seeds, printed after the value."""
     runs: tuple[str, ...] = ()
     """Keys of the planned runs behind it, done or not."""
     partial: float | None = None
-    """Where seeds are missing, but none of its horizons: the mean of the runs that are done, in no mark or summary."""
+    """In no mark or summary: the mean of the runs that are done where seeds are missing, but none of its horizons; or
+    of all runs where the model was pretrained on the data set."""
     count: str = ""
-    """Of a partial cell: how many of its runs are done, as `1 of 3`."""
+    """Of a cell whose seeds are missing: how many of its runs are done, as `1 of 3`."""
 
     def __post_init__(self) -> None:
         for name in ("value", "spread", "partial"):
@@ -170,10 +171,14 @@ class Table:
         return Cell(None, digits, note=self.footnote(note), runs=keys)
 
     def errors(self, runs: pd.DataFrame) -> list[Cell]:
-        """Return the mean MSE and MAE of these runs; partial ones where seeds are missing, but no horizon."""
+        """Return the mean MSE and MAE of these runs; partial ones where seeds are missing, but no horizon, and where
+        the model was pretrained on the data set."""
         spreads = runs[list(METRICS)].std() if self.spreads else dict.fromkeys(METRICS)
         found = [self.cell(runs, mean_error(runs, metric), spread=spreads[metric]) for metric in METRICS]
         done = runs[runs.why == ""]
+        if len(done) == len(runs) and runs.seen.any():
+            note = self.footnote(leakage(runs))
+            return [replace(cell, value=None, spread=None, partial=cell.value, note=note) for cell in found]
         if len(done) == len(runs) or set(done.horizon) != set(runs.horizon):
             return found
         count = f"{len(done)} of {len(runs)}"
@@ -325,6 +330,12 @@ def behind(cells: Iterable[Cell]) -> tuple[str, ...]:
 def mean_error(runs: pd.DataFrame, metric: str) -> float:
     """Return the mean over seeds, then over horizons; NaN unless every run is done."""
     return math.nan if runs.why.any() else float(runs.groupby("horizon", sort=False)[metric].mean().mean())
+
+
+def leakage(runs: pd.DataFrame) -> str:
+    """Return the footnote of a model that was pretrained on the data set that these runs are tested on."""
+    names = first_few(list(runs.tested[runs.seen].unique()))
+    return f"{runs.title.iloc[0]} was pretrained on {names}: no zero-shot result."
 
 
 def _table(name: str, title: str, lead: str, rows: list[tuple[str, pd.DataFrame]], spreads: bool = False) -> Table:

@@ -121,8 +121,9 @@ class Cost(Frozen):
         known, parts = MODELS.get(spec.model), self.train_s + (self.infer_ms or 0) / 1000 * tested
         yield "trains more than it has", self.trainable > self.params
         yield (
-            "has the size of a model that trains where its own does not, or the reverse",
-            known is not None and {self.params > 0, self.trainable > 0, self.flops > 0} != {known.trains},
+            "has the size of a model that trains or computes where its own does not, or the reverse",
+            known is not None
+            and (self.params > 0, self.trainable > 0, self.flops > 0) != (known.computes, known.trains, known.computes),
         )
         yield (
             "has steps or a speed without a curve, or the reverse",
@@ -156,6 +157,8 @@ class Where(Frozen):
     backbone_sha256: Sha256 | None
     resumed: tuple[Annotated[str, Field(max_length=320, pattern=r"\S, [1-9][0-9]* threads?$")], ...] = ()
     """Machines of the run's earlier parts, if it was interrupted and went on from its checkpoint."""
+    weights_sha256: Sha256 | None = None
+    """Of the weights of a forecaster that comes pretrained (models/forecaster_files.py)."""
     sharing: Positive | None = None
     """Runs at once on this run's GPU, itself included. None on a CPU (runs share no threads) and in old records."""
 
@@ -167,6 +170,10 @@ class Where(Frozen):
         yield (
             "names weights of a language model that it does not read",
             spec.backbone is None and bool(self.backbone_sha256),
+        )
+        yield (
+            "names weights of a model that does not come pretrained",
+            bool(self.weights_sha256) and not (spec.model in MODELS and MODELS[spec.model].weights),
         )
         yield "has a commit without its state, or the reverse", (self.git is None) != (self.dirty is None)
         yield "names a machine of its earlier parts twice", len({*self.resumed}) < len(self.resumed)

@@ -6,12 +6,15 @@ JSON: every field that can change a number is in the spec, nothing else is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, Size, digest
+from models import MODELS, library_of
+from models.llm_files import Published, find
 
 PROTOCOL = 1
 """Increased when splits, scaling, metrics or the training loop change; older records then count as missing."""
@@ -75,8 +78,8 @@ class RunSpec(Frozen):
     train: TrainConfig
     seed: Seed
     code: str | None = None
-    """SHA-256 of the code of a user's own model (bench/plan/own_code.py); None for the registry's models, which
-    PROTOCOL covers."""
+    """SHA-256 of the code of a user's own model, or of the version of the package that a model comes from
+    (bench/plan/own_code.py); None for the project's own code, which PROTOCOL covers."""
     protocol: int = PROTOCOL
 
     @property
@@ -84,6 +87,11 @@ class RunSpec(Frozen):
         """Name of the language model that the run reads; None for a model without one."""
         name = self.options.get("backbone")
         return name if isinstance(name, str) else None
+
+    @property
+    def own(self) -> bool:
+        """Whether the model is a user's own, which is run apart from others; the code of others is known."""
+        return self.model not in MODELS and library_of(self.model) is None
 
     @property
     def key(self) -> str:
@@ -94,3 +102,13 @@ class RunSpec(Frozen):
         """The path of the record below the results directory."""
         model = self.model.replace(":", ".")
         return PurePosixPath(self.task.dataset, f"h{self.task.horizon}", model, f"s{self.seed}-{self.key[:8]}.json")
+
+
+def weights_of(specs: Sequence[RunSpec]) -> list[Published]:
+    """Return the published weights that these runs read, each once: language models, forecasters that come pretrained.
+
+    Random language models are among them; they have no files.
+    """
+    backbones = [find(spec.backbone) for spec in specs if spec.backbone]
+    own = [MODELS[spec.model].weights for spec in specs if spec.model in MODELS]
+    return list({each.name: each for each in (*backbones, *own) if each}.values())

@@ -15,6 +15,7 @@ from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.system import keep_end, write_whole
+from models import MODELS
 from models.llm_files import BACKBONES
 
 WORK = ".work"
@@ -199,6 +200,10 @@ def _foreign(result: RunResult, spec: RunSpec) -> str | None:
     known = result.status == "done" or result.where.backbone_sha256  # a process that was lost did not tell
     if known and result.where.backbone_sha256 != (weights and weights.sha256):
         return f"its weights of {spec.backbone} are other ones"
+    own = MODELS[spec.model].weights if spec.model in MODELS else None
+    known = result.status == "done" or result.where.weights_sha256
+    if known and result.where.weights_sha256 != (own and own.sha256):
+        return f"its weights of {spec.model} are other ones"
     return None
 
 

@@ -2,8 +2,9 @@
 
 `DIR/data` is laid out as the data directory; a data file of a Python package lies in `DIR/data/<package>`.
 `DIR/backbones/<name>` holds model.safetensors with as many blocks as the runs need, final norm and positions, word
-embeddings where a run reads them, and the tokenizer where a run reads a prompt. `DIR/manifest.json` names every file
-with its hash; it is written last, and a folder without it is no bundle.
+embeddings where a run reads them, and the tokenizer where a run reads a prompt. `DIR/models/<name>` holds the weights
+of a forecaster that comes pretrained, unless a package ships them. `DIR/manifest.json` names every file with its hash;
+it is written last, and a folder without it is no bundle.
 
 Running from a bundle changes no number. A tensor is stored in bf16 where that is exact, else in float32. The exception
 are frozen matrices of blocks that every planned run rounds to bf16 itself before it reads them (loop.store_frozen):
@@ -23,11 +24,11 @@ from pydantic import Field, field_validator
 
 from bench.core.base import BenchError, Frozen, parse, read_regular
 from bench.core.card import DatasetCard, cards
-from bench.core.spec import RunSpec
+from bench.core.spec import RunSpec, weights_of
 from bench.core.system import write_whole
 from bench.data.series import data_dir, file_of
 from models import MODELS
-from models.llm_files import BackboneError, bundle_dir, find, sha256_of
+from models.llm_files import WEIGHTS, BackboneError, Published, bundle_dir, find, sha256_of, verified
 
 MANIFEST = "manifest.json"
 AGAIN = "make it again with 'python -m bench fetch --into'"
@@ -44,8 +45,14 @@ class File(Frozen):
     @classmethod
     def _stays_inside(cls, path: str) -> str:
         top, *below = PurePosixPath(path).parts or ("",)
-        if top not in ("data", "backbones") or not below or ".." in below or "\\" in path or not path.isprintable():
-            raise ValueError("must be a relative path below data or backbones, without '..'")
+        if (
+            top not in ("data", "backbones", "models")
+            or not below
+            or ".." in below
+            or "\\" in path
+            or not path.isprintable()
+        ):
+            raise ValueError("must be a relative path below data, backbones or models, without '..'")
         return path
 
 
@@ -73,7 +80,7 @@ def make_bundle(specs: list[RunSpec], folder: Path) -> list[str]:
 
     An older bundle is replaced. Raises BenchError; the folder then has no manifest and none of the new files.
     """
-    from bench.data.fetch import fetch_backbone, fetch_data  # its import settles whether the hub may be asked
+    from bench.data.fetch import fetch_data, fetch_weights  # its import settles whether the hub may be asked
 
     if bundle_dir() or data_dir().resolve().is_relative_to(folder.resolve()):
         remedy = "unset BENCH_BUNDLE, or BENCH_DATA if it lies there"
@@ -81,12 +88,12 @@ def make_bundle(specs: list[RunSpec], folder: Path) -> list[str]:
     needed, data = _needed_backbones(specs), _needed_data(specs)
     for card in data:
         fetch_data(card, file_of(card))
-    for cut in needed:
-        fetch_backbone(find(cut.name))
+    for weights in weights_of(specs):
+        fetch_weights(weights)
     try:
         with ExitStack() as undo:
             _remove_older(folder)
-            lines = _fill(folder, data, needed, undo)
+            lines = _fill(folder, data, needed, _whole(specs), undo)
             undo.pop_all()
     except OSError as error:
         raise BenchError(f"bundle {folder}: {error}. Do: free the disk, or choose another folder") from None
@@ -102,6 +109,9 @@ def use_bundle(folder: Path, specs: list[RunSpec]) -> None:
     for card in _needed_data(specs):
         if listed.get(_data_path(card)) not in card.sha256:
             raise BenchError(f"{card.name}: no file that fits its card in bundle {folder}. Do: {AGAIN} for these runs")
+    for weights in _whole(specs):
+        if listed.get(f"models/{weights.name}/{WEIGHTS}") != weights.sha256:
+            raise BenchError(f"model {weights.name}: no weights of it in bundle {folder}. Do: {AGAIN} for these runs")
     held = {cut.name: cut for cut in manifest.backbones}
     for cut in _needed_backbones(specs):
         if lacking := _lacking(held.get(cut.name), cut):
@@ -111,6 +121,11 @@ def use_bundle(folder: Path, specs: list[RunSpec]) -> None:
 
 def _needed_data(specs: list[RunSpec]) -> list[DatasetCard]:
     return [cards()[name] for name in dict.fromkeys(name for spec in specs for name in spec.task.datasets)]
+
+
+def _whole(specs: list[RunSpec]) -> list[Published]:
+    """Return the weights of forecasters that a bundle for these runs holds as they were published."""
+    return [weights for weights in weights_of(specs) if weights.kind == "model" and weights.bundled]
 
 
 def _needed_backbones(specs: list[RunSpec]) -> list[Cut]:
@@ -169,7 +184,9 @@ def _remove_older(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _fill(folder: Path, data: list[DatasetCard], needed: list[Cut], undo: ExitStack) -> list[str]:
+def _fill(
+    folder: Path, data: list[DatasetCard], needed: list[Cut], whole: list[Published], undo: ExitStack
+) -> list[str]:
     """Write all files, the manifest last; `undo` removes them again. Return lines on what was done."""
     from models.llm_blocks import tokenizer_files
 
@@ -193,6 +210,9 @@ def _fill(folder: Path, data: list[DatasetCard], needed: list[Cut], undo: ExitSt
         held.append(cut)
         parts = (f"{cut.blocks} blocks", "word embeddings" * cut.words, "tokenizer" * cut.tokenizer)
         lines.append(f"{cut.name}: {place}, {', '.join(filter(None, parts))}")
+    for source in whole:
+        put(f"models/{source.name}/{WEIGHTS}", verified(source)[WEIGHTS].read_bytes())
+        lines.append(f"{source.name}: models/{source.name}")
     manifest = Manifest(format=1, files=tuple(written), backbones=tuple(held))
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / MANIFEST, manifest.model_dump_json(indent=1).encode() + b"\n")
@@ -239,7 +259,8 @@ def _verify(folder: Path, manifest: Manifest) -> None:
         if wrong := _mismatch(folder, file):
             raise BenchError(f"bundle {folder}: {file.path} {wrong}. Do: {AGAIN}")
     listed = {folder / file.path for file in manifest.files}
-    for path in sorted((folder / "backbones").rglob("*")):  # reading a data file verifies it against its card
+    # Reading a data file verifies it against its card.
+    for path in sorted(path for kind in ("backbones", "models") for path in (folder / kind).rglob("*")):
         if not path.is_dir() and path not in listed:
             raise BenchError(f"bundle {folder}: {path} is not in its manifest. Do: delete it, or {AGAIN}")
 

@@ -1,4 +1,4 @@
-"""Fetch data files and backbones onto this machine and verify them. The only module that uses the network."""
+"""Fetch data files and published weights onto this machine and verify them. The only module that uses the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from huggingface_hub import constants, get_session, hf_hub_download
 
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
-from models.llm_files import Backbone, BackboneError, locate, sha256_of, verified
+from models.llm_files import BackboneError, Published, locate, sha256_of, verified
 
 
 def fetch_data(card: DatasetCard, path: Path) -> str:
@@ -36,18 +36,18 @@ def fetch_data(card: DatasetCard, path: Path) -> str:
     return f"{card.name}: {'fetched and' if fetched else 'here,'} verified ({path})"
 
 
-def fetch_backbone(backbone: Backbone) -> str:
-    """Fetch the backbone's files into the Hugging Face cache as `fetch_data` fetches a card's file."""
+def fetch_weights(weights: Published) -> str:
+    """Fetch the files of published weights into the Hugging Face cache as `fetch_data` fetches a card's file."""
     try:
-        locate(backbone)
+        locate(weights)
         how = "here"
     except BackboneError:
-        if backbone.repo is None:
+        if weights.repo is None:
             raise
-        _download(backbone.name, backbone.repo, backbone.files, "the cache at HF_HOME", revision=backbone.revision)
+        _download(weights.name, weights.repo, weights.files, "the cache at HF_HOME", revision=weights.revision)
         how = "fetched"
-    paths = verified(backbone)
-    return f"{backbone.name}: {how}, verified" if paths else f"{backbone.name}: random weights, nothing to fetch"
+    paths = verified(weights)
+    return f"{weights.name}: {how}, verified" if paths else f"{weights.name}: random weights, nothing to fetch"
 
 
 def _download(name: str, repo: str, files: Iterable[str], destination: str, **options: Any) -> None:

@@ -24,12 +24,11 @@ from typing import Any
 from bench.core.base import ROOT, BenchError
 from bench.core.card import cards
 from bench.core.jobs import Job, Lost
-from bench.core.spec import RunSpec
+from bench.core.spec import RunSpec, weights_of
 from bench.core.system import INSTALLED
 from bench.data.series import data_dir, file_of
 from bench.grid.engine import Engine
 from bench.plan.own_code import own_code
-from models.llm_files import find
 
 RETRIES = 3
 """Times that a run is started again after its process or its node died."""
@@ -78,7 +77,7 @@ class Cluster(Engine):
             raise
 
     def check(self, specs: Sequence[RunSpec]) -> None:
-        for model in {spec.model for spec in specs if spec.code}:
+        for model in {spec.model for spec in specs if spec.own}:
             _require_in_project(model)
         super().check(specs)
 
@@ -106,7 +105,7 @@ class Cluster(Engine):
         return _get(self._begin(what, about))
 
     def _begin(self, what: str, about: Any) -> Any:
-        own = what == "load" or (what == "train" and about.spec.code)
+        own = what == "load" or (what == "train" and about.spec.own)
         task = self.last_task if own else self.task
         return task.options(name=what).remote(what, about, self.share.device, self.share.threads)
 
@@ -240,8 +239,8 @@ def _settle() -> str:
 
 
 def _fetch(specs: Sequence[RunSpec]) -> None:
-    """Fetch the data and backbones of these runs to this node, and verify them."""
-    from bench.data.fetch import fetch_backbone, fetch_data
+    """Fetch the data and weights of these runs to this node, and verify them."""
+    from bench.data.fetch import fetch_data, fetch_weights
     from models.llm_blocks import prepare
 
     path = Path(tempfile.gettempdir()) / f"logo-llm-bench-{os.getuid()}.lock"
@@ -249,6 +248,7 @@ def _fetch(specs: Sequence[RunSpec]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)  # one process of a node at a time: the first fetches, the others find it
         for name in dict.fromkeys(name for spec in specs for name in spec.task.datasets):
             fetch_data(cards()[name], file_of(cards()[name]))
+        for weights in weights_of(specs):
+            fetch_weights(weights)
         for name in dict.fromkeys(spec.backbone for spec in specs if spec.backbone):
-            fetch_backbone(find(name))
             prepare(name)

@@ -96,7 +96,7 @@ def run_grid(
             return tally
         # 3. Name the files of users' own models; start the engine, check everything, run.
         display = Display(console, len(todo))
-        own = dict.fromkeys(entry.spec.model for entry in todo.values() if entry.spec.code)
+        own = dict.fromkeys(entry.spec.model for entry in todo.values() if entry.spec.own)
         for line in summaries(map(own_code, own)):
             display.print(line)
         with closing(make_engine()) as engine:
@@ -165,7 +165,7 @@ class _Grid:
         """Start runs until the slots are full."""
         while len(self.running) < self.engine.slots and (entry := self._next()):
             key = entry.spec.key
-            log = self.store.log(entry.spec) if entry.spec.code else None
+            log = self.store.log(entry.spec) if entry.spec.own else None
             self.running[key] = entry, time.monotonic()
             self.display.start(entry)
             self.engine.start(Job(entry.spec, self._checkpoint(entry), self.deadline, log))

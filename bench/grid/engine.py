@@ -36,7 +36,7 @@ class Engine(ABC):
         self._ask("check", specs)
         own: dict[str, dict[str, RunSpec]] = {}
         for spec in specs:
-            if spec.code:
+            if spec.own:
                 own.setdefault(spec.model.partition(":")[0], {})[spec.model] = spec
         for models in own.values():
             self._ask("load", list(models.values()))

@@ -52,7 +52,7 @@ class Workers(Engine):
 
     def start(self, job: Job) -> None:
         free = next(worker for worker in self.workers if worker.job is None)
-        if job.spec.code and free.used:
+        if job.spec.own and free.used:
             free = self._replace(free)
         free.job, free.used = job, True
         free.send("train", job)
@@ -80,7 +80,7 @@ class Workers(Engine):
                 worker.job = None
             # A failed kernel makes the GPU unusable for its process; a user's own model may have changed anything.
             failed_on_gpu = isinstance(message, RunResult) and message.status == "failed" and worker.device != "cpu"
-            if isinstance(message, Lost) or failed_on_gpu or (ended and job.spec.code):
+            if isinstance(message, Lost) or failed_on_gpu or (ended and job.spec.own):
                 self._replace(worker)
             yield job.spec.key, message
 

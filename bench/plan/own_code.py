@@ -32,7 +32,7 @@ from typing import Any
 from bench.core.base import BenchError, digest
 from bench.core.record import TRACEBACK
 from bench.core.system import ROOT
-from models import MODELS
+from models import MODELS, Package, package_of
 
 PROJECT = ("bench", "models")
 """The project's packages. What it ships in them is no part of a user's model: `PROTOCOL` covers it."""
@@ -83,8 +83,12 @@ def summaries(codes: Iterable[OwnCode]) -> list[str]:
 
 
 def own_code(model: str) -> OwnCode:
-    """Return the code of a user's `module:Class`. Raises BenchError if its module is no Python file that is found, or
-    if a file cannot be read or parsed."""
+    """Return the code of a user's `module:Class`, or the version of the package that a model comes from.
+
+    Raises BenchError if a module is no Python file that is found, or if a file cannot be read or parsed.
+    """
+    if package := package_of(model):
+        return OwnCode(model, {}, {package.name: version_of(package)}, {})
     if "" not in sys.path:
         sys.path.insert(0, "")  # the current directory, also for installed entry points
     importlib.invalidate_caches()
@@ -99,6 +103,14 @@ def own_code(model: str) -> OwnCode:
     while search.unread:
         search.read(search.unread.pop(0))
     return OwnCode(model, search.files, search.installed, search.hashes)
+
+
+def version_of(package: Package) -> str:
+    """Return the version of a package that is installed, or that committed records were made with if none is."""
+    try:
+        return importlib.metadata.version(package.name)
+    except importlib.metadata.PackageNotFoundError:
+        return package.version
 
 
 @contextlib.contextmanager

@@ -14,12 +14,12 @@ from bench.core import base
 from bench.core.base import MODEL_NAME, BenchError, Option, UnknownName
 from bench.core.card import canonical_card
 from bench.plan.own_code import raised_at
-from models import MODELS
+from models import MODELS, Library, library_of
 from models.llm_files import BACKBONES
 
 
 def canonical(name: str) -> str:
-    """Return the registered name that `name` spells in any case, or a user's `module:Class` unchanged."""
+    """Return the registered name that `name` spells in any case; a library's or a user's `module:Class` unchanged."""
     if ":" not in name:
         return base.canonical("model", name, MODELS)
     if not MODEL_NAME.fullmatch(name):
@@ -35,14 +35,36 @@ _adapter = lru_cache(TypeAdapter[Any])  # building one takes 10 ms, and a plan r
 
 
 def title(name: str) -> str:
-    """Return the title of a model in tables."""
-    return MODELS[name].title if name in MODELS else name
+    """Return the title of a model in tables. A library's network with a registered title says whose it is."""
+    library = library_of(name)
+    if library is None:
+        return MODELS[name].title if name in MODELS else name
+    own = _network(name, library)
+    return f"{own} ({library.package.name})" if own in {each.title for each in MODELS.values()} else own
+
+
+def printed(name: str) -> str | None:
+    """Return a model's name in papers' tables; None if papers print no errors of it."""
+    if library := library_of(name):
+        return _network(name, library)
+    return MODELS[name].printed if name in MODELS else None
+
+
+def _network(name: str, library: Library) -> str:
+    """Return the name of a library's network as people write it."""
+    return name.partition(":")[2].removesuffix(library.suffix)
+
+
+def has_seen(name: str, dataset: str) -> bool:
+    """Tell whether the model was pretrained on this data set: an error there is no zero-shot result."""
+    return name in MODELS and dataset in MODELS[name].pretrained_on
 
 
 def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str, Option]:
     """Return the model's options with defaults filled in. Raises BenchError for unknown names and wrong types.
 
-    Options of a user's own model are returned unchanged: its file is part of the key, and planning does not run it.
+    Options of a library's or a user's own model are returned unchanged: its code is part of the key, and planning does
+    not run it.
     """
     if name not in MODELS:
         return dict(given)
@@ -75,14 +97,16 @@ def _check_blocks(options: dict[str, Option], place: str) -> None:
 
 def load(name: str) -> type:
     """Return the model's class; this imports torch, and runs the files of a user's own model."""
+    if library := library_of(name):
+        return _adapted(name, library)
     module, _, attribute = (MODELS[name].target if name in MODELS else name).partition(":")
     if name not in MODELS:
         sys.dont_write_bytecode = True  # a file that is edited twice in a second could be taken for its compiled copy
     try:
         imported = importlib.import_module(module)
     except BaseException as error:
-        if name in MODELS and not isinstance(error, Exception):
-            raise  # Ctrl-C
+        if name in MODELS and (isinstance(error, BenchError) or not isinstance(error, Exception)):
+            raise  # the package that it comes from is not installed; Ctrl-C
         cause = f"importing {module} failed: {type(error).__name__}: {error}{raised_at(error)}"
         raise BenchError(f"model {name}: {cause}. Do: mend it, or install what it needs") from error
     loaded = getattr(imported, attribute, None)
@@ -91,6 +115,16 @@ def load(name: str) -> type:
     if not issubclass(loaded, importlib.import_module("torch.nn").Module):
         raise BenchError(f"model {name}: {attribute} is no torch.nn.Module. Do: derive it from that")
     return loaded
+
+
+def _adapted(name: str, library: Library) -> type:
+    """Return a library's network as a class that is built and called as any model's."""
+    try:
+        adapted: type = importlib.import_module(library.adapter).adapted(name.partition(":")[2])
+    except ImportError as error:
+        needed = error.name or library.package.name
+        raise BenchError(f"model {name}: it needs {needed} ({error}). Do: pip install {needed}") from error
+    return adapted
 
 
 def make_options(name: str, model_class: type, options: dict[str, Option]) -> Any:

@@ -211,7 +211,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
     Models and data sets of a filter that are not the suite's run under its settings. Raises BenchError for a misfit.
     """
     models = list(dict.fromkeys(map(registry.canonical, filters.models or suite.models)))
-    codes = {model: own_code(model) for model in models if model not in MODELS}
+    codes = {model: own_code(model) for model in models if model not in MODELS or MODELS[model].package}
     if not filters.models:  # a suite may come from a stranger; who types a model's name knows what will run
         for code in codes.values():
             code.require_here(suite.name)

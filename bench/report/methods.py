@@ -11,9 +11,10 @@ from bench.analysis.stats import LEVEL
 from bench.analysis.tuning import search_rows
 from bench.core.card import DatasetCard, cards
 from bench.plan import registry
+from bench.plan.own_code import version_of
 from bench.plan.suite import PlannedRun, Suite
 from bench.report.grouping import gathered
-from models import MODELS
+from models import MODELS, library_of
 from models.llm_files import BACKBONES
 
 READERS = {"period": "cosine", "rise": "onecycle"}
@@ -110,7 +111,10 @@ def _models(planned: Results) -> Section:
     rows = []
     for name, measured in sizes.items():
         facts = MODELS.get(name)
-        origin = (facts.follows, facts.differs) if facts else ("a model of your own", "")
+        if library := library_of(name):
+            origin = library.follows, f"{library.package.name} {version_of(library.package)}"
+        else:
+            origin = (facts.follows, facts.differs) if facts else ("a model of your own", "")
         done = [pair for pair in measured if pair]
         params, trainable = zip(*done, strict=True) if done else ((), ())
         rows.append((registry.title(name), *origin, _millions(params), _millions(trainable)))

@@ -226,9 +226,9 @@ def _aligned(sheet: Sheet) -> list[str]:
 
 def _notes_with_one_hole(sheet: Sheet) -> tuple[Sheet, dict[int, str]]:
     """Return the sheet and number -> footnote, with one in place of all that say which runs are missing."""
-    holes = {entry.note for row in sheet.rows for entry in row if entry.note}
+    holes = {entry.note for row in sheet.rows for entry in row if entry.note and not entry.seen}
     first = min(holes, default=None)
-    rows = [[entry._replace(note=entry.note and first) for entry in row] for row in sheet.rows]
+    rows = [[entry if entry.seen else entry._replace(note=entry.note and first) for entry in row] for row in sheet.rows]
     notes = {number: note for number, note in enumerate(sheet.notes, 1) if number not in holes}
     if first:
         notes[first] = "Runs are missing; the same table as text says which."

@@ -32,7 +32,7 @@ from bench.train.evaluate import autocast, forecast_of
 from bench.train.loop import store_frozen
 from bench.train.step import Stepper
 from bench.train.windows import Windows
-from models.llm_files import find
+from models.llm_files import BackboneError, find
 from models.options import Shape
 
 BATCH, STEPS, LR = 8, 6, 1e-3
@@ -137,6 +137,8 @@ def _outcome(check: Check, trial: _Trial) -> Outcome:
     try:
         with warnings.catch_warnings(action="ignore"), _settings_restored():
             return Outcome(check.name, check.expected, check.run(trial) or "")
+    except BackboneError:  # weights that are not here are no fault of the model
+        raise
     except Skipped as reason:
         return Outcome(check.name, check.expected, skipped=str(reason))
     except Fault as fault:

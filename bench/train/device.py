@@ -85,7 +85,12 @@ def peak_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
-def provenance(device: torch.device, data_sha256: dict[str, str], backbone_sha256: str | None) -> Where:
+def provenance(
+    device: torch.device,
+    data_sha256: dict[str, str],
+    backbone_sha256: str | None,
+    weights_sha256: str | None = None,
+) -> Where:
     """Return the provenance of a run that ends now."""
     git, dirty = commit()
     return Where(
@@ -98,6 +103,7 @@ def provenance(device: torch.device, data_sha256: dict[str, str], backbone_sha25
         threads=torch.get_num_threads(),
         data_sha256=data_sha256,
         backbone_sha256=backbone_sha256,
+        weights_sha256=weights_sha256,
     )
 
 

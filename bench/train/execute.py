@@ -25,6 +25,7 @@ from bench.train.evaluate import autocast, evaluate, predict, sample
 from bench.train.loop import Fit, TrainingDiverged, Watch, fit
 from bench.train.probes import probe
 from bench.train.windows import Windows, calendar, split_windows, standardized
+from models import MODELS
 from models.llm_files import BackboneError, find
 
 
@@ -38,7 +39,9 @@ def run_one(spec: RunSpec, device: torch.device, watch: Watch = Watch()) -> RunR
             raise DataError(f"{name}: its card has changed since this run was planned. Do: plan again")
     series = {name: load_series(cards()[name]) for name in spec.task.datasets}
     backbone_sha256 = find(spec.backbone).sha256 if spec.backbone else None
-    where = provenance(device, {name: each.sha256 for name, each in series.items()}, backbone_sha256)
+    own = MODELS[spec.model].weights if spec.model in MODELS else None
+    data_sha256 = {name: each.sha256 for name, each in series.items()}
+    where = provenance(device, data_sha256, backbone_sha256, own.sha256 if own else None)
     try:
         with watched(spec.model, spec.code):
             registry.load(spec.model)
@@ -54,7 +57,7 @@ def _failure(spec: RunSpec, where: Where, error: BaseException) -> RunResult:
     """Return the record of a run that ended by an error, with the last frame in a file of the user's own."""
     trace = traceback.TracebackException.from_exception(error)  # its texts exist even if those of the error raise
     text = " ".join(str(trace).split()) or "no message"
-    place = raised_at(error) if spec.code else ""
+    place = raised_at(error) if spec.own else ""
     reason = " ".join(f"{type(error).__name__}: {text}".split())[: 2000 - len(place)] + place
     reason = reason.encode("utf-8", "backslashreplace").decode()
     return RunResult(spec=spec, status="failed", where=where, error=reason, traceback=trace_of(error))

@@ -12,7 +12,7 @@ from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.jobs import Job, Progress, Saved
 from bench.core.record import RunResult, Where
-from bench.core.spec import RunSpec
+from bench.core.spec import RunSpec, weights_of
 from bench.data.series import load_series
 from bench.plan import registry
 from bench.plan.own_code import trace_of, watched
@@ -22,7 +22,7 @@ from bench.train.execute import identity, run_one
 from bench.train.loop import Watch
 from bench.train.windows import split_windows
 from models.llm_blocks import prepare
-from models.llm_files import find, locate
+from models.llm_files import locate
 
 REPORT_EVERY = 0.2
 """Seconds between two progress reports of a run."""
@@ -58,21 +58,20 @@ def greet(name: str) -> tuple[list[str], Where]:
 
 
 def check(specs: Sequence[RunSpec]) -> None:
-    """Verify data files and windows, the registry's models and (converting them) backbones. Raises BenchError."""
+    """Verify data files, windows, weights, the registry's models and (converting them) backbones. Raises BenchError."""
     # 1. Data: each file has its SHA-256, and each split holds at least one window.
     for task in {spec.task.model_dump_json(): spec.task for spec in specs}.values():
         for card in (cards()[name] for name in task.datasets):
             load_series(card)
             split_windows(card, torch.empty(card.rows, 1), task.context, task.horizon, task.train_fraction)
-    # 2. Backbones, before models: their files exist.
-    backbones = sorted({spec.backbone for spec in specs if spec.backbone})
-    for backbone in backbones:
-        locate(find(backbone))
+    # 2. Weights, before models: their files exist.
+    for weights in weights_of(specs):
+        locate(weights)
     # 3. Models: each can be imported.
-    for model in {spec.model for spec in specs if not spec.code}:
-        registry.load(model)
+    for spec in {spec.model: spec for spec in specs if not spec.own}.values():
+        registry.make_options(spec.model, registry.load(spec.model), spec.options)
     # 4. Backbones again: convert them (slow, so last).
-    for backbone in backbones:
+    for backbone in sorted({spec.backbone for spec in specs if spec.backbone}):
         prepare(backbone)
 
 

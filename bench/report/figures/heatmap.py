@@ -33,7 +33,8 @@ def heatmap(planned: Results) -> Drawn | None:
         return None
     begun = frame.groupby("row", sort=False).mse.transform("count") > 0
     unrun, frame = frame[~begun].row.unique(), frame[begun]
-    errors = {metric: _errors(frame, metric, names, over_seeds) for metric in METRICS}
+    compared = frame.assign(**{metric: frame[metric].mask(frame.seen) for metric in METRICS})
+    errors = {metric: _errors(compared, metric, names, over_seeds) for metric in METRICS}
     partial = {metric: _errors(frame, metric, names, of_the_done) for metric in METRICS}
     lead = (
         f"Test errors on standardised channels by {row}: percent above the best model of the row (0, in bold), whose "
@@ -46,10 +47,18 @@ def heatmap(planned: Results) -> Drawn | None:
         "Hatched: runs of the cell are missing. † The best model of the row among the complete ones."
         if gaps.any(axis=None)
         else "",
-        "Grey, without colour: some seeds are missing." if (gaps & partial["mse"].notna()).any(axis=None) else "",
+        _grey(frame, (gaps & partial["mse"].notna()).any(axis=None)),
         f"Without a row, since nobody has run them: {', '.join(unrun)}." if len(unrun) else "",
     ]
     return drawn(planned, _figure(errors, partial), lead, *notes, alt=_best(errors["mse"]))
+
+
+def _grey(frame: pd.DataFrame, any_grey: bool) -> str:
+    """Say what a number without colour is."""
+    seen = frame[frame.seen].groupby("title", sort=False).tested.unique()
+    kinds = ["some seeds are missing"] if len(frame[~frame.seen & (frame.why != "")]) or not len(seen) else []
+    kinds += [f"{title} was pretrained on {', '.join(names)}" for title, names in seen.items()]
+    return f"Grey, without colour: {'; '.join(kinds)}." if any_grey else ""
 
 
 def _errors(
