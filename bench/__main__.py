@@ -1,4 +1,4 @@
-"""`python -m bench VERB`: list, plan, fetch, run, tune, show, predict, export, perf, add-dataset, report.
+"""`python -m bench VERB`: list, plan, fetch, run, tune, show, predict, export, perf, check, add-dataset, report.
 
 Each imports what it needs. The console script `logo-bench` is the same.
 """
@@ -32,6 +32,7 @@ EXAMPLES = {
     "tune": ("--suite tune --datasets ILI", "--suite mine.toml --time-budget 9m"),
     "perf": ("--suite quick --models dlinear patchtst", "--suite efficiency --device cuda --json perf.json"),
     "predict": ("--run 3f9a1c", "--run 3f9a1c --on new_rows.csv --into forecast.csv --plot forecast.png"),
+    "check": ("mymodel:Mine", "dlinear --suite paper --option kernel=13"),
     "add-dataset": ("sales.csv --step 1M", "sensors.csv --stamp Date Time --fill linear --drop comment"),
     "export": ("results.csv", "ili.parquet --suite paper --datasets ILI"),
     "show": ("--suite paper", "--suite paper --models dlinear --datasets ETTh1 --horizons 96 --seeds 2021"),
@@ -92,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--plot", type=Path, metavar="FILE.png", help="draw look-back and forecast here")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     cli.add_results(predict)
+    check = verb("check", _check, "try a model in seconds: a line for each thing that runs rely on", suite=None)
+    check.add_argument("model", metavar="MODEL", help="a name, or module:Class of your own, which runs in this process")
+    check.add_argument("--suite", default="quick", help="whose settings of the model are tried (default: quick)")
+    check.add_argument(
+        "--option", type=cli.option, nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="of the model"
+    )
+    check.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
+    check.add_argument("--debug", action="store_true", help="show tracebacks")
     own = verb("add-dataset", _add_dataset, "check a CSV file of your own data and write a card for it", suite=None)
     own.add_argument(
         "file", type=Path, metavar="FILE.csv", help="a header, a column of time stamps, columns of numbers"
@@ -403,6 +412,19 @@ def _predict_test(arguments: argparse.Namespace, store: Store, result: RunResult
         plot_forecast(arguments.plot, title, *window_of(again.forecasts[name], result.spec.task.context))
         print(f"wrote {arguments.plot}")
     return cli.INCOMPLETE if again.differ else cli.DONE
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from bench.plan.suite import Filters, entries, load_suite
+
+    first, *_ = entries(load_suite(arguments.suite), Filters(models=(arguments.model,)))
+    from bench.train.conformance import checked
+
+    failed = 0
+    for outcome in checked(first.spec, dict(arguments.option), arguments.device):
+        print(outcome, *[outcome.trace] * (arguments.debug and bool(outcome.trace)), sep="\n", flush=True)
+        failed += not outcome.passed
+    return cli.INCOMPLETE if failed else cli.DONE
 
 
 def _add_dataset(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import re
 import shlex
 import signal
 import sys
+import tomllib
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -101,6 +102,18 @@ def duration(text: str) -> float:
     if not seconds:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 90s, 9m, 2h, 1d or 1h30m")
     return seconds
+
+
+def option(text: str) -> tuple[str, bool | int | float | str]:
+    """Parse `width=64` into a name and a value of TOML, for argparse; what is none of TOML is a string."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE; write width=64")
+    try:
+        read = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        read = value
+    return name, read if isinstance(read, bool | int | float | str) else value
 
 
 def add_filters(parser: argparse.ArgumentParser) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bench.core.base import BenchError, read_toml
-from bench.core.card import DatasetCard, cards, longest_horizon
+from bench.core.base import BenchError
+from bench.core.card import DatasetCard, cards
 from bench.core.record import SUFFIX, Further, RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
@@ -20,7 +20,6 @@ from bench.data.series import file_of
 from bench.grid.display import duration_text
 from bench.plan import suite as suites
 from bench.plan.estimate import Basis, Estimate, Estimates, records_of
-from bench.plan.settings import SUITES
 from bench.plan.suite import PlannedRun
 from models import MODELS, QUICK
 from models.llm_files import BACKBONES, locate
@@ -211,10 +210,6 @@ def _rounded(value: object) -> str:
 
 
 def next_commands(card: DatasetCard) -> list[str]:
-    """Run and report; under the horizons of `quick` that the parts can hold, or under the card's own."""
-    wanted = read_toml(SUITES / "quick.toml")["horizons"]
-    fitting = [str(horizon) for horizon in wanted if horizon <= longest_horizon(card, card.context)]
-    words = f"--suite {'quick' if fitting else 'paper'} {{}}--datasets {card.name} --models {QUICK}"
-    if fitting and len(fitting) < len(wanted):
-        words += " --horizons " + " ".join(fitting)
-    return [f"python -m bench run {words.format('')}", f"python -m bench.report {words.format('--table main ')}"]
+    """Return the commands that run and report the small model at every horizon of a card."""
+    words = f"--datasets {card.name} --models {QUICK} --horizons {' '.join(map(str, card.horizons))}"
+    return [f"python -m bench run --suite quick {words}", f"python -m bench.report --suite quick --table main {words}"]

@@ -43,7 +43,7 @@ PROGRAM = r"(?:[A-Z_]+=\S+ +)*(?:python3?|bash|pip|pytest|source|git|ray|apt|sha
 """A line of a block begins with it, or a piece of inline code, if it is a command; so do the lines behind it."""
 DRY = ("--dry-run", "--rerun", "all")
 """What `run` gets too: it then names every run that it plans, and does none."""
-READ = ("list", "plan", "show", "report")
+READ = ("list", "plan", "show", "check", "report")
 UP_TO_ITS_WORK = ("fetch", "tune", "perf")
 
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")

@@ -173,25 +173,16 @@ def test_the_last_lines_are_the_commands_to_type_next(place: Place) -> None:
     text, card = added(place("date,a,b\n" + rows))
     assert (card.context, card.horizons) == (96, (96, 192))
     assert text.splitlines()[-2:] == [
-        "python -m bench run --suite quick --datasets My_load --models dlinear",
-        "python -m bench.report --suite quick --table main --datasets My_load --models dlinear",
+        "python -m bench run --suite quick --datasets My_load --models dlinear --horizons 96 192",
+        "python -m bench.report --suite quick --table main --datasets My_load --models dlinear --horizons 96 192",
     ]
 
 
-@pytest.mark.parametrize(
-    ("horizons", "words"), [((24,), ["--suite quick", "--horizons 24"]), ((12,), ["--suite quick", "--horizons 24"])]
-)
-def test_commands_leave_out_the_horizons_of_quick_that_do_not_fit(
-    place: Place, horizons: tuple[int, ...], words: list[str]
-) -> None:
-    text, _ = added(place(PLAIN), Given(horizons=horizons))
+def test_the_commands_run_the_horizons_of_the_card(place: Place) -> None:
+    text, card = added(place(PLAIN), Given(horizons=(5, 12)))
     for command in text.splitlines()[-2:]:
-        assert all(word in command for word in words)
-
-
-def test_commands_name_a_suite_of_the_cards_own_horizons_where_quick_has_none_that_fits(place: Place) -> None:
-    text, _ = added(place(PLAIN), Given(horizons=(5,), split=(0.9, 0.05, 0.05)))
-    assert text.splitlines()[-2] == "python -m bench run --suite paper --datasets My_load --models dlinear"
+        assert command.endswith(" --horizons 5 12")
+    assert card.horizons == (5, 12)
 
 
 @pytest.mark.parametrize("name", ["timestamp", "Date/Time", "Beginn"])
@@ -615,6 +606,23 @@ def rows_of(stamps: Sequence[object], head: str = "date,a,b", more: Callable[[in
     return "\n".join([head, *lines, ""])
 
 
+def test_the_weeks_of_a_year_are_joined_from_two_columns(place: Place) -> None:
+    weeks = days("2000-01-03", ROWS, "7D", "%G,%V")
+    file = place(rows_of(weeks, "year,week,a,b"))
+    words = command_of(refusal(file))
+    assert words[-3:] == ["--stamp", "year", "week"]
+    _, card = added(file, Given(stamp=["year", "week"]))
+    assert (card.step, card.season, card.rows) == ("7D", 52, ROWS)
+    assert load_series(card).values[:2].tolist() == [[0.5, 0], [1.5, 1]]
+    missing = [week for week in weeks if week != "2004,53"]
+    assert "1 gap, 1 row missing" in refusal(place(rows_of(missing, "year,week,a,b")), Given(stamp=["year", "week"]))
+
+
+def test_a_week_that_its_year_does_not_have_is_no_stamp(place: Place) -> None:
+    weeks = [f"{2001 + row // 53}-W{row % 53 + 1:02d}" for row in range(ROWS)]
+    assert "'2001-W53' is no time stamp" in refusal(place(rows_of(weeks)))
+
+
 def days(first: str, rows: int, frequency: str, form: str = "%Y-%m-%d") -> list[str]:
     return list(pd.date_range(first, periods=rows, freq=frequency, unit="s").strftime(form))
 
@@ -632,6 +640,16 @@ CALENDAR = {
     "quarters with a blank": ([f"{1900 + row // 4} Q{row % 4 + 1}" for row in range(ROWS)], "3M", 4, "1900-04-01"),
     "half-years": ([f"{1800 + row // 2}H{row % 2 + 1}" for row in range(ROWS)], "6M", 2, "1800-07-01"),
     "years alone": ([str(1000 + row) for row in range(ROWS)], "12M", 1, "1001-01-01"),
+    "months by name": (days("1940-01-01", ROWS, "MS", "%b-%Y"), "1M", 12, "1940-02-01"),
+    "months by full name": (days("1940-01-01", ROWS, "MS", "%B %Y"), "1M", 12, "1940-02-01"),
+    "months by name behind the year": (days("1940-01-01", ROWS, "MS", "%Y %b"), "1M", 12, "1940-02-01"),
+    "days and months by name": (days("1940-01-01", ROWS, "D", "%d-%b-%Y"), "1D", 7, "1940-01-02"),
+    "hours of such days": (days("1940-01-01", ROWS, "h", "%d-%B-%Y %H:%M"), "1h", 24, "1940-01-01 01:00:00"),
+    "days behind the month by name": (days("1940-01-01", ROWS, "D", "%b %d %Y"), "1D", 7, "1940-01-02"),
+    "days of years of two digits": (days("1999-12-31", ROWS, "D", "%d-%b-%y"), "1D", 7, "2000-01-01"),
+    "months of years of two digits": (days("1990-01-01", ROWS, "MS", "%b-%y"), "1M", 12, "1990-02-01"),
+    "weeks": (days("2000-01-03", ROWS, "7D", "%G-W%V"), "7D", 52, "2000-01-10"),
+    "weeks without a hyphen": (days("2000-01-03", ROWS, "7D", "%GW%V"), "7D", 52, "2000-01-10"),
     "business days": (days("2010-01-01", ROWS, "B"), "1B", 5, "2010-01-04"),
     "the years 2250 to 2262": (days("2250-01-01", ROWS, "14D"), "14D", 26, "2250-01-15"),
     "the year 2300 by the hour": (days("2300-01-01", ROWS, "h", "%Y-%m-%d %H:%M"), "1h", 24, "2300-01-01 01:00:00"),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe
 from pathlib import Path
@@ -33,7 +36,7 @@ from bench.plan.suite import Filters, PlannedRun, load_suite, plan
 from bench.train.evaluate import predict
 from bench.train.execute import run_one
 from bench.train.windows import Windows
-from bench.train.worker import load
+from bench.train.worker import answer, load
 from tests.builders import HERE, done, environment, in_process, make_spec, python, waves
 
 SUITE = """\
@@ -463,10 +466,23 @@ def test_whatever_a_model_raises_is_a_failed_run_that_names_its_line(
     assert result.error.startswith(expected)
     assert result.error.endswith(", raised at net.py:10 in forward") and len(result.error) <= 2000
     assert len(result.traceback) <= TRACEBACK
-    assert case == "long" or ('net.py", line 10, in forward' in result.traceback)
+    first, _, whole = result.traceback.partition("\n\n")
+    assert first.startswith('In files of your own:\n  File "net.py", line 10, in forward\n') or case == "long"
+    assert case == "long" or 'File "bench/train/evaluate.py", line ' in whole, "as seen from the checkout"
+    assert (case == "in torch") == ('File "torch/nn/modules/linear.py", line ' in whole)
+    assert not re.search('File "/', result.traceback)
     assert RunResult.model_validate_json(result.model_dump_json()) == result
     assert result.fault is None
     assert "traceback" not in json.loads(result.model_dump_json(exclude_defaults=True)) or result.traceback
+
+
+def test_the_traceback_of_an_import_that_fails_crosses_the_process(folder: Path, card: DatasetCard) -> None:
+    write(folder, {"net.py": "import helper", "helper.py": "1 / 0"})
+    reply = pickle.loads(pickle.dumps(answer("load", [own(card)], "cpu")))
+    assert isinstance(reply, BenchError) and ", raised at helper.py:1 in <module>" in str(reply)
+    shown = "".join(traceback.format_exception(reply))
+    assert 'In files of your own:\n  File "net.py", line 1, in <module>\n' in shown
+    assert 'File "helper.py", line 1, in <module>\n' in shown
 
 
 def test_a_model_that_exits_while_it_is_timed_is_a_row_of_the_plan(tmp_path: Path, card: DatasetCard) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 
 import numpy as np
@@ -21,10 +23,31 @@ STAMP_NAMES = {
 YEAR, DAY, REST = r"([12][0-9]{3})", r"([0-9]{1,2})", r"(?=$|[ T])"
 
 
+NAMES = "|".join(f"{name[:3]}(?:{name[3:]})?" for name in calendar.month_name[1:])
+MONTHS = {name[:3].casefold(): number for number, name in enumerate(calendar.month_name)}
+NAMED = rf"(?P<month>(?i:{NAMES}))\.?"
+DAY_NAMED = rf"^(?:(?P<day>[0-9]{{1,2}})[-/. ]?)?{NAMED}[-/. ]?"
+WEEK = r"0?[1-9]|[1-4][0-9]|5[0-3]"
+
+
 def _month(each: re.Match[str]) -> str:
     """Return the first month of a quarter or a half-year."""
     year, kind, number = each.groups()
     return f"{year}-{(int(number) - 1) * {'Q': 3, 'H': 6}[kind] + 1:02d}-01"
+
+
+def _by_name(each: re.Match[str]) -> str:
+    """Return the date of a month's name, a year of two or four digits, and a day (else the first)."""
+    year = int(each["year"])
+    year += 0 if year > 99 else 1900 if year > 68 else 2000
+    return f"{year}-{MONTHS[each['month'][:3].casefold()]:02d}-{int(each['day'] or 1):02d}"
+
+
+def _monday(each: re.Match[str]) -> str:
+    """Return the Monday of a week by ISO 8601; the text itself if its year has no such week."""
+    with suppress(ValueError):
+        return date.fromisocalendar(int(each[1]), int(each[2]), 1).isoformat()
+    return each[0]
 
 
 LAYOUTS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
@@ -32,19 +55,32 @@ LAYOUTS: dict[str, tuple[str, str | Callable[[re.Match[str]], str]]] = {
     "day first": (rf"^{DAY}[-/.]{DAY}[-/.]{YEAR}{REST}", r"\3-\2-\1"),
     "month first": (rf"^{DAY}[-/.]{DAY}[-/.]{YEAR}{REST}", r"\3-\1-\2"),
     "months": (rf"^{YEAR}(?:[-/]|-?M){DAY}$", r"\1-\2-01"),
+    "month by name": (rf"{DAY_NAMED}(?P<year>[12][0-9]{{3}}){REST}", _by_name),
+    "month by name before the day": (rf"^{NAMED} (?P<day>[0-9]{{1,2}}),? (?P<year>[12][0-9]{{3}}){REST}", _by_name),
+    "year before the month's name": (
+        rf"^(?P<year>[12][0-9]{{3}})[-/. ]?{NAMED}(?:[-/. ](?P<day>[0-9]{{1,2}}))?{REST}", _by_name,
+    ),
+    "month by name, year of 1969 to 2068": (rf"{DAY_NAMED}(?P<year>[0-9]{{2}}){REST}", _by_name),
+    "ISO weeks": (rf"^{YEAR}-?W({WEEK})$", _monday),
     "quarters or half-years": (rf"^{YEAR}[ -]?(Q(?=[1-4]$)|H(?=[12]$))([1-4])$", _month),
     "years": (rf"^{YEAR}$", r"\1-01-01"),
     "months without signs": (rf"^{YEAR}(0[1-9]|1[0-2])$", r"\1-\2-01"),
     "days without signs": (rf"^{YEAR}(0[1-9]|1[0-2])([0-3][0-9]){REST}", r"\1-\2-\3"),
     "epoch seconds": (r"^[1-9][0-9]{8,9}(?:\.0*)?$", "s"),
     "epoch milliseconds": (r"^[1-9][0-9]{11,12}(?:\.0*)?$", "ms"),
-}
+}  # fmt: skip
 """Layout of stamps -> its pattern, and its ISO form or the unit of a count since 1970."""
-COUNTS = {"years", "months without signs", "days without signs", "epoch seconds", "epoch milliseconds"}
+COUNTS = {
+    "month by name, year of 1969 to 2068",
+    "years",
+    "months without signs",
+    "days without signs",
+    "epoch seconds",
+    "epoch milliseconds",
+}
 """Layouts that other numbers may fit too: a column is in one of them only if all of its cells are."""
 CLOCK = r"([01]?[0-9]|2[0-4])(?:[:.]?([0-5][0-9]))?(?:[:.]([0-5][0-9](?:\.[0-9]+)?))?(?: ?([AP])M)?"
-MONTH = rf"M?(0?[1-9]|1[0-2])|({'|'.join(f'{name[:3]}(?:{name[3:]})?' for name in calendar.month_name[1:])})\.?"
-MONTHS = {name[:3].casefold(): number for number, name in enumerate(calendar.month_name)}
+MONTH = rf"M?(0?[1-9]|1[0-2])|({NAMES})\.?"
 WRITTEN = "2020-12-31 23:00:00 (years 1000 to 2999)"
 ZONE_CHANGES = "local time does this where clocks change: write stamps in UTC or with offsets"
 
@@ -104,6 +140,7 @@ def _clock(found: re.Match[str]) -> str:
 PARTS: dict[str, tuple[str, str, Callable[[re.Match[str]], str]]] = {
     "quarter": (YEAR, r"([QH]?)0?([1-4])", lambda found: f"-{found[1].upper() or 'Q'}{found[2]}"),
     "month": (YEAR, MONTH, lambda found: f"-{int(found[1] or MONTHS[found[2][:3].casefold()]):02d}"),
+    "week": (YEAR, rf"W?({WEEK})", lambda found: f"-W{int(found[1]):02d}"),
     "day": (rf"{YEAR}-[0-9]{{2}}", r"0?[1-9]|[12][0-9]|3[01]", lambda found: f"-{int(found[0]):02d}"),
     "time of day": (r"[^\sT]{8,}(?:[ T]00:00(?::00)?)?", CLOCK, _clock),
 }
@@ -111,11 +148,12 @@ PARTS: dict[str, tuple[str, str, Callable[[re.Match[str]], str]]] = {
 PART_NAMES = {
     "month": {"month", "mon", "mo", "monat", "period"},
     "quarter": {"quarter", "qtr", "q", "quartal", "period"},
+    "week": {"week", "wk", "isoweek", "weekofyear", "weeknumber", "kw", "woche"},
     "day": {"day", "dd", "dy", "dayofmonth", "dom", "tag"},
     "time of day": {"time", "hour", "hr", "hh", "he", "hourending", "timeofday", "uhrzeit", "stunde"},
 }
 """What completes a date -> usual names of its column."""
-CALENDAR = {"week", "kw", "weekday", "dayofweek", "dayofyear", "doy", "settlementperiod"}.union(*PART_NAMES.values())
+CALENDAR = {"weekday", "dayofweek", "dayofyear", "doy", "settlementperiod"}.union(*PART_NAMES.values())
 DIVISIONS = {24, 48, 96, 288, 1440, 52, 53, 365, 366}
 """The numbers of parts that a day or a year is divided into."""
 
@@ -135,8 +173,17 @@ def part_of(dates: pd.Series, cells: pd.Series, asked: bool) -> tuple[str, pd.Se
         told = asked or name in PART_NAMES[part] or not cells.str.fullmatch(r"\d+(\.\d*)?").any()
         if told and dates.str.fullmatch(before).mean() > 0.5 and cells.str.fullmatch(pattern, flags=re.I).all():
             days = dates.str.replace(r"[ T]00:00(:00)?$", "", regex=True)
-            return part, days + cells.str.replace(rf"^(?:{pattern})$", form, regex=True, flags=re.I)
+            longer = days + cells.str.replace(rf"^(?:{pattern})$", form, regex=True, flags=re.I)
+            if part != "week" or asked or _every_week(longer):
+                return part, longer
     return None
+
+
+def _every_week(weeks: pd.Series) -> bool:
+    """Return whether all are weeks by ISO 8601, and none between the first and the last is missing: others count so
+    that a year ends in a week 53, or never does."""
+    mondays = _read(weeks, "ISO weeks")
+    return bool(mondays.notna().all() and (mondays.sort_values().diff().dropna() <= pd.Timedelta(days=7)).all())
 
 
 def joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:

@@ -224,7 +224,9 @@ def _answer_on_node(what: str, about: Any, device: str, threads: int) -> Any:
         reply = worker.answer(what, about, device)
     except BenchError as error:
         reply = error
-    return BenchError(f"{reply} ({node})") if isinstance(reply, BenchError) else reply
+    if isinstance(reply, BenchError):
+        reply.args = (f"{reply} ({node})",)
+    return reply
 
 
 @cache

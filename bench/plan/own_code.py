@@ -30,6 +30,7 @@ from types import CodeType
 from typing import Any
 
 from bench.core.base import BenchError, digest
+from bench.core.record import TRACEBACK
 from bench.core.system import ROOT
 from models import MODELS, Package, package_of
 
@@ -140,12 +141,33 @@ def watched(model: str, code: str | None) -> Iterator[None]:
 
 def raised_at(error: BaseException) -> str:
     """Return `, raised at FILE:LINE in FUNCTION`: the last frame in a file of the user's own. Empty without one."""
-    folders = _Folders()
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename).resolve()
-        if path.suffix == ".py" and folders.own(path):
-            return f", raised at {shown(path)}:{frame.lineno} in {frame.name}"
+    for frame in _own_frames(error, _Folders())[-1:]:
+        return f", raised at {shown(Path(frame.filename).resolve())}:{frame.lineno} in {frame.name}"
     return ""
+
+
+def trace_of(error: BaseException) -> str:
+    """Return the traceback of an error: its frames in files of the user's own, if there are any, before all frames.
+
+    Paths are as seen from the current directory, or from the folder on the import path that holds the file.
+    """
+    folders = _Folders()
+    trace = traceback.TracebackException.from_exception(error)  # its texts exist even if those of the error raise
+    own, texts = traceback.format_list(_own_frames(error, folders)), ["", "".join(trace.format()).strip()]
+    if own:
+        texts[0] = "".join(["In files of your own:\n", *own, *trace.format_exception_only(), "\n"])[-TRACEBACK // 2 :]
+    file = re.compile(r'^( *(?:\| )?File )"([^"\n]+)"', re.MULTILINE)
+    first, whole = (file.sub(lambda found: f'{found[1]}"{folders.seen(found[2])}"', text) for text in texts)
+    return (first + whole[-(TRACEBACK - len(first)) :]).encode("utf-8", "backslashreplace").decode()
+
+
+def _own_frames(error: BaseException, folders: _Folders) -> list[traceback.FrameSummary]:
+    """Return the frames of an error that are in files of the user's own, the outermost first."""
+
+    def own(file: str) -> bool:
+        return file.endswith(".py") and folders.own(Path(file).resolve())
+
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if own(frame.filename)]
 
 
 class _Ear:
@@ -204,6 +226,12 @@ class _Folders:
 
     def installed(self, path: Path) -> bool:
         return any(path.is_relative_to(folder) for folder in self._installed)
+
+    def seen(self, file: str) -> str:
+        """Return the path of a file as seen from the innermost of the folders that hold it."""
+        path = Path(file).resolve()
+        holding = [folder for folder in (*self._own, *self._installed) if path.is_relative_to(folder)]
+        return path.relative_to(max(holding, key=_depth)).as_posix() if holding and file[:1] != "<" else file
 
     def own(self, path: Path) -> bool:
         """Tell whether a file is the user's own. Files in hidden folders are not: compilers keep code there."""
@@ -365,6 +393,10 @@ def _packages_and(module: str) -> list[str]:
     """Return the packages around a module, the outermost first, and the module."""
     parts = module.split(".")
     return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _depth(folder: Path) -> int:
+    return len(folder.parts)
 
 
 @lru_cache

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bench.core.base import BenchError
@@ -92,11 +92,18 @@ def predict(model: nn.Module, windows: Windows, index: Int[Tensor, "b"]) -> tupl
     The model gets a copy of the contexts, and the targets are gathered after its forecast exists. Raises BenchError
     for a forecast that is no real floating-point tensor, or of another shape: broadcasting would hide it.
     """
-    x = windows.contexts(index)
-    forecast = model(x, windows.gather_calendar(index)) if getattr(model, "reads_calendar", False) else model(x)
-    if fault := _fault(forecast, (len(index), windows.horizon, windows.series.shape[1])):
+    stamps = windows.gather_calendar(index) if getattr(model, "reads_calendar", False) else None
+    return forecast_of(model, windows.contexts(index), stamps, windows.horizon), windows.targets(index)
+
+
+def forecast_of(
+    model: nn.Module, x: Float[Tensor, "b l c"], stamps: Float[Tensor, "b l 4"] | None, horizon: int
+) -> Forecast:
+    """Return a model's forecast of contexts, and of their calendar if there is one. Raises BenchError as `predict`."""
+    forecast = model(x) if stamps is None else model(x, stamps)
+    if fault := _fault(forecast, (len(x), horizon, x.shape[2])):
         raise BenchError(f"model {type(model).__name__}: {fault}")
-    return forecast, windows.targets(index)
+    return forecast
 
 
 def _fault(forecast: object, expected: tuple[int, int, int]) -> str | None:

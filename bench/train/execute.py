@@ -18,11 +18,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.card import cards
 from bench.core.names import What
-from bench.core.record import TRACEBACK, Cost, Evaluation, Kept, RunResult, Where
+from bench.core.record import Cost, Evaluation, Kept, RunResult, Where
 from bench.core.spec import RunSpec
 from bench.data.series import DataError, Series, load_series
 from bench.plan import registry
-from bench.plan.own_code import CodeChanged, raised_at, watched
+from bench.plan.own_code import CodeChanged, raised_at, trace_of, watched
 from bench.train.checkpoint import CheckpointError, OutOfTime
 from bench.train.device import build_digest, peak_mb, provenance, reset_peak, seed_everything
 from bench.train.errors import FurtherErrors
@@ -70,14 +70,9 @@ def _failure(spec: RunSpec, where: Where, error: BaseException) -> RunResult:
     trace = traceback.TracebackException.from_exception(error)  # its texts exist even if those of the error raise
     text = " ".join(str(trace).split()) or "no message"
     place = raised_at(error) if spec.own else ""
-    reason, whole = (
-        each.encode("utf-8", "backslashreplace").decode()
-        for each in (
-            " ".join(f"{type(error).__name__}: {text}".split())[: 2000 - len(place)] + place,
-            "".join(trace.format()),
-        )
-    )
-    return RunResult(spec=spec, status="failed", where=where, error=reason, traceback=whole[-TRACEBACK:])
+    reason = " ".join(f"{type(error).__name__}: {text}".split())[: 2000 - len(place)] + place
+    reason = reason.encode("utf-8", "backslashreplace").decode()
+    return RunResult(spec=spec, status="failed", where=where, error=reason, traceback=trace_of(error))
 
 
 def _run(

@@ -15,7 +15,7 @@ from bench.core.record import RunResult, Where
 from bench.core.spec import RunSpec, weights_of
 from bench.data.series import load_series
 from bench.plan import registry
-from bench.plan.own_code import watched
+from bench.plan.own_code import trace_of, watched
 from bench.train.checkpoint import Checkpoint, OutOfTime
 from bench.train.device import keep_freed_memory, pick_device, provenance
 from bench.train.execute import identity, run_one
@@ -42,7 +42,10 @@ def answer(what: str, about: Any, device: str, report: Callable[[Progress], None
     try:
         return questions[what]()
     except BenchError as error:
-        return BenchError(str(error))
+        carried = BenchError(str(error))
+        if error.__cause__:  # what a user's own file raised; --debug prints it
+            carried.add_note(trace_of(error.__cause__))
+        return carried
 
 
 def greet(name: str) -> tuple[list[str], Where]:
