@@ -34,7 +34,7 @@ from bench.train.evaluate import predict
 from bench.train.execute import run_one
 from bench.train.windows import Windows
 from bench.train.worker import load
-from tests.builders import HERE, done, environment, in_process, make_spec, python, waves
+from tests.builders import HERE, command_in, done, environment, in_process, make_spec, python, waves
 
 SUITE = """\
 title = "Tiny"
@@ -653,7 +653,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
     write(folder, {"many.py": MANY, "tiny.toml": SUITE})
     ours = [f"many:{name}" for name in ("Patches", "Interrupts", "LeavesAChild", "Crashes")]
     words = ["--suite", "tiny.toml", "--device", "cpu", "--results", "results", "--debug", "--jobs", "2"]
-    return folder, python("-m", "bench", "run", *words, "--models", *ours, "dlinear", "many:Net", cwd=folder)
+    return folder, command_in(folder, "run", *words, "--models", *ours, "dlinear", "many:Net")
 
 
 Grid = tuple[Path, subprocess.CompletedProcess[str]]
@@ -724,8 +724,8 @@ def ends(pid: int) -> bool:
 def test_reports_and_plans_do_not_stumble_over_logs(grid: Grid, capsys: pytest.CaptureFixture[str]) -> None:
     folder, _ = grid
     words = ["--suite", "tiny.toml", "--results", "results", "--models", "many:Net", "dlinear"]
-    assert python("-m", "bench.report", "--table", "main", *words, cwd=folder).returncode == 0
-    assert "2 runs: 2 done" in python("-m", "bench", "plan", *words, cwd=folder).stdout
+    assert command_in(folder, "report", "--table", "main", *words).returncode == 0
+    assert "2 runs: 2 done" in command_in(folder, "plan", *words).stdout
 
 
 HOLDS = """\
@@ -792,12 +792,12 @@ def test_no_cell_mixes_two_versions_of_a_model(folder: Path) -> None:
     write(folder, {"pkg/net.py": f"from pkg.helper import K\n{net}", "pkg/helper.py": "K = 1", "tiny.toml": SUITE})
     words = ["--suite", "tiny.toml", "--results", "results", "--models", "pkg.net:Net"]
     device = ["--device", "cpu"]
-    first = python("-m", "bench", "run", *words, *device, "--seeds", 2021, cwd=folder)
+    first = command_in(folder, "run", *words, *device, "--seeds", 2021)
     assert "1 runs done, 0 failed, 0 kept" in first.stdout, first.stderr
     (folder / "pkg" / "helper.py").write_text("K = 9")
-    second = python("-m", "bench", "run", *words, *device, "--seeds", 2021, 2022, cwd=folder)
+    second = command_in(folder, "run", *words, *device, "--seeds", 2021, 2022)
     assert "2 runs done, 0 failed, 0 kept" in second.stdout, second.stderr
-    shown = python("-m", "bench", "show", *words, "--seeds", 2021, 2022, cwd=folder).stdout
+    shown = command_in(folder, "show", *words, "--seeds", 2021, 2022).stdout
     scores = [float(line.split("mse ")[1].split()[0]) for line in shown.splitlines() if "test on" in line]
     assert len(scores) == 2 and scores[0] == scores[1] > 50, "both with K = 9"
 
@@ -805,7 +805,7 @@ def test_no_cell_mixes_two_versions_of_a_model(folder: Path) -> None:
 def test_a_model_that_ends_its_process_on_import_is_named(folder: Path) -> None:
     write(folder, {"net.py": f"import os\nos._exit(5)\n{NET}", "tiny.toml": SUITE})
     words = ["--suite", "tiny.toml", "--device", "cpu", "--results", "results", "--models", "net:Net"]
-    ended = python("-m", "bench", "run", *words, cwd=folder)
+    ended = command_in(folder, "run", *words)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert "model net:Net: while it was imported, its process ended by itself (exit code 5). Do: python -c " in line

@@ -6,8 +6,9 @@ JSON: every field that can change a number is in the spec, nothing else is.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -85,9 +86,15 @@ class RunSpec(Frozen):
         name = self.options.get("backbone")
         return name if isinstance(name, str) else None
 
-    @property
+    @cached_property
     def key(self) -> str:
         return digest(self.model_dump(mode="json"))
+
+    def model_copy(self, **changes: Any) -> Self:
+        """Return a copy with `update`, as pydantic does; it computes its own key."""
+        copied = super().model_copy(**changes)
+        copied.__dict__.pop("key", None)
+        return copied
 
     @property
     def path(self) -> PurePosixPath:
