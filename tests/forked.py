@@ -41,7 +41,7 @@ class Forked:
         self.process.join(timeout)
         if self.returncode is None:
             raise TimeoutExpired("bench run", timeout)
-        said, complained = (path.read_text(encoding="utf-8") for path in self.output)
+        said, complained = (path.read_text(encoding="utf-8") if path.exists() else "" for path in self.output)
         return said, complained
 
 

@@ -522,10 +522,7 @@ def test_a_data_file_with_another_hash_is_refused_with_both_hashes_and_the_remed
     path.parent.mkdir(parents=True)
     path.write_text("date,OT\n2016-07-01 00:00:00,1\n")
     words = ["--suite", "quick", "--models", "repeat_last", "--datasets", "ETTh1", "--results", tmp_path / "results"]
-    ended = bench("run", *words, env={"BENCH_DATA": str(tmp_path / "data")})
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
-    for said in (line, refused("fetch", *words)):
+    for said in (refused("run", *words), refused("fetch", *words)):
         assert "ETTh1:" in said
         assert f"{path} has SHA-256 " in said
         assert "f18de3ad" in said
@@ -578,11 +575,12 @@ def test_a_user_model_that_cannot_be_imported_is_named_with_the_reason(
     assert not records(tmp_path / "results")
 
 
-def test_an_absent_language_model_is_refused_with_the_command_that_brings_it(tmp_path: Path) -> None:
+def test_an_absent_language_model_is_refused_with_the_command_that_brings_it(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))  # for the worker
     words = ["--models", "logo_llm", "--backbone", "gpt2", "--results", tmp_path / "results"]
-    ended = bench("run", "--suite", "quick", *words, env={"HF_HOME": str(tmp_path / "hub")})
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
+    line = refused("run", "--suite", "quick", *words)
     assert "backbone gpt2: no model.safetensors in the Hugging Face cache" in line
     assert "python -m bench fetch" in line
     assert not records(tmp_path / "results")
