@@ -729,6 +729,7 @@ def test_reports_and_plans_do_not_stumble_over_logs(grid: Grid, capsys: pytest.C
 
 
 HOLDS = """\
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -740,7 +741,11 @@ class Net(Plain):
     def forward(self, x):
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         bare = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={})
-        Path("pids.part").write_text(f"{child.pid} {bare.pid}")
+        fork = os.fork()
+        if fork == 0:
+            os.setsid()
+            time.sleep(600)
+        Path("pids.part").write_text(f"{child.pid} {fork} {bare.pid}")
         Path("pids.part").rename("pids")
         time.sleep(600)
 """
@@ -771,19 +776,41 @@ def test_a_worker_that_is_killed_from_outside_is_not_called_out_of_memory(folder
     engine = Workers("cpu")
     try:
         engine.start(Job(spec, log=folder / "log"))
-        child, bare = map(int, wait_for(folder / "pids").split())
+        child, fork, bare = map(int, wait_for(folder / "pids").split())
         os.kill(engine.workers[0].process.pid or 0, signal.SIGKILL)
         found: list[Event] = []
         while not any(isinstance(event.what, Lost) for event in found):
             found += engine.events(1)
         assert found[-1].what == Lost("its process was killed by SIGKILL (out of memory, or by somebody)")
-        assert ends(child), "what it started in its environment ends with it"
+        assert ends(child) and ends(fork), "what it started in its environment ends with it"
         os.kill(bare, signal.SIGKILL)  # nothing is left that knows whose it was
         began = time.perf_counter()
         engine.workers[0].kill()
         assert time.perf_counter() - began < 2
     finally:
         engine.close()
+
+
+def test_a_worker_has_the_variables_of_its_driver_and_its_share_of_the_threads(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the process that workers are forked from was started with others."""
+    write(folder, {"net.py": f"import os\n{NET}\nprint('has', os.environ.get('FOUND'))", "tiny.toml": SUITE})
+    (spec,) = plan(load_suite("tiny.toml"), Filters(models=("net:Net",)))
+    monkeypatch.setattr(local, "cores", lambda: 6)
+    for value, jobs in (("first", 2), ("second", 3)):
+        monkeypatch.setenv("FOUND", value)
+        engine = Workers("cpu", jobs)
+        try:
+            assert engine.where.threads == 6 // jobs
+            engine.start(Job(spec, log=folder / value))
+            found: list[Event] = []
+            while not any(isinstance(event.what, RunResult) for event in found):
+                found += engine.events(1)
+        finally:
+            engine.close()
+        assert found[-1].what.status == "done" and found[-1].what.where.threads == 6 // jobs
+        assert f"has {value}\n" in (folder / value).read_text()
 
 
 def test_no_cell_mixes_two_versions_of_a_model(folder: Path) -> None:
