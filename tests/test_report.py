@@ -247,7 +247,7 @@ def test_what_is_no_file_in_a_records_place_is_a_hole_in_a_report_and_stops_a_pl
         path.unlink()
     os.mkfifo(pipe)
     folder.mkdir()
-    assert make(place, "--datasets", "ILI") == 1
+    assert make(place, "--datasets", "ILI", "--horizons", 24, 36) == 1
     out, complaint = capsys.readouterr()
     assert "2 recorded runs cannot be used" in complaint and "Do: move it away and run again" in complaint
     assert out.count("refused (cannot be read: it is not a regular file)") >= 2
