@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import os
 import re
@@ -355,3 +357,15 @@ def in_process(*words: object) -> int:
     """Run `python -m bench` in this process, or `bench.report` if `report` comes first; return the exit code."""
     first, *rest = map(str, words)
     return report.main(rest) if first == "report" else verbs.main([first, *rest])
+
+
+def command_in(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    """Do `in_process` as if the program were started in this folder; return its exit code and what it printed."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    sys.path.insert(0, str(folder))
+    try:
+        with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = in_process(*words)
+    finally:
+        sys.path.remove(str(folder))
+    return subprocess.CompletedProcess(words, code, *(each.buffer.getvalue().decode() for each in (out, err)))

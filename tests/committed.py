@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+from functools import cache
 
 import nbformat
 from nbclient import NotebookClient
@@ -15,7 +16,7 @@ from nbclient import NotebookClient
 from bench.analysis.claims import Verdict
 from bench.analysis.results import Results
 from bench.analysis.tables import Table
-from bench.analysis.verdicts import blocks, tally
+from bench.analysis.verdicts import Judged, blocks, tally
 from bench.core.base import ROOT
 from bench.core.store import Store
 from bench.plan.language_model import choose
@@ -48,7 +49,7 @@ def findings() -> str:
     planned, main = _main()
     language, _ = choose(load_suite("paper"), Filters(), Store(RESULTS))
     model = BACKBONES[str(language.backbone)].title.partition(" (")[0]
-    first, *others = answer(verdicts(None, Filters(), Store(RESULTS)), [main])
+    first, *others = answer(judged(), [main])
     runs = f"With {model} for GPT-2, and {len(planned.done)} of {len(planned.runs)} runs of the main table done:"
     return (
         "\n".join(
@@ -59,6 +60,13 @@ def findings() -> str:
     )
 
 
+@cache
+def judged() -> list[Judged]:
+    """The verdicts on all claims."""
+    return verdicts(None, Filters(), Store(RESULTS))
+
+
+@cache
 def _main() -> tuple[Results, Table]:
     """The runs of the suite `paper`, and its main table."""
     paper = load_suite("paper")
@@ -72,11 +80,11 @@ def shown() -> str:
     planned, main = _main()
     latest = max(result.where.date for result in planned.done)[:10]
     lines = [f"By the runs up to {latest}, after correction for the number of claims ([how](verdicts.md)):", ""]
-    judged = blocks(verdicts(None, Filters(), Store(RESULTS)))
-    for title, rows in judged.items():
+    titled = blocks(judged())
+    for title, rows in titled.items():
         lines += [textwrap.fill(f"- {title}: {tally(rows)}.", 120, subsequent_indent="  ")]
     lines += ["", "| claim | verdict | ours | paper | interval, p |", "|---|---|---|---|---|"]
-    for row in (row for rows in judged.values() for row in rows if row.verdict is not Verdict.UNTESTED):
+    for row in (row for rows in titled.values() for row in rows if row.verdict is not Verdict.UNTESTED):
         words = ", ".join(filter(None, [row.verdict, row.scope]))
         lines += [f"| {row.claim} | {words} | {row.ours or '-'} | {row.paper or '-'} | {row.test or '-'} |"]
     about = "`python -m bench.report --table main` prints, from the committed records and without torch:"

@@ -29,7 +29,7 @@ settings.load_profile("repeatable")  # a test that fails now and then says nothi
 
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its processes, and tables would be cut to it
 
-LONGEST = ("test_cluster", "test_own_models", "test_grid", "test_cli")
+LONGEST = ("test_claims", "test_cli", "test_docs", "test_grid", "test_plots", "test_perf", "test_report")
 """Files that begin first, so that no process is left alone with one of them at the end."""
 
 

@@ -24,6 +24,8 @@ from bench.train.loop import Watch
 from models import MODELS
 from tests.builders import SMALL, TRAINED, make_spec, waves
 
+pytestmark = pytest.mark.usefixtures("slim_backbones")
+
 MakeCard = Callable[..., DatasetCard]
 
 

@@ -515,13 +515,14 @@ def in_world(number: int, effect: float, compared: tuple[str, ...]) -> Build:
     return with_errors(rule, compared)
 
 
+@pytest.mark.parametrize("worlds", [8, pytest.param(20, marks=pytest.mark.nightly)])
 @pytest.mark.parametrize("name", ["below_time_llm", "best_on_four", "local_mixer", "best_mse"])
-def test_claims_of_nothing_rarely_hold_even_in_part_and_clear_effects_are_found(name: str) -> None:
+def test_claims_of_nothing_rarely_hold_even_in_part_and_clear_effects_are_found(name: str, worlds: int) -> None:
     """Nulls at 5 % each, without a correction for other claims; docs/coverage.py simulates many more."""
-    nulls = [verdict(name, in_world(number, 0.0, FIVE)).verdict for number in range(20)]
+    nulls = [verdict(name, in_world(number, 0.0, FIVE)).verdict for number in range(worlds)]
     assert sum(found in (HOLDS, PART) for found in nulls) <= 1
-    effects = [verdict(name, in_world(number, 0.1, FIVE)).verdict for number in range(2)]
-    assert effects == [HOLDS] * 2
+    effects = [verdict(name, in_world(number, 0.1, FIVE)).verdict for number in range(worlds // 8)]
+    assert set(effects) == {HOLDS}
 
 
 def test_with_many_claims_what_was_clear_by_itself_may_be_open() -> None:

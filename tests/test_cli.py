@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ import pytest
 from bench.core.base import ROOT
 from bench.core.store import Store
 from bench.plan.suite import Filters, load_suite, plan
-from tests.builders import environment, in_process, python
+from tests.builders import command_in, environment, in_process, python
 
 Refused = Callable[..., str]
 
@@ -146,9 +145,9 @@ sys.exit(importlib.import_module(sys.argv[1]).main(sys.argv[2:]))
 """
 
 
-def bench(*words: object, env: dict[str, str] | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def bench(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """`python -m bench ...` in a process of its own; with `report` as first word `python -m bench.report ...`."""
-    return python(*program(*words), env=env, cwd=cwd)
+    return python(*program(*words), env=env)
 
 
 def program(*words: object) -> list[str]:
@@ -523,10 +522,7 @@ def test_a_data_file_with_another_hash_is_refused_with_both_hashes_and_the_remed
     path.parent.mkdir(parents=True)
     path.write_text("date,OT\n2016-07-01 00:00:00,1\n")
     words = ["--suite", "quick", "--models", "repeat_last", "--datasets", "ETTh1", "--results", tmp_path / "results"]
-    ended = bench("run", *words, env={"BENCH_DATA": str(tmp_path / "data")})
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
-    for said in (line, refused("fetch", *words)):
+    for said in (refused("run", *words), refused("fetch", *words)):
         assert "ETTh1:" in said
         assert f"{path} has SHA-256 " in said
         assert "f18de3ad" in said
@@ -579,11 +575,12 @@ def test_a_user_model_that_cannot_be_imported_is_named_with_the_reason(
     assert not records(tmp_path / "results")
 
 
-def test_an_absent_language_model_is_refused_with_the_command_that_brings_it(tmp_path: Path) -> None:
+def test_an_absent_language_model_is_refused_with_the_command_that_brings_it(
+    refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))  # for the worker
     words = ["--models", "logo_llm", "--backbone", "gpt2", "--results", tmp_path / "results"]
-    ended = bench("run", "--suite", "quick", *words, env={"HF_HOME": str(tmp_path / "hub")})
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
+    line = refused("run", "--suite", "quick", *words)
     assert "backbone gpt2: no model.safetensors in the Hugging Face cache" in line
     assert "python -m bench fetch" in line
     assert not records(tmp_path / "results")
@@ -725,7 +722,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
     names = ", ".join(f'"broken:{name}"' for name in BROKEN_MODELS)
     models = f'models = [{names}, "mymodel:Mine", "repeat_last"]'
     suite_file(folder, SUITE.replace('models = ["dlinear", "repeat_last"]', models) + THREE_STEPS)
-    return folder, bench("run", "--suite", "tiny.toml", "--results", "results", "--device", "cpu", cwd=folder)
+    return folder, command_in(folder, "run", "--suite", "tiny.toml", "--results", "results", "--device", "cpu")
 
 
 Grid = tuple[Path, subprocess.CompletedProcess[str]]
@@ -739,22 +736,22 @@ def test_a_users_own_model_is_trained_and_is_a_column_of_the_table(grid: Grid) -
     assert record["cost"]["trainable"] == 97 * 24
     words = ["report", "--table", "main", "--suite", "tiny.toml", "--results", "results"]
     models = ["--models", "mymodel:Mine", "repeat_last"]
-    ended = bench(*words, *models, "--format", "json", cwd=folder)
+    ended = command_in(folder, *words, *models, "--format", "json")
     assert ended.returncode == 0
     table = json.loads(ended.stdout)
     assert table["columns"] == [[model, metric] for model in models[1:] for metric in ("mse", "mae")]
     evaluation = record["evaluations"][0]
     assert table["rows"]["EPF"][:2] == [evaluation["mse"], evaluation["mae"]]
-    header = bench(*words, *models, cwd=folder).stdout.splitlines()[2]
+    header = command_in(folder, *words, *models).stdout.splitlines()[2]
     assert header.split() == ["mymodel:Mine", "Repeat", "last"]
 
 
 def test_editing_the_file_of_a_users_own_model_makes_its_run_missing_again(grid: Grid, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(grid[0], tmp_path / "copy"))
     words = ["plan", "--suite", "tiny.toml", "--results", "results", "--models", "mymodel:Mine", "repeat_last"]
-    assert "2 runs: 2 done, 0 failed, 0 missing" in bench(*words, cwd=folder).stdout
+    assert "2 runs: 2 done, 0 failed, 0 missing" in command_in(folder, *words).stdout
     (folder / "mymodel.py").write_text(MINE.replace("self.map(x.mT).mT", "self.map(x.mT).mT + 1"))
-    assert "2 runs: 1 done, 0 failed, 1 missing" in bench(*words, cwd=folder).stdout
+    assert "2 runs: 1 done, 0 failed, 1 missing" in command_in(folder, *words).stdout
 
 
 def test_a_user_model_that_fails_is_recorded_with_its_reason_and_the_grid_goes_on(grid: Grid) -> None:
@@ -782,7 +779,7 @@ def test_the_reason_of_a_failure_is_one_that_the_models_author_understands(grid:
 def test_a_failed_run_is_a_dash_with_its_reason_and_planned_as_failed(grid: Grid) -> None:
     folder, _ = grid
     words = ["--suite", "tiny.toml", "--results", "results"]
-    ended = bench("report", "--table", "main", *words, cwd=folder)
+    ended = command_in(folder, "report", "--table", "main", *words)
     assert ended.returncode == 1
     assert holes(ended.stdout) == [note for note in range(1, 5) for _ in ("mse", "mae")]
     found = records(folder / "results")
@@ -790,7 +787,7 @@ def test_a_failed_run_is_a_dash_with_its_reason_and_planned_as_failed(grid: Grid
         error = found[f"broken:{model} 1"]["error"]
         note = f"{model}: 1 of 1 runs missing: EPF h24 s1 failed ({error})"
         assert note in " ".join(ended.stdout.split()), "notes are wrapped"
-    planned = bench("plan", *words, cwd=folder).stdout
+    planned = command_in(folder, "plan", *words).stdout
     assert f"6 runs: 2 done, {len(BROKEN_MODELS)} failed, 0 missing" in planned
     assert planned.count("1 failed") == len(BROKEN_MODELS)
 
@@ -799,7 +796,7 @@ def test_a_failed_run_is_tried_again_by_the_next_command(grid: Grid, tmp_path: P
     folder = Path(shutil.copytree(grid[0], tmp_path / "copy"))
     (folder / "mended").touch()
     words = ["--suite", "tiny.toml", "--results", "results", "--models", "broken:Raises", "repeat_last"]
-    ended = bench("run", *words, "--device", "cpu", cwd=folder)
+    ended = command_in(folder, "run", *words, "--device", "cpu")
     assert ended.returncode == 0
     assert "1 runs done, 0 failed, 1 kept" in ended.stdout
     record = records(folder / "results")["broken:Raises 1"]
@@ -817,11 +814,10 @@ def orders(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, dict]]:
 
     def run(name: str, step: int) -> dict[str, dict]:
         words = ["--models", *models[::step], "--seeds", *seeds[::step], "--device", "cpu", "--results", name]
-        assert bench("run", "--suite", "tiny.toml", *words, cwd=folder).returncode == 0
+        assert command_in(folder, "run", "--suite", "tiny.toml", *words).returncode == 0
         return records(folder / name)
 
-    with ThreadPoolExecutor() as both:
-        return list(both.map(run, ["forward", "backward"], [1, -1]))
+    return [run("forward", 1), run("backward", -1)]
 
 
 @pytest.mark.parametrize("model", ["dlinear", "tiny:MLP", "tiny:NumpyDraws"])
@@ -877,7 +873,7 @@ def test_an_interrupted_run_leaves_nothing_half_done_and_can_be_started_again(
     assert "start it again" in line
     assert [path.parent.name for path in (tmp_path / "results").rglob("*.json")] == ["repeat_last"]
     (tmp_path / "slow").unlink()
-    again = bench(*words, "--results", "results", cwd=tmp_path)
+    again = command_in(tmp_path, *words, "--results", "results")
     assert again.returncode == 0
     assert "1 runs done, 0 failed, 1 kept" in again.stdout
 

@@ -21,7 +21,7 @@ from bench.report.contents import read, tables_of, under, verdicts
 from bench.report.render import SUFFIX, render
 from bench.report.sheet import verdicts_sheets
 from models.llm_files import BACKBONES
-from tests.committed import FOUND, README, REPORTED, REPORTS, RESULTS, SHOWN, findings, shown
+from tests.committed import FOUND, README, REPORTED, REPORTS, RESULTS, SHOWN, findings, judged, shown
 
 
 def git(*words: str) -> list[str] | None:
@@ -78,7 +78,7 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
         if table.rows
         for form, suffix in SUFFIX.items()
     }
-    rows = verdicts(None if suite == "paper" else suite, filters, Store(RESULTS))
+    rows = judged() if suite == "paper" else verdicts(suite, filters, Store(RESULTS))
     for sheet in verdicts_sheets(rows, load_claims()[0]):
         expected |= {f"{sheet.name}.{suffix}": render(sheet, form) for form, suffix in SUFFIX.items()}
     assert {path.name for path in folder.iterdir()} == set(expected)

@@ -26,12 +26,14 @@ import pytest
 import torch
 
 from bench import cli
+from bench.analysis.verdicts import Judged
 from bench.core import card as card_module
 from bench.core.base import ROOT
 from bench.core.card import cards
+from bench.core.store import Store
 from bench.grid.driver import Tally
-from bench.plan.suite import suite_names
-from bench.report import write
+from bench.plan.suite import Filters, suite_names
+from bench.report import contents, write
 from models import MODELS
 from models.llm_files import BACKBONES
 from models.options import Shape
@@ -192,12 +194,31 @@ def blocks(language: str) -> list[str]:
     return [textwrap.dedent(block) for name, block in found if name == language]
 
 
+Verdicts = Callable[[str | None, Filters, Store], list[Judged]]
+
+
+@pytest.fixture(scope="module")
+def judged_once() -> Verdicts:
+    """Return `verdicts`, for records that stay as they are: several commands print the same ones."""
+    judge, found = contents.verdicts, {}
+
+    def once(suite: str | None, filters: Filters, store: Store) -> list[Judged]:
+        asked = (suite, filters, store.root)
+        if asked not in found:
+            found[asked] = judge(*asked[:2], store)
+        return found[asked]
+
+    return once
+
+
 @pytest.fixture
-def checkout(copied: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def checkout(copied: Path, judged_once: Verdicts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Let commands work in the copy: it is the current directory, and has results/, reports/ and datasets/."""
     for module in (cli, write):
         monkeypatch.setattr(module, "RESULTS", copied / "results")
     monkeypatch.setattr(write, "REPORTS", copied / "reports")
+    for module in (contents, write):
+        monkeypatch.setattr(module, "verdicts", judged_once)
     monkeypatch.setattr(card_module, "CARDS", copied / "datasets")
     monkeypatch.setenv("BENCH_DATA", str(copied / "data"))
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")

@@ -1,6 +1,6 @@
 """Damaged records, cards, suites, bundles and CSV files: each command answers or refuses in one line, within seconds.
 
-200 examples of each; `pytest -m nightly tests/test_fuzz.py` takes 2,000.
+200 examples of each kind, which its files share; `pytest -m nightly tests/test_fuzz.py` takes 2,000 of each file.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def places(content: Any) -> Any:
 
 
 Try = Callable[..., None]
+Fuzz = Callable[..., None]
 
 
 @pytest.fixture
@@ -91,18 +92,18 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Try:
 
 
 @pytest.fixture(params=[200, pytest.param(2000, marks=pytest.mark.nightly)])
-def fuzz(request: pytest.FixtureRequest) -> Callable[[str, Callable[[bytes], None]], None]:
-    """Return a function that calls another with many damaged forms of a text."""
+def fuzz(request: pytest.FixtureRequest) -> Fuzz:
+    """Return a function that calls another with many damaged forms of a text, one of `files` of its kind."""
 
-    def run(text: str, check: Callable[[bytes], None]) -> None:
-        settings(max_examples=request.param, deadline=None, suppress_health_check=list(HealthCheck))(
+    def run(text: str, check: Callable[[bytes], None], files: int = 1) -> None:
+        examples = request.param // files if request.param == 200 else request.param
+        settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))(
             given(damaged(text))(check)
         )()
 
     return run
 
 
-Fuzz = Callable[[str, Callable[[bytes], None]], None]
 ONE = Filters(datasets=("ILI",), horizons=(24,), seeds=(2021,), models=("dlinear",))
 
 
@@ -121,7 +122,10 @@ def test_a_damaged_record(fuzz: Fuzz, answer: Try, tmp_path: Path) -> None:
     fuzz(path.read_text(), check)
 
 
-@pytest.mark.parametrize("name", ["quick", "ablation", "zero_shot", "losses", "tune"])
+FUZZED = ("quick", "ablation", "zero_shot", "losses", "tune")
+
+
+@pytest.mark.parametrize("name", FUZZED)
 def test_a_damaged_suite(name: str, fuzz: Fuzz, answer: Try, tmp_path: Path) -> None:
     path = tmp_path / "damaged.toml"
 
@@ -129,7 +133,7 @@ def test_a_damaged_suite(name: str, fuzz: Fuzz, answer: Try, tmp_path: Path) -> 
         path.write_bytes(content)
         answer("plan", "--suite", path, "--results", tmp_path / "results")
 
-    fuzz((SUITES / f"{name}.toml").read_text(), check)
+    fuzz((SUITES / f"{name}.toml").read_text(), check, len(FUZZED))
 
 
 @pytest.fixture
@@ -161,7 +165,7 @@ def test_a_damaged_card(name: str, fuzz: Fuzz, answer: Try, own_cards: Path, tmp
         answer("plan", *words)
         answer("report", "--table", "main", *words)
 
-    fuzz((card_module.SHIPPED_CARDS / f"{name}.toml").read_text(), check)
+    fuzz((card_module.SHIPPED_CARDS / f"{name}.toml").read_text(), check, files=2)
 
 
 def test_a_damaged_csv_file(fuzz: Fuzz, answer: Try, own_cards: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from bench.train.evaluate import predict
 from bench.train.execute import run_one
 from bench.train.windows import Windows
 from bench.train.worker import answer, load
-from tests.builders import HERE, done, environment, in_process, make_spec, python, waves
+from tests.builders import HERE, command_in, done, environment, in_process, make_spec, python, waves
 
 SUITE = """\
 title = "Tiny"
@@ -669,7 +669,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
     write(folder, {"many.py": MANY, "tiny.toml": SUITE})
     ours = [f"many:{name}" for name in ("Patches", "Interrupts", "LeavesAChild", "Crashes")]
     words = ["--suite", "tiny.toml", "--device", "cpu", "--results", "results", "--debug", "--jobs", "2"]
-    return folder, python("-m", "bench", "run", *words, "--models", *ours, "dlinear", "many:Net", cwd=folder)
+    return folder, command_in(folder, "run", *words, "--models", *ours, "dlinear", "many:Net")
 
 
 Grid = tuple[Path, subprocess.CompletedProcess[str]]
@@ -740,11 +740,12 @@ def ends(pid: int) -> bool:
 def test_reports_and_plans_do_not_stumble_over_logs(grid: Grid, capsys: pytest.CaptureFixture[str]) -> None:
     folder, _ = grid
     words = ["--suite", "tiny.toml", "--results", "results", "--models", "many:Net", "dlinear"]
-    assert python("-m", "bench.report", "--table", "main", *words, cwd=folder).returncode == 0
-    assert "2 runs: 2 done" in python("-m", "bench", "plan", *words, cwd=folder).stdout
+    assert command_in(folder, "report", "--table", "main", *words).returncode == 0
+    assert "2 runs: 2 done" in command_in(folder, "plan", *words).stdout
 
 
 HOLDS = """\
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -756,7 +757,11 @@ class Net(Plain):
     def forward(self, x):
         child = subprocess.Popen(["sleep", "600"], start_new_session=True)
         bare = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True, env={})
-        Path("pids.part").write_text(f"{child.pid} {bare.pid}")
+        fork = os.fork()
+        if fork == 0:
+            os.setsid()
+            time.sleep(600)
+        Path("pids.part").write_text(f"{child.pid} {fork} {bare.pid}")
         Path("pids.part").rename("pids")
         time.sleep(600)
 """
@@ -787,13 +792,13 @@ def test_a_worker_that_is_killed_from_outside_is_not_called_out_of_memory(folder
     engine = Workers("cpu")
     try:
         engine.start(Job(spec, log=folder / "log"))
-        child, bare = map(int, wait_for(folder / "pids").split())
+        child, fork, bare = map(int, wait_for(folder / "pids").split())
         os.kill(engine.workers[0].process.pid or 0, signal.SIGKILL)
         found: list[Event] = []
         while not any(isinstance(event.what, Lost) for event in found):
             found += engine.events(1)
         assert found[-1].what == Lost("its process was killed by SIGKILL (out of memory, or by somebody)")
-        assert ends(child), "what it started in its environment ends with it"
+        assert ends(child) and ends(fork), "what it started in its environment ends with it"
         os.kill(bare, signal.SIGKILL)  # nothing is left that knows whose it was
         began = time.perf_counter()
         engine.workers[0].kill()
@@ -802,18 +807,40 @@ def test_a_worker_that_is_killed_from_outside_is_not_called_out_of_memory(folder
         engine.close()
 
 
+def test_a_worker_has_the_variables_of_its_driver_and_its_share_of_the_threads(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the process that workers are forked from was started with others."""
+    write(folder, {"net.py": f"import os\n{NET}\nprint('has', os.environ.get('FOUND'))", "tiny.toml": SUITE})
+    (spec,) = plan(load_suite("tiny.toml"), Filters(models=("net:Net",)))
+    monkeypatch.setattr(local, "cores", lambda: 6)
+    for value, jobs in (("first", 2), ("second", 3)):
+        monkeypatch.setenv("FOUND", value)
+        engine = Workers("cpu", jobs)
+        try:
+            assert engine.where.threads == 6 // jobs
+            engine.start(Job(spec, log=folder / value))
+            found: list[Event] = []
+            while not any(isinstance(event.what, RunResult) for event in found):
+                found += engine.events(1)
+        finally:
+            engine.close()
+        assert found[-1].what.status == "done" and found[-1].what.where.threads == 6 // jobs
+        assert f"has {value}\n" in (folder / value).read_text()
+
+
 def test_no_cell_mixes_two_versions_of_a_model(folder: Path) -> None:
     """The helper is edited between two seeds: both seeds are run anew, and the table holds none of the old."""
     net = NET.replace("return self.map(x.mT).mT", "return self.map(x.mT).mT * 0 + K")
     write(folder, {"pkg/net.py": f"from pkg.helper import K\n{net}", "pkg/helper.py": "K = 1", "tiny.toml": SUITE})
     words = ["--suite", "tiny.toml", "--results", "results", "--models", "pkg.net:Net"]
     device = ["--device", "cpu"]
-    first = python("-m", "bench", "run", *words, *device, "--seeds", 2021, cwd=folder)
+    first = command_in(folder, "run", *words, *device, "--seeds", 2021)
     assert "1 runs done, 0 failed, 0 kept" in first.stdout, first.stderr
     (folder / "pkg" / "helper.py").write_text("K = 9")
-    second = python("-m", "bench", "run", *words, *device, "--seeds", 2021, 2022, cwd=folder)
+    second = command_in(folder, "run", *words, *device, "--seeds", 2021, 2022)
     assert "2 runs done, 0 failed, 0 kept" in second.stdout, second.stderr
-    shown = python("-m", "bench", "show", *words, "--seeds", 2021, 2022, cwd=folder).stdout
+    shown = command_in(folder, "show", *words, "--seeds", 2021, 2022).stdout
     scores = [float(line.split("mse ")[1].split()[0]) for line in shown.splitlines() if "test on" in line]
     assert len(scores) == 2 and scores[0] == scores[1] > 50, "both with K = 9"
 
@@ -821,7 +848,7 @@ def test_no_cell_mixes_two_versions_of_a_model(folder: Path) -> None:
 def test_a_model_that_ends_its_process_on_import_is_named(folder: Path) -> None:
     write(folder, {"net.py": f"import os\nos._exit(5)\n{NET}", "tiny.toml": SUITE})
     words = ["--suite", "tiny.toml", "--device", "cpu", "--results", "results", "--models", "net:Net"]
-    ended = python("-m", "bench", "run", *words, cwd=folder)
+    ended = command_in(folder, "run", *words)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()
     assert "model net:Net: while it was imported, its process ended by itself (exit code 5). Do: python -c " in line

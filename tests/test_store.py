@@ -234,12 +234,25 @@ def test_a_link_within_the_results_directory_is_followed(tmp_path: Path, result:
     assert Store(tmp_path / "link").get(result.spec) == result
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[str, RunResult]:
+    """Return kind -> record of a run, for all tests: each kind is trained once."""
+    return {}
+
+
 @pytest.fixture
-def make_run(make_card: Callable[..., DatasetCard], cpu: torch.device) -> Callable[[str], RunResult]:
-    """Return a function that makes a run of this kind, and returns its record."""
+def make_run(
+    made: dict[str, RunResult], slim_backbones: None, make_card: Callable[..., DatasetCard], cpu: torch.device
+) -> Callable[[str], RunResult]:
+    """Return a function that makes a run of this kind, unless it was made before, and returns its record."""
 
     def make(kind: str) -> RunResult:
         card = make_card(waves(260, 3))
+        if kind not in made:
+            made[kind] = run(kind, card)
+        return made[kind]
+
+    def run(kind: str, card: DatasetCard) -> RunResult:
         spec = make_spec(card, {"untrained": "repeat_last", "probed": "logo_llm"}.get(kind, "dlinear"))
         if kind == "probed":
             spec = spec.model_copy(update={"task": spec.task.model_copy(update={"probe": "states"})})

@@ -22,6 +22,8 @@ from bench.train.step import LOSSES
 from bench.train.windows import Windows, split_windows, standardized
 from tests.builders import SHAPE, SMALL, make_spec, waves
 
+pytestmark = pytest.mark.usefixtures("slim_backbones")
+
 MakeCard = Callable[..., DatasetCard]
 
 

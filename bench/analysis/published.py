@@ -7,7 +7,7 @@ source. A cell that sources print differently has a row for each value.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import pandas as pd
@@ -68,6 +68,7 @@ def strength(model: str, metric: str, runs: pd.DataFrame) -> tuple[float, int]:
     return float(known.mean()), len(known)
 
 
+@cache
 def _printed(model: str, dataset: str, horizon: str, share: float) -> pd.DataFrame:
     """Return the values that sources print for this cell, trained on this share of the windows."""
     frame = published()

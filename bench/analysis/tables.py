@@ -162,11 +162,12 @@ class Table:
 
     def cell(self, runs: pd.DataFrame, value: float | None, digits: int = 3, spread: float | None = None) -> Cell:
         """Return the value of these runs; a dash whose footnote says what is missing unless every run is done."""
-        missing, keys = runs[runs.why != ""], tuple(runs.key)
-        if missing.empty:
+        keys = tuple(runs.key)
+        if not any(runs.why):
             return Cell(value, digits, spread=spread, runs=keys)
         note = NOT_RUN  # the same for all such cells, which then share a footnote
-        if not runs.status.eq("missing").all():
+        if any(status != "missing" for status in runs.status):
+            missing = runs[runs.why != ""]
             names = [f"{run.data} h{run.horizon} s{run.seed} {run.why}" for run in missing.itertuples()]
             count = f"{len(missing)} of {len(runs)} runs missing"
             note = f"{runs.title.iloc[0]}: {count}: {first_few(names, '; ')}"
@@ -175,17 +176,18 @@ class Table:
     def errors(self, runs: pd.DataFrame) -> list[Cell]:
         """Return the mean errors of these runs; partial ones where seeds are missing, but no horizon, or where the
         model was pretrained on the data set."""
-        spreads = runs[list(self.metrics)].std() if self.spreads else dict.fromkeys(self.metrics)
+        spreads = {metric: runs[metric].std() if self.spreads else None for metric in self.metrics}
         found = [self.cell(runs, mean_error(runs, metric), spread=spreads[metric]) for metric in self.metrics]
         for cell, metric in zip(found, self.metrics, strict=True):
             if cell.value is None and cell.note is None:
                 cell.note, cell.spread = self.footnote(_unknown(runs, metric)), None
-        done = runs[runs.why == ""]
-        if len(done) == len(runs) and runs.seen.any():
+        if not any(runs.why) and any(runs.seen):
             note = self.footnote(leakage(runs))
             return [replace(cell, value=None, spread=None, partial=cell.value, note=note) for cell in found]
-        if len(done) == len(runs) or set(done.horizon) != set(runs.horizon):
+        horizons = {horizon for horizon, why in zip(runs.horizon, runs.why, strict=True) if not why}
+        if not any(runs.why) or horizons != set(runs.horizon):
             return found
+        done = runs[runs.why == ""]
         count = f"{len(done)} of {len(runs)}"
         return [
             replace(cell, partial=mean_error(done, metric), count=count)
@@ -322,7 +324,7 @@ def behind(cells: Iterable[Cell]) -> tuple[str, ...]:
 
 def mean_error(runs: pd.DataFrame, metric: str) -> float:
     """Return the mean over seeds, then over horizons; NaN unless every run is done and has this error."""
-    lacking = runs.why.any() or runs[metric].isna().any()
+    lacking = any(runs.why) or runs[metric].isna().any()
     return math.nan if lacking else float(runs.groupby("horizon", sort=False)[metric].mean().mean())
 
 

@@ -7,8 +7,9 @@ JSON: every field that can change a number is in the spec, nothing else is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -93,9 +94,15 @@ class RunSpec(Frozen):
         """Whether the model is a user's own, which is run apart from others; the code of others is known."""
         return self.model not in MODELS and library_of(self.model) is None
 
-    @property
+    @cached_property
     def key(self) -> str:
         return digest(self.model_dump(mode="json"))
+
+    def model_copy(self, **changes: Any) -> Self:
+        """Return a copy with `update`, as pydantic does; it computes its own key."""
+        copied = super().model_copy(**changes)
+        copied.__dict__.pop("key", None)
+        return copied
 
     @property
     def path(self) -> PurePosixPath:

@@ -21,6 +21,12 @@ from bench.core.jobs import Job, Lost
 
 MARK = "BENCH_WORKER"
 """Environment variable of a worker and of all processes that are started in it; its value is different in each."""
+NO_MARK = "0" * 32
+"""What stands in place of a mark until a worker has its own."""
+START = "forkserver" if sys.platform == "linux" else "spawn"
+"""How a worker starts: forked, in milliseconds, from one process that has imported torch; macOS cannot fork that."""
+IMPORTED = ["bench.train.worker", "torch._dynamo"]
+"""Modules that are imported once for all workers; torch's optimisers import the second, which takes two seconds."""
 SET_CHILD_SUBREAPER = 36
 """The option of Linux' prctl by which orphans among a process's descendants become its children."""
 
@@ -29,19 +35,21 @@ class Worker:
     """The driver's end of one process."""
 
     def __init__(self, device: str, threads: int | None) -> None:
-        context = multiprocessing.get_context("spawn")
         self.device = device
         self.job: Job | None = None
         self.used = False
         """Whether a run was begun in it."""
-        self.mark = secrets.token_hex(16)
+        self.mark = secrets.token_hex(len(NO_MARK) // 2)
+        variables = {**os.environ, MARK: self.mark} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        context: Any = multiprocessing.get_context(START)
+        context.set_forkserver_preload(IMPORTED)
         self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, device, threads))
+        self.process = context.Process(target=_work, args=(theirs, device, threads, variables))
         with _environment_with(PYTHONWARNINGS="ignore:resource_tracker"):  # of what killed workers leave to it
-            resource_tracker.ensure_running()  # now: it serves all workers, and must not bear the mark of one
+            resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: only the driver sees Ctrl-C
         try:
-            with _environment_with(**{MARK: self.mark}):
+            with _environment_with(**{MARK: NO_MARK}):
                 self.process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -96,16 +104,17 @@ def _environment_with(**variables: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _work(pipe: Connection, device: str, threads: int | None) -> None:
-    """Answer the driver's questions until the driver is gone. Runs in the worker process."""
+def _work(pipe: Connection, device: str, threads: int | None, variables: dict[str, str]) -> None:
+    """Answer the driver's questions until the driver is gone. Runs in the worker process, with these variables."""
     os.setsid()  # the process leads its own group, so that its children die with it
+    _take_over(variables)
     with contextlib.suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
     threading.Thread(target=_die_with_the_driver, args=(os.environ[MARK],), daemon=True).start()
-    if threads:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-    from bench.train.worker import answer
+    from bench.train.worker import answer, use_threads
 
+    if threads:
+        use_threads(threads)  # OMP_NUM_THREADS is read when torch is imported
     with contextlib.suppress(EOFError):
         while True:
             what, about = pipe.recv()
@@ -116,6 +125,19 @@ def _work(pipe: Connection, device: str, threads: int | None) -> None:
             reply = answer(what, about, device, pipe.send)
             _flush()
             pipe.send(reply)
+
+
+def _take_over(variables: dict[str, str]) -> None:
+    """Exchange the environment that this process began with for the driver's, with its own mark.
+
+    A child that is forked shows in /proc what its parent began with, so the mark is written over NO_MARK there too.
+    """
+    libc = ctypes.CDLL(None)
+    libc.getenv.restype = ctypes.c_void_p
+    if place := libc.getenv(MARK.encode()):
+        ctypes.memmove(place, variables[MARK].encode(), len(NO_MARK))
+    os.environ.clear()
+    os.environ.update(variables)
 
 
 def _print_into(file: Path) -> None:

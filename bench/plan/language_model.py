@@ -6,7 +6,9 @@ import warnings
 
 from bench.core.spec import RunSpec
 from bench.core.store import Store, UnusableRecord
+from bench.plan import registry
 from bench.plan.suite import Filters, Suite, plan
+from models import MODELS
 from models.errors import BenchError
 from models.llm_files import BACKBONES, find, locate
 
@@ -21,7 +23,7 @@ def choose(suite: Suite, filters: Filters, store: Store) -> tuple[Filters, str]:
     if filters.backbone:
         return filters, ""
     own = suite.backbone
-    if not any(spec.backbone for spec in plan(suite, filters.model_copy(update={"backbone": own}))):
+    if not _readers(suite, filters, own):
         return filters.model_copy(update={"backbone": own}), ""
     name, why = own, "the suite's own"
     if not (recorded(suite, filters, store, own) or _is_here(own)):
@@ -44,8 +46,15 @@ def usable(suite: Suite) -> list[str]:
 
 def recorded(suite: Suite, filters: Filters, store: Store, name: str) -> int:
     """Return how many runs that read this language model are done."""
-    specs = plan(suite, filters.model_copy(update={"backbone": name}))
-    return sum(_is_done(spec, store) for spec in specs if spec.backbone)
+    return sum(_is_done(spec, store) for spec in _readers(suite, filters, name))
+
+
+def _readers(suite: Suite, filters: Filters, name: str) -> list[RunSpec]:
+    """Return the planned runs that read this language model; models that read none are not planned, to save time."""
+    names = map(registry.canonical, filters.models or suite.models)
+    models = tuple(model for model in names if model not in MODELS or MODELS[model].uses_backbone)
+    specs = plan(suite, filters.model_copy(update={"backbone": name, "models": models})) if models else []
+    return [spec for spec in specs if spec.backbone]
 
 
 def _is_done(spec: RunSpec, store: Store) -> bool:

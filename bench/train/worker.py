@@ -48,6 +48,11 @@ def answer(what: str, about: Any, device: str, report: Callable[[Progress], None
         return carried
 
 
+def use_threads(count: int) -> None:
+    """Let torch use this many threads in this process."""
+    torch.set_num_threads(count)
+
+
 def greet(name: str) -> tuple[list[str], Where]:
     """Return the devices that a value of --device selects, and the provenance of runs on the first of them."""
     device = pick_device(name)
@@ -110,4 +115,5 @@ def as_new() -> None:
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision("highest")
     torch.set_grad_enabled(True)
-    torch.use_deterministic_algorithms(False)
+    if torch.are_deterministic_algorithms_enabled():  # the next line imports torch's compiler, which takes a second
+        torch.use_deterministic_algorithms(False)
