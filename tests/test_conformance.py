@@ -37,6 +37,17 @@ class Good(nn.Module):
         return self.second(self.dropout(F.gelu(self.first(x.mT)))).mT
 
 
+class InFrequencies(Good):
+    """It has weights that are complex numbers, as FEDformer has."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.spectrum = nn.Parameter(torch.ones(shape.context // 2 + 1, 1, dtype=torch.complex64))
+
+    def read(self, x: Tensor) -> Tensor:
+        return super().read(torch.fft.irfft(torch.fft.rfft(x, dim=1) * self.spectrum, n=x.shape[1], dim=1))
+
+
 # Each of these has one fault, and is good in every other way.
 
 
@@ -287,8 +298,9 @@ def faults(outcomes: list[Outcome]) -> dict[str, str]:
     return {each.check: each.found for each in outcomes if not each.passed}
 
 
-def test_a_good_model_passes_every_check_and_none_is_skipped() -> None:
-    outcomes = tried(Good)
+@pytest.mark.parametrize("kind", [Good, InFrequencies])
+def test_a_good_model_passes_every_check_and_none_is_skipped(kind: type[Good]) -> None:
+    outcomes = tried(kind)
     assert faults(outcomes) == {}
     assert [(each.check, each.skipped) for each in outcomes] == [(check.name, "") for check in CHECKS]
 

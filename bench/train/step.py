@@ -46,7 +46,8 @@ class Stepper:
         self.trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
         on_gpu = self.device.type == "cuda"
         lr = torch.tensor(config.lr, device=self.device) if on_gpu else config.lr  # a graph reads it from the device
-        self.optimizer = torch.optim.Adam(self.trainable, lr=lr, fused=True, capturable=on_gpu)
+        real = all(parameter.is_floating_point() for parameter in self.trainable)  # torch fuses no complex ones
+        self.optimizer = torch.optim.Adam(self.trainable, lr=lr, fused=real, capturable=on_gpu)
         # 1. Choose the size of micro-batches.
         whole = min(config.batch, len(train))
         self.divisible = not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules())
