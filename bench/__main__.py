@@ -355,8 +355,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             raise BenchError(f"--{option} {path}: its folder does not exist. Do: make it first")
     store = Store(arguments.results)
     result = find_run(store, arguments.run)
-    if arguments.run.endswith(".json"):
-        store = Store(Path(arguments.run).absolute().parents[3])
+    if arguments.run.endswith(".json"):  # in its own results directory, whichever that is
+        store = Store(Path(arguments.run).absolute().joinpath("../../../..").resolve())
     if arguments.on:
         return _predict_rows(arguments, store, result)
     return _predict_test(arguments, store, result)
@@ -383,12 +383,14 @@ def _predict_rows(arguments: argparse.Namespace, store: Store, result: RunResult
 
 def _predict_test(arguments: argparse.Namespace, store: Store, result: RunResult) -> int:
     """Forecast the test part again, and compare its errors with the record's."""
-    from bench.train.predict import SAME, forecast_table, test_again, window_of
+    from bench.train.predict import SAME, forecast_table, score_again, window_of
 
-    again = test_again(store, result, arguments.device, wanted=bool(arguments.into or arguments.plot))
+    again = score_again(store, result, arguments.device, wanted=bool(arguments.into or arguments.plot))
     for each in again.evaluations:
         verdict = f"NOT the record's to {SAME:g}" if each.dataset in again.differ else f"the record's to {SAME:g}"
         print(f"test on {each.dataset}: mse {each.mse:.6f}  mae {each.mae:.6f}  {each.windows} windows: {verdict}")
+    if again.differ:
+        print(f"The run was on {result.where.device}; another device, or other versions, may round otherwise.")
     if arguments.into:
         tables = {name: forecast_table(own) for name, own in again.forecasts.items()}
         print(cli.write_table(arguments.into, cli.one_table(tables, "dataset")))

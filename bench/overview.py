@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from bench.core.base import BenchError, read_toml
 from bench.core.card import DatasetCard, cards, longest_horizon
-from bench.core.record import RunResult
+from bench.core.record import SUFFIX, Further, RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.core.system import this_device
@@ -161,10 +161,9 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
         lines.append(f"  failed: {result.error}")
         lines += [f"    {line}" for line in (result.traceback or "").splitlines()]
     else:
-        lines += [
-            f"  test on {each.dataset}: mse {each.mse:.4f}  mae {each.mae:.4f}  {each.windows} windows"
-            for each in result.evaluations
-        ]
+        for each in result.evaluations:
+            lines.append(f"  test on {each.dataset}: mse {each.mse:.4f}  mae {each.mae:.4f}  {each.windows} windows")
+            lines += _further(each.further) if each.further else []
         lines += [
             f"  block {each.block}{' normed' * each.normed} {each.stage}: local R2 {each.local_r2:.3f}  "
             f"trend R2 {each.trend_r2:.3f}  shares {each.local_share:.3f} {each.trend_share:.3f}  "
@@ -176,10 +175,25 @@ def run_text(entry: PlannedRun, result: RunResult | None, path: Path) -> str:
             f"{each.seconds:.1f} s" + ("  <- best" if each.epoch == result.best_epoch else "")
             for each in result.curve
         ]
+    lines += [
+        f"  keeps    {each.what}: {path.with_suffix(SUFFIX[each.what]).name}, {each.bytes / 2**20:.2f} MiB"
+        for each in (result.kept if result else ())
+    ]
     parts = spec.model_dump(mode="json", include={"task", "options", "train"})
     parts |= result.model_dump(mode="json", include={"cost", "where"}) if result else {}
     lines += [f"  {name:<9}{_flat(values)}" for name, values in parts.items() if values is not None]
     return "\n".join(lines) + "\n"
+
+
+def _further(errors: Further) -> list[str]:
+    """Return a line of errors on each scale; those that are not defined say so."""
+    shared = {"mase": errors.mase}
+    scales = {"standardised": errors.standardised.model_dump() | shared, "original units": errors.original.model_dump()}
+    return [
+        f"    {scale}: "
+        + "  ".join(f"{name} {'not defined' if value is None else f'{value:.4g}'}" for name, value in found.items())
+        for scale, found in scales.items()
+    ]
 
 
 def _flat(values: dict[str, object]) -> str:

@@ -54,7 +54,7 @@ def test_every_verb_chooses_the_language_model_by_one_rule(
 ) -> None:
     suite = "tune" if verb == "tune" else "paper"
     words = [*READS[verb], "--suite", suite, *WORDS, "--results", tmp_path]
-    monkeypatch.setattr(verbs, "_run_all", lambda given, planned: Tally())
+    monkeypatch.setattr(verbs, "_run_all", lambda given, planned, orders: Tally())
 
     def chosen(*more: str) -> str | None:
         in_process(*words, *more)
@@ -98,7 +98,7 @@ def test_the_hint_after_an_incomplete_table_is_the_whole_command(
     hint = re.search(r" are (?:missing|not tested)\. Do: python -m bench (run [^(\n]*)", capsys.readouterr().err)
     assert hint
     run: list[str] = []
-    monkeypatch.setattr(verbs, "_run_all", lambda given, planned: run.extend(e.label for e in planned) or Tally())
+    monkeypatch.setattr(verbs, "_run_all", lambda given, planned, _: run.extend(e.label for e in planned) or Tally())
     assert in_process(*shlex.split(hint[1])) == 0
     assert len(run) == 16 and all("ILI h24 s202" in label for label in run)
     language = ["--backbone", OTHER] if table == "main" else []

@@ -149,7 +149,7 @@ def of(*verbs: str) -> list[str]:
 
 SCRIPTS = [command for command in commands() if command.startswith("python docs/")]
 FRONT = [command for command in commands() if "bash run_all.sh" in command]
-CLASSES = (of(*READ), of("run"), of(*UP_TO_ITS_WORK), of("add-dataset"), SCRIPTS, FRONT, list(EXEMPT))
+CLASSES = (of(*READ), of("run"), of(*UP_TO_ITS_WORK), of("add-dataset"), of("predict"), SCRIPTS, FRONT, list(EXEMPT))
 
 
 def test_every_command_is_in_one_class_and_every_exemption_is_printed_somewhere() -> None:
@@ -262,6 +262,17 @@ def test_a_command_that_fetches_searches_or_times_reaches_its_work(
         monkeypatch.setattr(place, lambda *given, answer=answer: work.append(given) or answer)
     assert typed(command) in (cli.DONE, cli.INCOMPLETE)
     assert work and capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("command", of("predict"))
+def test_a_command_that_predicts_reaches_its_work(
+    command: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work: list[object] = []
+    monkeypatch.setattr("bench.core.kept.find_run", lambda store, text: text)
+    for place in ("_predict_test", "_predict_rows"):
+        monkeypatch.setattr(f"bench.__main__.{place}", lambda *given: work.append(given) or cli.DONE)
+    assert typed(command) == cli.DONE and work
 
 
 @pytest.mark.parametrize("command", of("add-dataset"))

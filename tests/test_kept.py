@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from bench.analysis.errors import errors_of
@@ -19,24 +21,25 @@ from bench.analysis.tables import main_table
 from bench.core import kept as core_kept
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
+from bench.core.jobs import Job
 from bench.core.kept import Forecasts, find_run, read_forecasts, seasonal_errors
 from bench.core.record import SUFFIX, RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data.series import load_series
 from bench.data.steps import Step
-from bench.grid.driver import Orders, again, selected
+from bench.grid.driver import Orders, Tally, again, run_grid, selected
+from bench.grid.engine import Engine
 from bench.plan.suite import PlannedRun
 from bench.train.errors import FurtherErrors
 from bench.train.evaluate import evaluate
 from bench.train.execute import run_one
-from bench.train.predict import test_again as forecast_again
+from bench.train.predict import score_again
 from bench.train.windows import split_windows, standardized
-from tests.builders import done, failure, in_process, make_spec, planned, waves
+from tests.builders import WHERE, done, failure, in_process, make_spec, planned, waves
 
 MakeCard = Callable[..., DatasetCard]
 CPU = torch.device("cpu")
-forecast_again.__test__ = False  # type: ignore[attr-defined]  # pytest goes by its name
 
 
 @pytest.fixture
@@ -239,6 +242,51 @@ def test_a_new_record_without_kept_files_leaves_none_behind(make_card: MakeCard,
     assert [path.suffix for path in (store.root / spec.path).parent.iterdir()] == [".json"]
 
 
+class Here(Engine):
+    """An engine that does each run in this process when it is asked for news."""
+
+    slots, facts, where = 1, {}, WHERE
+    fails = False
+    job: Job | None = None
+
+    def start(self, job: Job) -> None:
+        self.job = job
+
+    def stop(self, key: str) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _answer(self, what: str, about: object) -> None: ...
+
+    def _messages(self, timeout: float) -> list[tuple[str, RunResult]]:
+        assert self.job
+        result = run_one(self.job.spec, CPU, keep=self.job.keep)
+        return [(result.spec.key, result.model_copy(update=failure("RuntimeError: no")) if self.fails else result)]
+
+
+def test_a_failed_rerun_leaves_the_earlier_record_and_its_files(make_card: MakeCard, store: Store) -> None:
+    """A rerun keeps again what the earlier one kept, asked or not."""
+    spec = make_spec(make_card(waves(160, 2)))
+
+    def run(fails: bool = False, **orders: object) -> tuple[Tally, list[str]]:
+        engine = Here()
+        engine.fails = fails
+        tally = run_grid([PlannedRun(spec)], store, Orders(**orders), lambda: engine, Console(file=io.StringIO()))
+        assert consistent(store) and not store.leftovers()
+        (result,) = [store.get(spec)]
+        return tally, sorted(each.what for each in result.kept) if result else []
+
+    assert run() == (Tally(done=1), [])
+    assert run() == (Tally(kept=1), [])
+    assert run(fails=True, keep=("forecasts",)) == (Tally(failed=1), [])
+    assert store.status(spec) == "done"
+    assert run(keep=("forecasts",)) == (Tally(done=1), ["forecasts"])
+    assert run(fails=True, keep=("weights",)) == (Tally(failed=1), ["forecasts"])
+    assert run(keep=("weights",)) == (Tally(done=1), ["forecasts", "weights"])
+    assert run(rerun="all") == (Tally(done=1), ["forecasts", "weights"])
+    assert run(keep=("forecasts", "weights")) == (Tally(kept=1), ["forecasts", "weights"])
+
+
 def test_done_runs_are_done_again_if_they_lack_what_is_to_be_kept(make_card: MakeCard, store: Store) -> None:
     card = make_card(waves(160, 2))
     lacking, keeping, broken = (make_spec(card, seed=seed) for seed in (1, 2, 3))
@@ -282,7 +330,7 @@ def test_a_kept_model_gives_the_records_errors_again(
     assert in_process(*words, "--into", table) == 0
     said = capsys.readouterr().out
     assert f"mse {result.evaluations[0].mse:.6f}" in said and "the record's to 1e-06" in said
-    written, own = pd.read_csv(table), forecast_again(store, result, "cpu", wanted=True).forecasts["Waves"]
+    written, own = pd.read_csv(table), score_again(store, result, "cpu", wanted=True).forecasts["Waves"]
     assert list(written) == ["cutoff", "step", "ds", "c0", "c1", "c2"] and len(written) == own.forecast[..., 0].size
     ninth = written.iloc[8]  # the second window's first step
     assert (ninth.step, ninth.cutoff, ninth.ds) == (
@@ -297,7 +345,7 @@ def test_a_language_model_is_not_kept_and_gives_the_same_errors(
     make_card: MakeCard, store: Store, slim_backbones: None
 ) -> None:
     result = keep(store, make_spec(make_card(waves(120, 2)), "logo_llm", epochs=1, max_steps=2), "weights")
-    again = forecast_again(store, result, "cpu", wanted=False)
+    again = score_again(store, result, "cpu", wanted=False)
     assert not again.differ and again.evaluations[0].mse == pytest.approx(result.evaluations[0].mse, rel=1e-6)
     cost = result.cost
     assert cost and result.kept[0].bytes < 4 * cost.trainable * 1.1 + 20_000 < 4 * cost.params
@@ -313,7 +361,7 @@ def test_a_model_that_does_not_come_back_is_refused(
     source, target = ((store.root / each.spec.path).with_suffix(SUFFIX["weights"]) for each in (result, other))
     target.write_bytes(source.read_bytes())
     with pytest.raises(BenchError, match="frozen at other values"):
-        forecast_again(store, other, "cpu", wanted=False)
+        score_again(store, other, "cpu", wanted=False)
     source.write_bytes(source.read_bytes()[:-1] + b"\0")
     for words in (spec.key[:6], store.root / spec.path):
         assert in_process("predict", "--run", words, "--results", store.root) == 2

@@ -28,7 +28,7 @@ import numpy as np
 from bench.core.base import BenchError, require_regular
 from bench.core.names import What
 from bench.core.record import SUFFIX, RunResult
-from bench.core.store import Store, read_record
+from bench.core.store import Store, UnusableRecord, read_record
 
 MOST_EXACT = 64 << 20
 """Most bytes of a run's forecasts in float32; beyond, they are kept in float16."""
@@ -103,7 +103,7 @@ def find_run(store: Store, text: str) -> RunResult:
         result = read_record(path, path.absolute().parent)
         if result is None:
             raise BenchError(f"{text}: there is no such record. Do: check the path")
-        return result
+        return _sound(path, result)
     if not re.fullmatch(r"[0-9a-f]{6,64}", text):
         raise BenchError(f"--run {text[:80]!r}: no key of a run. Do: give 6 or more of its hex digits, or its file")
     found = []
@@ -117,7 +117,13 @@ def find_run(store: Store, text: str) -> RunResult:
             f"--run {text}: {len(found) or 'no'} runs in {store.root} have this key{names}. "
             "Do: give more digits, or the path of the record"
         )
-    return found[0][1]
+    return _sound(*found[0])
+
+
+def _sound(path: Path, result: RunResult) -> RunResult:
+    if fault := result.fault:
+        raise UnusableRecord(path, fault)
+    return result
 
 
 @contextmanager

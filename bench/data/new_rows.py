@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.core.base import BenchError, read_regular
+from bench.core.base import BenchError
 from bench.core.card import DatasetCard
 from bench.core.text import printable
 from bench.data.add_dataset import Given, examined
@@ -23,7 +23,6 @@ def new_rows(file: Path, card: DatasetCard, channels: Sequence[str], least: int)
     """
     place, rows = f"--on {printable(str(file))}", pd.DataFrame()
     try:
-        read_regular(file)
         for long in (False, True):
             problems = Problems()
             rows, _, _ = examined(file, Given(step=card.step, channels=channels, long=long), problems, {})

@@ -27,7 +27,7 @@ from bench.train.checkpoint import CheckpointError, OutOfTime
 from bench.train.device import build_digest, peak_mb, provenance, reset_peak, seed_everything
 from bench.train.errors import FurtherErrors
 from bench.train.evaluate import autocast, evaluate, predict, sample
-from bench.train.keep import Aside, KeepError, TestForecasts, write_weights
+from bench.train.keep import Aside, ForecastWriter, KeepError, write_weights
 from bench.train.loop import Fit, TrainingDiverged, Watch, fit
 from bench.train.probes import probe
 from bench.train.windows import Windows, calendar, split_windows, standardized
@@ -159,7 +159,7 @@ def scored(
     Return the errors, the entry of the file, and the seconds that further errors and the file took.
     """
     evaluations = []
-    out = TestForecasts(file, tests) if file and tests else None
+    out = ForecastWriter(file, tests) if file and tests else None
     aside = 0.0
     for name, windows in tests.items():
         clock = Aside(windows.series.device)

@@ -60,10 +60,8 @@ class Aside:
             torch.cuda.synchronize(self.device)
 
 
-class TestForecasts:
+class ForecastWriter:
     """The file of a run's test forecasts, written while they are scored, batch by batch."""
-
-    __test__ = False  # it is no class of tests
 
     def __init__(self, path: Path, tests: Mapping[str, Windows]) -> None:
         """`tests`: data set -> its test windows."""

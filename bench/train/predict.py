@@ -42,7 +42,7 @@ class TestedAgain(NamedTuple):
     """The data sets on which MSE or MAE is another than in the record."""
 
 
-def test_again(store: Store, result: RunResult, device: str, wanted: bool) -> TestedAgain:
+def score_again(store: Store, result: RunResult, device: str, wanted: bool) -> TestedAgain:
     """Rebuild the model of a run, and score it on the run's test part; with the forecasts, if they are `wanted`.
 
     Raises BenchError where weights, data, language model or the user's own code are not those of the run.
