@@ -127,7 +127,8 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--suite", help="its runs alone, with their variants (default: every record)")
     cli.add_filters(export)
     cli.add_results(export)
-    verbs.add_parser("report", help="tables and whole reports, as python -m bench.report", add_help=False)
+    tables = ["python -m bench.report --table main", "python -m bench.report --suite quick"]
+    verbs.add_parser("report", help="tables and whole reports: python -m bench.report", examples=tables)
     return parser
 
 

@@ -19,24 +19,24 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Sequence
-from multiprocessing import current_process
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, get_args, overload
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
 from bench import cli
 from bench.analysis.records import plan_frame, recorded, records_of_suite
 from bench.analysis.results import Results, read
-from bench.analysis.tables import Table
 from bench.core.base import BenchError, parse
-from bench.core.kept import Forecasts, find_run, read_forecasts
 from bench.core.names import Format, Metric, TableName, What
 from bench.core.store import Store, UnusableRecord
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, entries, load_suite
+
+if TYPE_CHECKING:
+    from bench.analysis.tables import Table
+    from bench.core.kept import Forecasts
 
 MOST_ROWS = 100_000_000
 """Most rows of a frame of forecasts, some 4 GB."""
@@ -129,11 +129,15 @@ def run(
     mymodel.py`, then models="mymodel:Mine"): what a cell defines, no other process can import. Raises BenchError for
     what concerns the whole grid, as data that is not there.
     """
-    if getattr(current_process(), "_inheriting", False):  # spawn is importing the user's script in a worker
-        raise BenchError('bench.run: called while a script is imported. Do: call it below if __name__ == "__main__":')
+    from multiprocessing import current_process
+
+    from rich.console import Console
+
     from bench.grid.driver import Orders, run_grid
     from bench.grid.local import Workers
 
+    if getattr(current_process(), "_inheriting", False):  # spawn is importing the user's script in a worker
+        raise BenchError('bench.run: called while a script is imported. Do: call it below if __name__ == "__main__":')
     store, planned_suite = _store(results), load_suite(str(suite))
     chosen, line = choose(planned_suite, _filters(filters), store)
     planned = entries(planned_suite, chosen)
@@ -232,6 +236,8 @@ def forecasts(
     channel, forecast, truth. Arrays without a frame around them: `bench.core.kept.read_forecasts`. Raises BenchError
     for a run that kept none, a file that is damaged, and for more rows than memory holds.
     """
+    from bench.core.kept import find_run, read_forecasts
+
     store = _store(results)
     result = find_run(store, key)
     if key.endswith(".json"):

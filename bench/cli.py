@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast, get_args
 
 from bench.core.names import What
-from bench.core.system import HOME
+from bench.core.system import HOME, INSTALLED
 from bench.core.text import Output
 from models.errors import BenchError
 
@@ -255,6 +255,7 @@ def guarded(parser: argparse.ArgumentParser, words: list[str] | None, action: Ac
             cause = " ".join(str(error).split())
             if isinstance(error, ModuleNotFoundError):
                 remedy = "'bash run_all.sh', which installs everything into .venv; then 'source .venv/bin/activate'"
+                remedy = "install this project again, with its dependencies" if INSTALLED else remedy
                 cause = f"{sys.executable} has no package {error.name!r}. Do: {remedy}"
             _say(parser, cause)
             if isinstance(error, OSError):  # a full disk under the output, say: what is left of it is not written

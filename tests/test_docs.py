@@ -7,6 +7,7 @@ fetches, searches or times goes through the command line up to where its work be
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import inspect
 import os
@@ -25,7 +26,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import cli
+from bench import api, cli
 from bench.analysis.verdicts import Judged
 from bench.core import card as card_module
 from bench.core.base import ROOT
@@ -45,7 +46,7 @@ PROGRAM = r"(?:[A-Z_]+=\S+ +)*(?:python3?|bash|pip|pytest|source|git|ray|apt|sha
 """A line of a block begins with it, or a piece of inline code, if it is a command; so do the lines behind it."""
 DRY = ("--dry-run", "--rerun", "all")
 """What `run` gets too: it then names every run that it plans, and does none."""
-READ = ("list", "plan", "show", "check", "report")
+READ = ("list", "plan", "show", "export", "check", "report")
 UP_TO_ITS_WORK = ("fetch", "tune", "perf")
 
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
@@ -92,6 +93,13 @@ EXEMPT: dict[str, tuple[str, Callable[[], bool]]] = {
         ),
     ),
     "pip install .": ("network; tests/test_install.py builds and runs it", (ROOT / "tests/test_install.py").is_file),
+    "pip install pyarrow": (
+        "network; it is the extra `parquet`, which CI has by `dev`",
+        lambda: (
+            {*PROJECT["project"]["optional-dependencies"]["parquet"]}
+            <= {*PROJECT["project"]["optional-dependencies"]["dev"]}
+        ),
+    ),
     "apt install python3-venv": (
         "root; run_all.sh names the same package",
         lambda: "apt install python3-venv" in SETUP,
@@ -179,7 +187,7 @@ def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "results", folder / "results", ignore=shutil.ignore_patterns(".work"))
     shutil.copytree(ROOT / "datasets", folder / "datasets", ignore=shutil.ignore_patterns("cache"))
     shutil.copytree(folder / "results" / "ILI", folder / "again" / "ILI")  # what `run --results again` leaves there
-    (folder / "mymodel.py").write_text(blocks("python")[0])
+    (folder / "mymodel.py").write_text(printed_model())
     (folder / "mine.toml").write_text(blocks("toml")[0])
     rows = "".join(f"{2000 + row // 12}-{row % 12 + 1:02d}-01,{value}\n" for row, (value,) in enumerate(waves(400, 1)))
     for name in ("FILE.csv", "my_series.csv"):
@@ -209,6 +217,12 @@ def judged_once() -> Verdicts:
         return found[asked]
 
     return once
+
+
+def printed_model() -> str:
+    """Return the model that the guide prints."""
+    (code,) = (block for block in blocks("python") if "(nn.Module)" in block)
+    return code
 
 
 @pytest.fixture
@@ -305,11 +319,22 @@ def test_a_suite_that_a_page_prints_can_be_planned(number: int, checkout: Path) 
 
 
 def test_the_model_that_the_guide_prints_forecasts() -> None:
-    (code,) = blocks("python")
     named: dict[str, type] = {}
-    exec(code, named)
+    exec(printed_model(), named)
     model = named["Mine"](Shape(context=32, horizon=8, channels=3, season=1, about=""), {})
     assert model(torch.zeros(2, 32, 3)).shape == (2, 8, 3)
+
+
+@pytest.mark.parametrize("code", [block for block in blocks("python") if "import bench" in block])
+def test_calls_of_the_python_door_that_a_page_prints_fit_its_functions(code: str) -> None:
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    doors = [(node, name) for node in calls if (name := ast.unparse(node.func)).startswith("bench.")]
+    assert doors
+    for node, name in doors:
+        given = [ast.unparse(each) for each in node.args], {each.arg: ast.unparse(each.value) for each in node.keywords}
+        function = getattr(api, name.removeprefix("bench."))
+        inspect.signature(function).bind(*given[0], **given[1])
+        assert {*given[1]} <= {*inspect.signature(function).parameters, *api.Filtering.__annotations__}
 
 
 # Other programs

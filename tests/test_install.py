@@ -70,6 +70,13 @@ def test_the_installed_copy_lists_models_cards_and_suites_of_its_own(site: Path,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_console_script_of_the_installed_copy_lists_and_reports(site: Path, tmp_path: Path) -> None:
+    script = str(site / "bin" / "logo-bench")
+    assert "ETTh1" in printed(site, tmp_path, script, "list")
+    ended = python(site, tmp_path, script, "report", "--suite", "quick", "--table", "main", "--models", "dlinear")
+    assert ended.returncode == 1 and "Do: logo-bench run --suite quick --models dlinear" in ended.stderr
+
+
 def test_runs_and_reports_of_an_installed_copy_lie_in_the_current_directory(site: Path, tmp_path: Path) -> None:
     printed(site, tmp_path, "-m", "bench", "run", *QUICK, "--device", "cpu")
     (record,) = (tmp_path / "results" / "EPF" / "h24" / "dlinear").glob("s2021*.json")

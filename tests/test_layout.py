@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import os
 import re
 import tomllib
 from pathlib import Path
+
+import yaml
 
 from bench.core.base import ROOT
 from bench.plan.suite import suite_names
@@ -54,7 +58,7 @@ def test_the_file_map_names_every_module() -> None:
 
 
 def test_every_link_in_the_readme_and_the_guides_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")):
         for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             target, _, part = link.partition("#")
             if "://" in link:
@@ -68,6 +72,33 @@ def test_every_link_in_the_readme_and_the_guides_leads_somewhere() -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     assert "bash run_all.sh test" in (ROOT / ".ci" / "run").read_text()
     assert "bash run_all.sh test" in (ROOT / "README.md").read_text()
+
+
+def test_the_workflow_calls_ci_and_the_container_copies_what_is_there() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step] == [".ci/run"]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    lines = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines()]
+    copied = [name for word, *names in filter(None, lines) if word == "COPY" for name in names[:-1]]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = {"pyproject.toml", "requirements.lock", project["project"]["readme"], *project["project"]["license-files"]}
+    folders = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    assert {*copied} == needed | folders | {*project["tool"]["setuptools"]["package-dir"].values()}
+    assert all((ROOT / name).exists() for name in copied)
+    assert ["ENTRYPOINT", '["logo-bench"]'] in lines
+    target, _, function = project["project"]["scripts"]["logo-bench"].partition(":")
+    assert callable(getattr(importlib.import_module(target), function))
+
+
+def test_the_citation_is_the_readmes() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    readme = (ROOT / "README.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"title = {{{citation['title']}}}" in readme
+    assert f"year = {{{citation['date-released'].year}}}" in readme
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert all(each["name"] in (ROOT / "LICENSE").read_text() for each in citation["authors"])
+    assert f"## {project['version']} " in (ROOT / "CHANGELOG.md").read_text()
 
 
 def imported(file: Path) -> set[str]:
