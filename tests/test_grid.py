@@ -236,17 +236,17 @@ def test_models_that_crash_hang_or_ask_for_too_much_are_recorded_and_the_grid_go
 
 
 def test_a_run_stopped_by_the_budget_is_finished_by_the_next_command_with_the_same_numbers(folder: Path) -> None:
-    """Sixty steps of a second each, and eleven for them and for the workers' start."""
+    """Sixty steps of a second each, and eleven seconds for them; a forked worker starts at once."""
     words = ["--seeds", "1"]
-    code, said, _ = end(start(folder, *words, "--time-budget", "11s", tired=1.0))
+    code, said, _ = end(fork(folder, *words, "--time-budget", "11s", tired=1.0))
     assert code == 1
     assert "0 runs done, 0 failed, 0 kept, 1 left" in said
     assert content(folder / "results") == {}
-    code, said, _ = end(start(folder, *words))
+    code, said, _ = end(fork(folder, *words))
     assert code == 0
     (path,) = (folder / "results").glob("EPF/h24/*/*.json")
     assert json.loads(path.read_text())["where"]["resumed"], "it was taken up, not begun again"
-    assert end(start(folder, *words, results="undisturbed"))[0] == 0
+    assert end(fork(folder, *words, results="undisturbed"))[0] == 0
     assert content(folder / "results") == content(folder / "undisturbed")
 
 
