@@ -23,7 +23,7 @@ from bench.core.base import BenchError
 from bench.core.card import DatasetCard
 from bench.core.jobs import Job
 from bench.core.kept import Forecasts, find_run, read_forecasts, seasonal_errors
-from bench.core.record import SUFFIX, RunResult
+from bench.core.record import SUFFIX, Further, RunResult, Scaled
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data.series import load_series
