@@ -23,7 +23,7 @@ from bench.core.base import BenchError
 from bench.core.card import DatasetCard
 from bench.core.jobs import Job
 from bench.core.kept import Forecasts, find_run, read_forecasts, seasonal_errors
-from bench.core.record import SUFFIX, RunResult
+from bench.core.record import SUFFIX, Further, RunResult, Scaled
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data.series import load_series
@@ -444,3 +444,21 @@ def test_tables_of_a_chosen_error_say_which_records_are_too_old() -> None:
     assert "--rerun all" in table.notes[0] and table.title.endswith(": MASE") and "MASE" in table.caption
     (table,) = main_table(old)
     assert all(cell.value for _, cells in table.rows for cell in cells), "MSE and MAE stay what they were"
+
+
+def test_a_table_shows_errors_in_the_units_of_the_data_and_no_average_over_data_sets_of_other_units() -> None:
+    runs = []
+    for number, (entry, result) in enumerate(planned(holes=False).runs):
+        assert result
+        scale = Scaled(mae=100.0 + number, rmse=200.0 + number, wape=0.1, smape=0.1)
+        own = result.evaluations[0]
+        usual = scale.model_copy(update={"mae": own.mae, "rmse": float(np.sqrt(own.mse))})
+        further = Further(standardised=usual, original=scale, mase=1.0)
+        measured = own.model_copy(update={"further": further})
+        runs.append((entry, result.model_copy(update={"evaluations": (measured,)})))
+    for metric, least in (("mae_original", 100), ("rmse_original", 200)):
+        (table,) = main_table(Results(runs, metrics=(metric,)))  # type: ignore[arg-type]
+        values = [cell.value for _, cells in table.rows for cell in cells]
+        assert all(value is not None and least <= value < least + len(runs) for value in values)
+        assert "in the units of the data file" in table.caption
+        assert "Mean rank" in dict(table.summary) and not any("Average" in label for label, _ in table.summary)

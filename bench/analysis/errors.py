@@ -8,19 +8,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
 from bench.core.kept import ZERO, Forecasts
-from bench.core.names import Metric
 
 PIECE = 1 << 22
 """About how many forecast values are compared at once."""
 
 
 class ErrorsOf(NamedTuple):
-    """Metric (as in `--metric`) -> its error; NaN where it is not defined."""
+    """Metric (as in `--metric`, without `_original`) -> its error; NaN where it is not defined."""
 
     overall: dict[str, float]
     by_channel: dict[str, np.ndarray]
@@ -75,4 +74,4 @@ def _divided(sums: dict[str, np.ndarray], axis: int | None) -> dict[str, np.ndar
     with np.errstate(divide="ignore", invalid="ignore"):
         found = {name: total[above] / total[below] for name, (above, below) in parts.items()}
     found["rmse"] = np.sqrt(found["rmse"])
-    return {name: np.where(np.isfinite(found[name]), found[name], np.nan) for name in get_args(Metric)}
+    return {name: np.where(np.isfinite(found[name]), found[name], np.nan) for name in parts}

@@ -30,8 +30,11 @@ ERRORS: dict[Metric, str] = {
     "mase": "MASE",
     "wape": "WAPE",
     "smape": "sMAPE",
+    "mae_original": "MAE in original units",
+    "rmse_original": "RMSE in original units",
 }
 """Error -> its title."""
+POOLED = "in the units of the data file, every window scored, over all channels together: large ones weigh most"
 ON_CHANNELS = "Test errors on standardised channels, every window scored"
 MEASURED: dict[Metric, str] = {
     "mase": (
@@ -46,6 +49,8 @@ MEASURED: dict[Metric, str] = {
         "Test sMAPE in original units, every window scored: the mean of the absolute error divided by the mean size of "
         "forecast and truth, from 0 to 2"
     ),
+    "mae_original": f"Test MAE {POOLED}",
+    "rmse_original": f"Test RMSE {POOLED}",
 }
 """What a caption says of an error that is not MSE, MAE or RMSE on standardised channels."""
 LOSSES = {"mse": "MSE", "l1": "L1", "smooth_l1": "smooth L1"}

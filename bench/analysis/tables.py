@@ -426,6 +426,8 @@ def _summarised(
     }
     # 3. Add a line for each.
     runs = [behind(column) for column in zip(*(rows[row] for row in complete.index), strict=True)]
+    if len(complete) > 1 and unit == "data sets" and any(metric.endswith("_original") for metric in table.metrics):
+        lines = {label: line for label, line in lines.items() if not label.startswith("Average")}  # of other units
     for label, (line, digits) in lines.items():
         found = line.reindex(values.columns)
         cells = [Cell(value, digits, runs=keys) for value, keys in zip(found, runs, strict=True)]

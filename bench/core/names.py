@@ -20,6 +20,6 @@ TableName = Literal[
     "published",
 ]
 Format = Literal["text", "md", "latex", "csv", "json"]
-Metric = Literal["mse", "mae", "rmse", "mase", "wape", "smape"]
+Metric = Literal["mse", "mae", "rmse", "mase", "wape", "smape", "mae_original", "rmse_original"]
 What = Literal["forecasts", "weights"]
 """What a run can keep beside its record."""

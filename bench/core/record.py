@@ -117,7 +117,8 @@ class Evaluation(Frozen):
     def error(self, metric: Metric) -> float | None:
         """Return an error as tables show it; None if it is not defined, or the record is older than its measurement.
 
-        WAPE and sMAPE are those in original units, where they mean something; the others are standardised.
+        WAPE and sMAPE are those in original units, where they mean something; the others are standardised, unless
+        `_original` ends their name.
         """
         match metric:
             case "mse" | "mae":
@@ -126,8 +127,8 @@ class Evaluation(Frozen):
                 return math.sqrt(self.mse)
             case "mase":
                 return self.further.mase if self.further else None
-            case "wape" | "smape":
-                return getattr(self.further.original, metric) if self.further else None
+            case "wape" | "smape" | "mae_original" | "rmse_original":
+                return getattr(self.further.original, metric.removesuffix("_original")) if self.further else None
 
     def faults(self, task: Task, card: DatasetCard | None) -> Faults:
         """Yield what no test on this data set can have found."""

@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--metric",
         choices=get_args(Metric),
-        help="the error of tables and figures (default: mse and mae); wape and smape in original units",
+        help="the error of tables and figures (default: mse and mae); wape, smape and *_original in original units",
     )
     parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
     parser.add_argument("--into", type=Path, metavar="DIR", help="folder of a whole report (default: reports/SUITE)")
