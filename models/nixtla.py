@@ -35,9 +35,9 @@ REFUSED = {
 """Class -> why it cannot be run."""
 NEEDED = {"xLSTM": "xlstm"}
 """Class -> the package that it needs besides."""
-READS_ITS_BATCH = ("TimesNet",)
-"""A class that looks for periods in the mean over its batch. Where a forecast counts, each window is a batch of its
-own, as Time-Series-Library tests it; otherwise it would change with its neighbours."""
+READS_ITS_BATCH = ("StemGNN", "TimesNet")
+"""A class that takes means over its batch, of spectra or of attention. Where a forecast counts, each window is a batch
+of its own, as Time-Series-Library tests TimesNet; otherwise it would change with its neighbours."""
 SELF_NORMALIZING = ("revin", "revin_affine", "use_norm")
 """A class with one of these options normalises each window itself."""
 

@@ -162,7 +162,7 @@ def read_forecasts(store: Store, result: RunResult) -> KeptForecasts:
 
 def load_forecasts(file: BinaryIO, datasets: Sequence[str]) -> KeptForecasts:
     """Return what a `ForecastFile` of these data sets holds. Raises KeyError, ValueError or BadZipFile for others."""
-    arrays = np.load(file, allow_pickle=False)
+    arrays = np.load(file)
     return {
         name: Forecasts(**{each.name: arrays[f"{name}/{each.name}"] for each in fields(Forecasts)}) for name in datasets
     }
