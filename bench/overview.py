@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import textwrap
 from collections import Counter
@@ -21,7 +22,7 @@ from bench.grid.display import duration_text
 from bench.plan import suite as suites
 from bench.plan.estimate import Basis, Estimate, Estimates, records_of
 from bench.plan.suite import PlannedRun
-from models import MODELS, QUICK
+from models import LIBRARIES, MODELS, QUICK
 from models.llm_files import BACKBONES, locate
 
 Row = dict[str, str]
@@ -49,6 +50,9 @@ def listings() -> dict[str, list[tuple[str, ...]]]:
     for name, model in MODELS.items():
         here = _here(locate, model.weights) if model.weights else "yes"
         listed["Models"].append((name, model.title, here, model.follows))
+    for prefix, library in LIBRARIES.items():
+        here = "yes" if importlib.util.find_spec(library.package.name) else "no"
+        listed["Models"].append((f"{prefix}:Class", f"of {library.package.name}", here, library.follows))
     for name, card in cards().items():
         size, horizons = f"{card.rows} x {card.width}", " ".join(map(str, card.horizons))
         here = _here(lambda each: file_of(each).is_file(), card)

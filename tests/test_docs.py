@@ -71,6 +71,14 @@ def _named(command: str) -> list[str]:
 REVIEW = (
     "pip install -c requirements.lock pandas scipy scikit-posthocs tabulate pydantic rich matplotlib seaborn jinja2"
 )
+
+
+def _in_dev(extra: str) -> bool:
+    """Tell whether the extra `dev` holds all of another one."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    return {*extras[extra]} <= {*extras["dev"]}
+
+
 EXEMPT: dict[str, tuple[str, Callable[[], bool]]] = {
     "git clone <this repository>": ("the address is the reader's own", lambda: True),
     "cd <its folder>": ("the folder is the reader's own", lambda: True),
@@ -78,28 +86,11 @@ EXEMPT: dict[str, tuple[str, Callable[[], bool]]] = {
     "source .review/bin/activate": ("changes the shell that it is typed in", lambda: True),
     "source .venv/bin/activate": ("changes the shell that it is typed in", lambda: ".venv/bin/python" in SETUP),
     REVIEW: ("network; what it names suffices: a test below", lambda: {*_named(REVIEW)} <= PINNED),
-    "pip install -e '.[cluster]'": (
-        "network; CI installs the extra `dev`, which holds it",
-        lambda: (
-            {*PROJECT["project"]["optional-dependencies"]["cluster"]}
-            <= {*PROJECT["project"]["optional-dependencies"]["dev"]}
-        ),
-    ),
-    "pip install -e '.[chronos]'": (
-        "network; CI installs the extra `dev`, which holds it",
-        lambda: (
-            {*PROJECT["project"]["optional-dependencies"]["chronos"]}
-            <= {*PROJECT["project"]["optional-dependencies"]["dev"]}
-        ),
-    ),
+    "pip install -e '.[cluster]'": ("network; CI installs the extra `dev`, which holds it", lambda: _in_dev("cluster")),
+    "pip install -e '.[zoo]'": ("network; CI installs the extra `dev`, which holds it", lambda: _in_dev("zoo")),
+    "pip install -e '.[chronos]'": ("network; CI installs the extra `dev`, which holds it", lambda: _in_dev("chronos")),
     "pip install .": ("network; tests/test_install.py builds and runs it", (ROOT / "tests/test_install.py").is_file),
-    "pip install pyarrow": (
-        "network; it is the extra `parquet`, which CI has by `dev`",
-        lambda: (
-            {*PROJECT["project"]["optional-dependencies"]["parquet"]}
-            <= {*PROJECT["project"]["optional-dependencies"]["dev"]}
-        ),
-    ),
+    "pip install pyarrow": ("network; it is the extra `parquet`, which CI has by `dev`", lambda: _in_dev("parquet")),
     "apt install python3-venv": (
         "root; run_all.sh names the same package",
         lambda: "apt install python3-venv" in SETUP,
