@@ -12,7 +12,7 @@ In Python, the same as pandas frames (bench/api.py; `help(bench.api)`):
     bench.plan("paper")                               a row per planned run, with its state
     bench.run("quick", models="dlinear")              train and test what is missing
     bench.table("main", "quick")                      a table of the report, also as text or LaTeX
-    bench.forecasts(key)                              what a run kept by keep="forecasts"
+    bench.forecasts(key), bench.errors(key)           what a run kept by keep="forecasts", and its errors
 
 Floors, top to bottom: __main__; api; report; overview and perf; grid; cli, train and analysis; plan and data; core; and
 models, which knows nothing of bench. A room imports from lower floors only (pyproject.toml, import-linter).
@@ -23,9 +23,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.api import BenchError, forecasts, load_records, plan, run, table
+    from bench.api import BenchError, errors, forecasts, load_records, plan, run, table
 
-__all__ = ["BenchError", "forecasts", "load_records", "plan", "run", "table"]
+__all__ = ["BenchError", "errors", "forecasts", "load_records", "plan", "run", "table"]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,6 +7,7 @@
     bench.run("quick", models=["mymodel:Mine", "dlinear"])  # train and test what is missing
     bench.table("main", "quick")                          # a table of the report
     bench.forecasts(frame.key[0])                         # what a run kept by keep="forecasts"
+    bench.errors(frame.key[0], by="step")                 # and the errors of that
 
 Each function does what the command of its name does, on the same grid and the same records. Filters are those of the
 command line: `models`, `datasets`, `horizons`, `seeds` (one value or several) and `backbone`. Whatever the user can
@@ -36,7 +37,7 @@ from bench.plan.suite import Filters, entries, load_suite
 
 if TYPE_CHECKING:
     from bench.analysis.tables import Table
-    from bench.core.kept import Forecasts
+    from bench.core.kept import Forecasts, KeptForecasts
 
 MOST_ROWS = 100_000_000
 """Most rows of a frame of forecasts, some 4 GB."""
@@ -236,13 +237,7 @@ def forecasts(
     channel, forecast, truth. Arrays without a frame around them: `bench.core.kept.read_forecasts`. Raises BenchError
     for a run that kept none, a file that is damaged, and for more rows than memory holds.
     """
-    from bench.core.kept import find_run, read_forecasts
-
-    store = _store(results)
-    result = find_run(store, key)
-    if key.endswith(".json"):
-        store = Store(Path(key).absolute().parents[3])
-    kept = read_forecasts(store, result)
+    kept = _kept(key, results)
     parts = {name: _of(windows, len(each.forecast), name) for name, each in kept.items()}
     rows = sum(len(part) * kept[name].forecast[0].size for name, part in parts.items())
     if rows > MOST_ROWS:
@@ -250,6 +245,48 @@ def forecasts(
         raise BenchError(f"forecasts of {key}: {rows} rows, at most {MOST_ROWS}. Do: {remedy}")
     frames = [_forecast_frame(name, own, parts[name], original) for name, own in kept.items()]
     return pd.concat(frames, ignore_index=True)
+
+
+def errors(
+    key: str,
+    *,
+    by: Literal["channel", "step"] | None = None,
+    original: bool = False,
+    results: str | Path | None = None,
+) -> pd.DataFrame:
+    """Return the errors of the test forecasts that a run kept, each data set's overall, by channel or by step.
+
+    key, original, results: as of `forecasts`. Columns: tested_on; channel, or step (from 1 to the horizon); mse, mae,
+    rmse, mase, wape, smape, as docs/researchers.md defines them, NaN where one is not defined. Each pools what it is
+    over: the MSE of a step is over all windows and channels. Raises BenchError as `forecasts` does.
+    """
+    from bench.analysis.errors import errors_of
+
+    frames = []
+    for name, own in _kept(key, results).items():
+        found = errors_of(own, original)
+        if by is None:
+            frame = pd.DataFrame([found.overall])
+        elif by == "channel":
+            frame = pd.DataFrame({"channel": own.channels.astype(str), **found.by_channel})
+        elif by == "step":
+            frame = pd.DataFrame({"step": np.arange(1, own.forecast.shape[1] + 1), **found.by_step})
+        else:
+            raise BenchError(f"by {by!r}: no way to part errors. Do: choose of channel, step, None")
+        frame.insert(0, "tested_on", name)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True)
+
+
+def _kept(key: str, results: str | Path | None) -> KeptForecasts:
+    """Return the forecasts that a run kept, by its key or the path of its record."""
+    from bench.core.kept import find_run, read_forecasts
+
+    store = _store(results)
+    result = find_run(store, key)
+    if key.endswith(".json"):
+        store = Store(Path(key).absolute().parents[3])
+    return read_forecasts(store, result)
 
 
 def _of(windows: int | Iterable[int] | None, count: int, name: str) -> np.ndarray:

@@ -88,10 +88,6 @@ MODELS = {
         "one learning rate for all parts; best epoch by its loss, not by MSE; bf16",
         printed="CALF", reads_words=True,
     ),
-    "gpt4ts": Registered(
-        "GPT4TS", "models.gpt4ts:GPT4TS", options.GPT4TSOptions, "arXiv 2302.11939 and its code",
-        "look-back as in the table, not 336 to 512; evaluation in eval mode throughout; bf16", printed="GPT4TS",
-    ),
     "patchtst": Registered(
         "PatchTST", "models.patchtst:PatchTST", options.PatchTSTOptions, "arXiv 2211.14730",
         "look-back as in the table, not 336; no slow first epoch", printed="PatchTST",
@@ -111,6 +107,10 @@ MODELS = {
     ),
     "repeat_last": Registered(
         "Repeat last", "models.baselines:RepeatLast", options.NoOptions, "the last value", "", trains=False,
+    ),
+    "gpt4ts": Registered(
+        "GPT4TS", "models.gpt4ts:GPT4TS", options.GPT4TSOptions, "arXiv 2302.11939 and its code",
+        "look-back as in the table, not 336 to 512; evaluation in eval mode throughout; bf16", printed="GPT4TS",
     ),
     "fracast": Registered(
         "Fracast", "models.fracast:Fracast", options.NoOptions, "github.com/ztxtech/fracast-0",

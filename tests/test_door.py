@@ -206,6 +206,13 @@ def test_forecasts_are_long_and_give_the_records_errors(make_card: Callable[...,
     with pytest.raises(bench.BenchError, match="Waves has 0 to"):
         bench.forecasts(spec.key[:8], results=store.root, windows=10_000)
     assert bench.load_records(store.root).kept.tolist() == ["forecasts"]
+    # Errors of parts are those of the frame, and overall those of the record.
+    (whole,) = bench.errors(spec.key[:8], results=store.root).itertuples()
+    assert whole.mae == pytest.approx(result.evaluations[0].mae)
+    absolute = (frame.forecast - frame.truth).astype(float).abs()
+    for part in ("channel", "step"):
+        found = bench.errors(spec.key[:8], by=part, results=store.root).set_index(part)
+        assert found.mae.to_dict() == pytest.approx(absolute.groupby(frame[part], observed=True).mean().to_dict())
 
 
 def test_a_suite_that_is_done_starts_no_worker_and_returns_its_records(

@@ -32,7 +32,7 @@ from typing import Any
 from bench.core.base import BenchError, digest
 from bench.core.record import TRACEBACK
 from bench.core.system import ROOT
-from models import MODELS, Package, package_of
+from models import LIBRARIES, MODELS, Package, package_of
 
 PROJECT = ("bench", "models")
 """The project's packages. What it ships in them is no part of a user's model: `PROTOCOL` covers it."""
@@ -338,7 +338,8 @@ def _shipped(path: Path) -> bool:
 @lru_cache
 def _project_files() -> frozenset[Path]:
     search = _ProjectSearch("the project")
-    for name in (*PROGRAMS, *(entry.target.partition(":")[0] for entry in MODELS.values())):
+    registered = (entry.target.partition(":")[0] for entry in MODELS.values())
+    for name in (*PROGRAMS, *registered, *(library.adapter for library in LIBRARIES.values())):
         search.place(name)
     while search.unread:
         search.read(search.unread.pop(0))

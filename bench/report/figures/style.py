@@ -77,11 +77,11 @@ def styled() -> AbstractContextManager[None]:
 def looks(planned: Results) -> dict[str, Look]:
     """Return title -> look, in planned order.
 
-    A registered model's first variant looks the same in every suite; other titles take further looks in turn, which
-    repeat if they run out.
+    The first variant of each of the first registered models, as far as COLOURS go, looks the same in every suite; other
+    titles take further looks in turn, which repeat if they run out.
     """
     cycle = itertools.cycle
-    registered = dict(zip(MODELS, cycle(zip(COLOURS, MARKERS, strict=True)), strict=False))
+    registered = dict(zip(MODELS, zip(COLOURS, MARKERS, strict=True), strict=False))
     further = zip(cycle(FURTHER_COLOURS), cycle(FURTHER_MARKERS), strict=False)
     taken: dict[str, Look] = {}
     for entry, _ in planned.runs:
