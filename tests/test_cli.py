@@ -276,7 +276,7 @@ def test_a_table_without_results_is_dashes_and_footnotes_on_a_machine_without_to
     ended = python(*words)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert holes(ended.stdout) == [1] * 18
+    assert holes(ended.stdout) == [1] * 16
     assert "[1] None of its runs has been done." in ended.stdout
     partial = python(*words, "--partial")
     assert partial.returncode == 0
