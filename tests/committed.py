@@ -38,6 +38,7 @@ REPORTED = {
     "layers": Filters(),
     "few_shot": ILI,
     "lookback_336": Filters(datasets=("ETTh1", "ETTh2", "ILI")),
+    "zoo": Filters(),
     "efficiency": Filters(),
 }
 """What narrows the committed report of each suite."""
