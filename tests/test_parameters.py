@@ -119,12 +119,12 @@ EXPECTED = {
     "logo_llm": logo_llm,
     "time_llm_lite": time_llm_lite,
     "calf_lite": calf_lite,
-    "gpt4ts": gpt4ts,
     "patchtst": patchtst,
     "itransformer": itransformer,
     "dlinear": dlinear,
     "seasonal_naive": nothing,
     "repeat_last": nothing,
+    "gpt4ts": gpt4ts,
 }
 assert list(EXPECTED) == [name for name in MODELS if not MODELS[name].weights]  # the others: test_pretrained.py
 
