@@ -354,7 +354,7 @@ def _perf(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     """Forecast a user's own rows, or the test part again; return 1 if that gives other errors than the record's."""
-    from bench.core.kept import find_run
+    from bench.core.kept import find_run, store_of
     from bench.core.store import Store
 
     cli.require_results(arguments.results)
@@ -364,10 +364,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             raise BenchError(f"--{option} {path}: no kind of table. Do: name a .csv or .parquet file")
         if path and not path.absolute().parent.is_dir():
             raise BenchError(f"--{option} {path}: its folder does not exist. Do: make it first")
-    store = Store(arguments.results)
+    store = store_of(Store(arguments.results), arguments.run)
     result = find_run(store, arguments.run)
-    if arguments.run.endswith(".json"):  # in its own results directory, whichever that is
-        store = Store(Path(arguments.run).absolute().joinpath("../../../..").resolve())
     if arguments.on:
         return _predict_rows(arguments, store, result)
     return _predict_test(arguments, store, result)

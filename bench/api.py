@@ -280,13 +280,10 @@ def errors(
 
 def _kept(key: str, results: str | Path | None) -> KeptForecasts:
     """Return the forecasts that a run kept, by its key or the path of its record."""
-    from bench.core.kept import find_run, read_forecasts
+    from bench.core.kept import find_run, read_forecasts, store_of
 
-    store = _store(results)
-    result = find_run(store, key)
-    if key.endswith(".json"):
-        store = Store(Path(key).absolute().parents[3])
-    return read_forecasts(store, result)
+    store = store_of(_store(results), key)
+    return read_forecasts(store, find_run(store, key))
 
 
 def _of(windows: int | Iterable[int] | None, count: int, name: str) -> np.ndarray:
@@ -323,7 +320,8 @@ def _forecast_frame(name: str, own: Forecasts, windows: np.ndarray, original: bo
 
 def _table_frame(tables: Sequence[Table]) -> pd.DataFrame:
     """Return tables as one frame, with all digits."""
-    frames = {each.name: _one_frame(each) for each in tables}
+    titled = any(group.title for each in tables for group in each.groups)
+    frames = {each.name: _one_frame(each, titled) for each in tables}
     frame = pd.concat(frames, names=["table"]) if len(frames) > 1 else next(iter(frames.values()))
     frame.attrs = {
         "title": "; ".join(each.title for each in tables),
@@ -333,13 +331,12 @@ def _table_frame(tables: Sequence[Table]) -> pd.DataFrame:
     return frame
 
 
-def _one_frame(table: Table) -> pd.DataFrame:
+def _one_frame(table: Table, titled: bool) -> pd.DataFrame:
     from bench.report.sheet import numbers_of
 
-    # 1. Columns: title of the model or data set, and the error; one level where groups have no title.
+    # 1. Columns: title of the model or data set, and the error; one level where no table has a title over columns.
     ends = ("", " std") if table.spreads else ("",)
     names = [(group.title, column + end) for group in table.groups for column in group.columns for end in ends]
-    titled = any(title for title, _ in names)
     columns = pd.MultiIndex.from_tuples(names) if titled else pd.Index([column for _, column in names])
     # 2. Rows, those of the summary last.
     rows = table.rows + table.summary

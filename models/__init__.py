@@ -67,6 +67,8 @@ class Library:
     follows: str
     suffix: str = ""
     """The end of class names that titles leave out."""
+    needs: tuple[tuple[str, str], ...] = ()
+    """Classes, each with a package that it needs besides; its version is part of a run's key too."""
 
 
 TRANSFORMERS = Package("transformers", "5.23.0")
@@ -140,7 +142,8 @@ MODELS = {
 
 LIBRARIES = {
     "nixtla": Library(
-        "models.nixtla", Package("neuralforecast", "3.3.0"), "neuralforecast's network, under this project's training"
+        "models.nixtla", Package("neuralforecast", "3.3.0"), "neuralforecast's network, under this project's training",
+        needs=(("xLSTM", "xlstm"),),
     ),
     "transformers": Library(
         "models.hugging_face", TRANSFORMERS, "transformers' network, under this project's training",

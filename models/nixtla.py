@@ -22,6 +22,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from models import LIBRARIES
 from models.errors import BenchError, UnknownName
 from models.layers import Forecast, Past, normalize_window
 from models.options import Shape
@@ -33,8 +34,7 @@ REFUSED = {
     "TimeLLM": "it downloads its language model while it is built, and `time_llm_lite` is here",
 }
 """Class -> why it cannot be run."""
-NEEDED = {"xLSTM": "xlstm"}
-"""Class -> the package that it needs besides."""
+NEEDED = dict(LIBRARIES["nixtla"].needs)
 READS_ITS_BATCH = ("StemGNN", "TimesNet")
 """A class that takes means over its batch, of spectra or of attention. Where a forecast counts, each window is a batch
 of its own, as Time-Series-Library tests TimesNet; otherwise it would change with its neighbours."""

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 import bench
-from bench import cli
+from bench import api, cli
+from bench.analysis.tables import Cell, Group, Table
 from bench.core.base import ROOT
 from bench.core.card import DatasetCard, cards
 from bench.core.kept import read_forecasts
@@ -360,3 +361,19 @@ def test_the_console_script_speaks_of_itself(
     assert "python -m" not in out + err
     assert "logo-bench run --suite quick" in out and "usage: logo-bench report " in out
     assert "logo-bench: results directory" in err and "Do: logo-bench run --suite quick" in err
+
+
+def test_several_tables_of_one_name_are_one_frame_whatever_their_columns() -> None:
+    """`ranks` has columns under titles, the pairs of models below it have none."""
+    frame = bench.table("ranks", "paper", models=["dlinear", "itransformer", "patchtst"], backbone="smollm2-135m")
+    assert frame.columns.nlevels == 2
+    two = Table("a", "A", "", [Group("x", "X", ("MSE",))], [("row", [Cell(1.0)])])
+    one = Table("b", "B", "", [Group("", "", ("p",))], [("pair", [Cell(2.0)])])
+    both = api._table_frame([two, one])
+    assert both.loc[("a", "row"), ("X", "MSE")] == 1.0 and both.loc[("b", "pair"), ("", "p")] == 2.0
+
+
+def test_a_record_outside_any_results_directory_is_refused_in_one_line(tmp_path: Path) -> None:
+    for name in ("/x.json", str(tmp_path / "x.json")):
+        with pytest.raises(bench.BenchError, match="Do: "):
+            bench.forecasts(name)

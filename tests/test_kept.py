@@ -462,3 +462,29 @@ def test_a_table_shows_errors_in_the_units_of_the_data_and_no_average_over_data_
         assert all(value is not None and least <= value < least + len(runs) for value in values)
         assert "in the units of the data file" in table.caption
         assert "Mean rank" in dict(table.summary) and not any("Average" in label for label, _ in table.summary)
+
+
+def test_what_a_model_raises_in_its_test_is_its_own_failure_though_forecasts_are_kept(
+    make_card: MakeCard, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also an OSError, which writing raises too where the disk is full."""
+
+    def lost(*_: object) -> None:
+        raise FileNotFoundError("no lookup.npy")
+
+    monkeypatch.setattr("bench.train.evaluate.predict", lost)
+    spec = make_spec(make_card(waves(200, 2)), "repeat_last")
+    result = run_one(spec, torch.device("cpu"), keep={"forecasts": store.to_keep(spec, "forecasts")})
+    assert result.status == "failed" and "no lookup.npy" in str(result.error)
+
+
+def test_a_kept_file_is_not_followed_out_of_the_results_directory(
+    make_card: MakeCard, store: Store, tmp_path: Path
+) -> None:
+    spec = make_spec(make_card(waves(200, 2)))
+    result = keep(store, spec, "forecasts")
+    file = (store.root / spec.path).with_suffix(".forecasts.npz")
+    file.rename(tmp_path / "elsewhere.npz")
+    file.symlink_to(tmp_path / "elsewhere.npz")
+    with pytest.raises(BenchError, match="link out of the results directory"):
+        read_forecasts(store, result)

@@ -245,3 +245,11 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     assert pieces == 3
     assert parts.evaluations == whole.evaluations
     assert [each.val_loss for each in parts.curve] == [each.val_loss for each in whole.curve]
+
+
+def test_the_package_that_a_class_needs_besides_is_part_of_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {*own_code("nixtla:TiDE").installed} == {"neuralforecast"}
+    assert {*own_code("nixtla:xLSTM").installed} == {"neuralforecast", "xlstm"}
+    before, version = own_code("nixtla:xLSTM").digest, importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.0" if name == "xlstm" else version(name))
+    assert own_code("nixtla:xLSTM").digest != before

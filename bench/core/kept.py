@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,6 +94,19 @@ def seasonal_errors(rows: np.ndarray, season: int, starts: np.ndarray) -> np.nda
     return np.where(means > 0, means, np.nan)
 
 
+def store_of(store: Store, text: str) -> Store:
+    """Return the results directory of the run that `text` names: of the path of a record, the one that it lies in.
+
+    Raises BenchError for a path that lies in none.
+    """
+    if not text.endswith(".json"):
+        return store
+    folders = Path(text).absolute().parents
+    if len(folders) < 5:
+        raise BenchError(f"{text}: lies in no results directory. Do: name it where its run wrote it, or by its key")
+    return Store(folders[3])
+
+
 def find_run(store: Store, text: str) -> RunResult:
     """Return the record whose run's key begins with `text` (6 hex digits or more), or that is the file `text`.
 
@@ -136,8 +150,10 @@ def kept_file(store: Store, result: RunResult, what: What) -> Iterator[BinaryIO]
         raise BenchError(f"{path.with_suffix('').with_suffix('.json')}: this run kept no {what}. Do: {remedy}")
     try:
         require_regular(path)
+        if not os.path.realpath(path).startswith(os.path.realpath(store.root).rstrip(os.sep) + os.sep):
+            raise OSError("it is a link out of the results directory")
         with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != named.sha256:
+            if path.stat().st_size != named.bytes or hashlib.file_digest(file, "sha256").hexdigest() != named.sha256:
                 raise BenchError(f"{path}: is not the file that its record names (SHA-256). Do: {remedy}")
             file.seek(0)
             yield file

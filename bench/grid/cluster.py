@@ -83,6 +83,9 @@ class Cluster(Engine):
 
     def start(self, job: Job) -> None:
         """Begin a job without checkpoint and deadline: nothing can be saved, and the driver ends a run that is late."""
+        if job.keep:
+            cause = f"{job.spec.path}: keeps files beside it, which a run on Ray's nodes cannot keep again"
+            raise BenchError(f"{cause}. Do: run it with --engine local, or move the record and its files away")
         self.running[job.spec.key] = self._begin("train", Job(job.spec))
 
     def stop(self, key: str) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 from bench.core.base import BenchError, digest
 from bench.core.record import TRACEBACK
 from bench.core.system import ROOT
-from models import LIBRARIES, MODELS, Package, package_of
+from models import LIBRARIES, MODELS, Package, library_of, package_of
 
 PROJECT = ("bench", "models")
 """The project's packages. What it ships in them is no part of a user's model: `PROTOCOL` covers it."""
@@ -88,7 +88,10 @@ def own_code(model: str) -> OwnCode:
     Raises BenchError if a module is no Python file that is found, or if a file cannot be read or parsed.
     """
     if package := package_of(model):
-        return OwnCode(model, {}, {package.name: version_of(package)}, {})
+        library, name = library_of(model), model.partition(":")[2]
+        needs = [needed for network, needed in library.needs if network == name] if library else []
+        further = {needed: version_of(Package(needed, "")) for needed in needs}
+        return OwnCode(model, {}, {package.name: version_of(package), **further}, {})
     if "" not in sys.path:
         sys.path.insert(0, "")  # the current directory, also for installed entry points
     importlib.invalidate_caches()

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,18 +86,22 @@ class ForecastWriter:
         }
         kind = torch.float32 if self.file.exact else torch.float16
         shape = len(windows), windows.horizon, len(mean)
-        with _writing(self.path):
-            for field, array in plain.items():
-                self.file.put(f"{name}/{field}", array)
-            with self.file.stream(f"{name}/forecast", shape, np.dtype(str(kind).removeprefix("torch."))) as out:
+        with ExitStack() as stack:
+            with _writing(self.path):
+                for field, array in plain.items():
+                    self.file.put(f"{name}/{field}", array)
+                stored = np.dtype(str(kind).removeprefix("torch."))
+                out = stack.enter_context(self.file.stream(f"{name}/forecast", shape, stored))
 
-                def take(index: Int[Tensor, "b"], forecast: Forecast, truth: Forecast) -> None:
-                    if kind == torch.float16:
-                        forecast = forecast.clamp(-LARGEST_HALF, LARGEST_HALF)
-                    with _writing(self.path):
-                        out.write(forecast.to("cpu", kind).contiguous().numpy().tobytes())
+            def take(index: Int[Tensor, "b"], forecast: Forecast, truth: Forecast) -> None:
+                if kind == torch.float16:
+                    forecast = forecast.clamp(-LARGEST_HALF, LARGEST_HALF)
+                with _writing(self.path):
+                    out.write(forecast.to("cpu", kind).contiguous().numpy().tobytes())
 
-                yield take
+            yield take  # what a model raises here, an OSError too, is no failure of writing
+            with _writing(self.path):
+                stack.close()
 
     def kept(self) -> Kept:
         """End the file, and return what the record says of it."""
