@@ -75,12 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="print the runs that would be done, and do none")
     _add_running(run)
     _add_running(verb("tune", _tune, "run a search of settings, and keep the best by validation", suite="tune"))
-    perf = verb("perf", _perf, "time training beside a plain PyTorch loop and the hardware's limit", suite="efficiency")
+    perf = verb("perf", _perf, "time training beside plain PyTorch loops and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
-    perf.add_argument("--rounds", type=positive, default=7, help="turns of each loop (default: 7)")
+    perf.add_argument("--rounds", type=positive, default=5, help="turns of each loop (default: 5)")
     perf.add_argument(
-        "--no-plain", action="store_true", help="leave the plain loop out: wide data need much memory there"
+        "--no-plain", action="store_true", help="leave the plain loops out: wide data need much memory there"
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     cli.add_results(perf)

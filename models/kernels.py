@@ -88,7 +88,7 @@ def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return run
 
 
-def _ours(x: Tensor) -> bool:
+def is_fast(x: Tensor) -> bool:
     """Return whether an operation on `x` is this module's: they are faster on a CPU without a compiler."""
     return _mode == "fast" and x.device.type == "cpu"
 
@@ -97,7 +97,7 @@ def softmax(scores: Tensor) -> Tensor:
     """Return the softmax over the last axis; a CPU is slow on rows that do not fill its vectors: pad them."""
     tokens = scores.shape[-1]
     missing = -tokens % 16
-    if not _ours(scores) or tokens > FEW_TOKENS or not missing:
+    if not is_fast(scores) or tokens > FEW_TOKENS or not missing:
         return scores.softmax(dim=-1)
     padded = F.pad(scores.float(), (0, missing), value=float("-inf"))
     return padded.softmax(dim=-1)[..., :tokens]
@@ -105,7 +105,7 @@ def softmax(scores: Tensor) -> Tensor:
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """Drop elements as torch does. On a CPU a faster generator, seeded by torch's, draws four masks per 64-bit word."""
-    if not _ours(x) or not training or not 0 < p < 1:
+    if not is_fast(x) or not training or not 0 < p < 1:
         return F.dropout(x, p, training)
     generator = np.random.SFC64(int(torch.randint(2**62, ())))
     words = torch.from_numpy(generator.random_raw((x.numel() + 3) // 4).view(np.int16))
@@ -126,7 +126,7 @@ class GELU(nn.Module):
     """GPT-2's activation, the tanh form of GELU: x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3))."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return _GELU.apply(x) if _ours(x) else F.gelu(x, approximate="tanh")
+        return _GELU.apply(x) if is_fast(x) else F.gelu(x, approximate="tanh")
 
 
 class _GELU(torch.autograd.Function):
@@ -165,7 +165,7 @@ class RMSNorm(nn.Module):
         device = x.device.type
         products = self.for_products and device in ("cpu", "cuda") and torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if products else x.dtype
-        if _ours(x):
+        if is_fast(x):
             return _RMSNorm.apply(x.float(), self.weight, self.eps, dtype)
         return F.rms_norm(x.float(), x.shape[-1:], self.weight, self.eps).to(dtype)
 

@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.frozen import freeze_products
 from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, compiled, is_fused, is_plain, softmax
 from models.kernels import dropout as drop
 from models.layers import Attention, Tokens
@@ -77,6 +78,7 @@ class Blocks(nn.Module):
         # 3. Exchange torch's slow operations.
         if not is_plain():
             _replace_slow_parts(self.model)
+            freeze_products(self.model)
 
     @property
     def norm(self) -> nn.Module | None:

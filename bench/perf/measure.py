@@ -20,40 +20,45 @@ from bench.core.record import Cost, Epoch, Evaluation, RunResult, Where, machine
 from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec
 from bench.core.system import HOME
-from bench.perf.timing import LoopName, Measurement, process_of
+from bench.perf.timing import VARIANTS, LoopName, Measurement, process_of
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import pick_device, provenance
 from models import MODELS
 from models.llm_files import BACKBONES
 
-SECONDS = 2.0
-"""Seconds that one measurement of one loop may take, about."""
+SECONDS = {"cpu": 4.0, "cuda": 1.0}
+"""Kind of device -> seconds that one measurement of one loop may take, about."""
 REPORTED = 10_000
 """Results that the timed report reads."""
 GRID_OF = 100
 """Runs of the timed grid."""
 
-
-COLUMNS = {
+TIMES = {
     "ms_step": ("ms/step", ",.1f"),
-    "windows_per_s": ("windows/s", ",.1f"),
-    "plain_ms_step": ("plain ms", ",.1f"),
+    "one_by_one_ms": ("no graph", ",.1f"),
+    "epoch_s": ("epoch, s", ",.2f"),
+    **{f"{name} epoch_s": (name, ",.2f") for name in VARIANTS},
     "speedup": ("speed-up", ".2f"),
+    "step_speedup": ("by step", ".2f"),
+    "start_s": ("start, s", ",.1f"),
+    "infer_ms": ("infer ms", ",.2f"),
+}
+"""Figure -> its column in the table of times, and the format of its values there."""
+LIMITS = {
+    "windows_per_s": ("windows/s", ",.1f"),
     "tflops": ("TFLOP/s", ",.3f"),
     "ceiling_tflops": ("ceiling", ",.3f"),
     "ceiling_share": ("reached", ".1%"),
     "backbone_share": ("backbone", ".1%"),
     "outside_share": ("outside", ".1%"),
-    "infer_ms": ("infer ms", ",.2f"),
     "peak_mb": ("peak MiB", ",.0f"),
     "plain_peak_mb": ("plain MiB", ",.0f"),
-    "one_by_one_ms": ("no graph", ",.1f"),
 }
-"""Figure -> its column in the table, and the format of its values there."""
+"""Figure -> its column in the table of the hardware's limits, and the format of its values there."""
 
 
 def measure(spec: RunSpec, device: str, with_plain: bool, rounds: int, seconds: float) -> dict[str, Any]:
-    """Time our loop and, if asked for, the plain one in turns; return a row of `perf`. Raises BenchError."""
+    """Time our loop and, if asked for, plain ones in turns; return a row of `perf`. Raises BenchError."""
     loops: tuple[LoopName, ...] = ("ours", "plain") if with_plain else ("ours",)
     with ExitStack() as stack:
         ask = {loop: stack.enter_context(process_of(loop, spec, device, seconds)) for loop in loops}
@@ -67,17 +72,20 @@ def _timing(
 ) -> dict[str, Any]:
     """Reduce the measurements of every round and of the end, by loop, to one model's figures; None stands for no value.
 
-    Steps are whole batches, times are medians over rounds, and of operations only matrix products are counted.
-    `speedups` are the plain loop's step time over ours, by round. `ceiling_tflops` is what matrix products sustain in
-    the same precision, measured next to the steps; `backbone_share` of it is reached by the language model's blocks
-    alone, forward and backward. `outside_share` of a step's time is spent outside model and optimiser: gathering
+    Steps are whole batches, epochs hold all training and validation windows, times are medians over rounds, and of
+    operations only matrix products are counted. `speedups` are, by round, the epoch's time of the plain loop that is
+    fastest in that round over ours; `step_speedup` is the same of steps. `ceiling_tflops` is what matrix products
+    sustain in the same precision, measured next to the steps; `backbone_share` of it is reached by the language model's
+    blocks alone, forward and backward. `outside_share` of a step's time is spent outside model and optimiser: gathering
     windows, the loop, progress. `one_by_one_ms` is a step whose kernels are launched one by one, if ours are a CUDA
     graph. `infer_ms` is per window, in evaluation's batches.
     """
-    ours = pd.DataFrame(rounds["ours"], columns=["step_s", "outside_s", "blocks_s", "ceiling"], dtype=float)
-    plain = pd.DataFrame(rounds.get("plain", []), columns=["step_s"], dtype=float)
+    ours = pd.DataFrame(rounds["ours"], columns=["step_s", "epoch_s", "outside_s", "blocks_s", "ceiling"], dtype=float)
+    plain = pd.DataFrame(rounds.get("plain", []), dtype=float)
     end, step_s = ends["ours"], ours.step_s.median()
-    speedups = (plain.step_s / ours.step_s).dropna()
+    speedups, by_step = (
+        (plain.filter(regex=f" {figure}$").min(axis=1) / ours[figure]).dropna() for figure in ("epoch_s", "step_s")
+    )
     return {
         "model": spec.model,
         "backbone": spec.backbone,
@@ -87,10 +95,12 @@ def _timing(
         "micro_batch": int(end["micro_batch"]),
         "precision": spec.train.precision,
         "ms_step": 1000 * step_s,
+        "epoch_s": ours.epoch_s.median(),
         "windows_per_s": spec.train.batch / step_s,
-        "plain_ms_step": _median(1000 * plain.step_s),
+        **{figure: plain[figure].median() for figure in plain},
         "speedup": _median(speedups),
         "speedups": tuple(speedups),
+        "step_speedup": _median(by_step),
         "tflops": end["step_flops"] / step_s / 1e12,
         "ceiling_tflops": ours.ceiling.median() / 1e12,
         "ceiling_share": (end["step_flops"] / ours.step_s / ours.ceiling).median(),
@@ -98,6 +108,7 @@ def _timing(
         "outside_share": (ours.outside_s / ours.step_s).median(),
         "one_by_one_ms": 1000 * end["one_by_one_s"] if "one_by_one_s" in end else None,
         "infer_ms": 1000 * end["infer_s"],
+        "start_s": end["start_s"],
         "peak_mb": end.get("peak_mb"),
         "plain_peak_mb": ends.get("plain", {}).get("peak_mb"),
     }
@@ -126,10 +137,11 @@ def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]
 def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int, console: Console) -> dict[str, Any]:
     """Measure every spec and three commands; return the JSON document of `--json`."""
     where = provenance(pick_device(device), {}, None)
+    seconds = SECONDS[pick_device(device).type]
     rows = []
     for spec in specs:
         with console.status(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}"):
-            rows.append(measure(spec, device, with_plain, rounds, SECONDS))
+            rows.append(measure(spec, device, with_plain, rounds, seconds))
     with console.status("report and --help"):
         commands = {
             f"report over {REPORTED:,} results, s": report_seconds(),
@@ -140,33 +152,44 @@ def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int, conso
 
 
 def perf_text(measured: dict[str, Any]) -> str:
-    """Return the table, its legend and the commands' times as text."""
-    has_graphs = any(row["one_by_one_ms"] for row in measured["rows"])
-    where = measured["where"]
-    cells = [_cells(row, has_graphs) for row in measured["rows"]]
+    """Return both tables, their legends and the commands' times as text."""
+    rows, where = measured["rows"], measured["where"]
+    has_graphs = any(row["one_by_one_ms"] for row in rows)
     lines = [
-        tabulate(cells, headers="keys", disable_numparse=True, stralign="right"),
+        _table(rows, TIMES),
         "",
         f"{machine(where['device'], where['threads'])}, torch {where['versions']['torch']}, commit {where['git']}"
         f"{' (changed)' if where['dirty'] else ''}; medians of {measured['rounds']} rounds, loops in turns.",
-        "plain: Dataset, DataLoader with workers, float32, eager attention, the loss read at each step.",
+        "epoch: with validation; a long one by a part of it. Beside it plain loops: Dataset, DataLoader, eager attention,",
+        f"the loss read at each step; in float32 with data loaded by the process itself or by {VARIANTS['workers'][0]} "
+        "workers, or in",
+        "bf16 by autocast. speed-up: the best plain loop's epoch over ours (least to most over rounds); by step: without",
+        "validation and the start of workers. start: of our process, to the end of its first steps.",
+        *(["no graph: ms/step of ours with its kernels launched one by one."] if has_graphs else []),
+        "",
+        _table(rows, LIMITS),
+        "",
         "reached, backbone: of the fastest matrix product measured beside (ceiling), by a training step and by the",
         "language model's blocks in it; outside: of a step, neither model nor optimiser; batch a/b: in pieces of b.",
-        *(["no graph: ms/step of ours with its kernels launched one by one."] if has_graphs else []),
         *(f"{name}: {seconds:.2f}" for name, seconds in measured["commands"].items()),
     ]
     return "\n".join(lines)
 
 
-def _cells(row: dict[str, Any], has_graphs: bool) -> dict[str, str]:
-    """Return column title -> text of one row of the table; a dash stands for None."""
+def _table(rows: list[dict[str, Any]], columns: dict[str, tuple[str, str]]) -> str:
+    """Return a table with a column for each figure that any row has; a dash stands for one that a row lacks."""
+    shown = {figure: column for figure, column in columns.items() if any(row.get(figure) is not None for row in rows)}
+    return tabulate([_cells(row, shown) for row in rows], headers="keys", disable_numparse=True, stralign="right")
+
+
+def _cells(row: dict[str, Any], columns: dict[str, tuple[str, str]]) -> dict[str, str]:
+    """Return column title -> text of one row."""
     pieces = "" if row["micro_batch"] == row["batch"] else f"/{row['micro_batch']}"
     cells = {"model": row["model"], "data": f"{row['dataset']} {row['horizon']}", "type": row["precision"]}
     cells["batch"] = f"{row['batch']}{pieces}"
-    for figure, (title, form) in COLUMNS.items():
-        if figure != "one_by_one_ms" or has_graphs:
-            cells[title] = "-" if row[figure] is None else format(row[figure], form).replace("%", " %")
-    if row["speedups"]:
+    for figure, (title, form) in columns.items():
+        cells[title] = "-" if row.get(figure) is None else format(row[figure], form).replace("%", " %")
+    if "speed-up" in cells and row["speedups"]:
         cells["speed-up"] += f" ({min(row['speedups']):.2f}-{max(row['speedups']):.2f})"
     return cells
 

@@ -1,4 +1,4 @@
-"""This is training as peers write it: Dataset, DataLoader with workers, float32, the loss read at each step.
+"""This is training as peers write it: Dataset, DataLoader, the loss read at each step; float32, or bf16 by autocast.
 
 `bench perf` measures our loop against it, and a test holds both equal. Use it under `models.kernels.plain()`.
 """
@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.core.schedule import StepPlan
 from bench.core.spec import TrainConfig
-from bench.train.step import LOSSES
+from bench.train.evaluate import autocast
+from bench.train.step import LOSSES, Criterion
 from bench.train.windows import Windows
 from models.llm_blocks import tokenize, word_embeddings
 from models.options import Shape, TimeLLMOptions
@@ -66,21 +67,40 @@ def train_plainly(
     loader = DataLoader(WindowDataset(train), config.batch, sampler=order, num_workers=workers)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
     plan = StepPlan(config, len(train))
-    criterion = LOSSES[config.loss]
-    own_loss = getattr(model, "training_loss", None)
     model.train()
     for step, batch in enumerate(loader):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr(step)
         optimizer.zero_grad()
-        x, y, calendar = (part.to(device) for part in batch)
-        if own_loss:
-            loss = own_loss(x, y, criterion)
-        else:
-            loss = criterion(model(x, calendar) if getattr(model, "reads_calendar", False) else model(x), y)
+        with autocast(device, config.precision):
+            loss = _loss(model, batch, device, LOSSES[config.loss])
         value = loss.item()
         loss.backward()
         if config.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimizer.step()
         yield value
+
+
+@torch.no_grad()
+def validate_plainly(model: nn.Module, val: Windows, config: TrainConfig, workers: int) -> float:
+    """Return the mean squared error over all windows, in batches of the training's size, each read as it comes."""
+    device = val.series.device
+    model.eval()
+    total = 0.0
+    for batch in DataLoader(WindowDataset(val), config.batch, num_workers=workers):
+        x, y, calendar = (part.to(device) for part in batch)
+        with autocast(device, config.precision):
+            error = _forecast(model, x, calendar).float() - y
+        total += error.square().mean().item() * len(x)
+    return total / len(val)
+
+
+def _loss(model: nn.Module, batch: PlainWindow, device: torch.device, criterion: Criterion) -> Tensor:
+    x, y, calendar = (part.to(device) for part in batch)
+    own_loss = getattr(model, "training_loss", None)
+    return own_loss(x, y, criterion) if own_loss else criterion(_forecast(model, x, calendar).float(), y)
+
+
+def _forecast(model: nn.Module, x: Tensor, calendar: Tensor) -> Tensor:
+    return model(x, calendar) if getattr(model, "reads_calendar", False) else model(x)

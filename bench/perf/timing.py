@@ -1,4 +1,4 @@
-"""`bench perf` times our training loop and the plain one, each in a process of its own, in turns.
+"""`bench perf` times our training loop and plain ones, each kind in a process of its own, in turns.
 
 A machine whose speed drifts slows both loops alike. Data have the shape of the data set's card and random values, and
 language models have random weights: neither changes the cost of a step.
@@ -25,7 +25,7 @@ from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec
-from bench.perf.plain import PLAIN, train_plainly
+from bench.perf.plain import PLAIN, train_plainly, validate_plainly
 from bench.plan import registry
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak
 from bench.train.evaluate import SERIES_PER_BATCH, autocast, evaluate
@@ -39,6 +39,12 @@ LoopName = Literal["ours", "plain"]
 Part = Literal["round", "end"]
 Measurement = dict[str, float]
 """Name of a figure -> its value, in seconds, operations (per second), MiB or windows."""
+VARIANTS = {
+    "0 workers": (0, "float32"),
+    "workers": (min(10, os.cpu_count() or 1), "float32"),
+    "bf16": (0, "bf16"),
+}
+"""Name of a plain loop -> processes that load its data (one per core, at most Time-Series-Library's ten); precision."""
 
 
 @contextmanager
@@ -50,7 +56,7 @@ def process_of(loop: LoopName, spec: RunSpec, device: str, seconds: float) -> It
     """
     context = multiprocessing.get_context("spawn")
     pipe, end_of_child = context.Pipe()
-    process = context.Process(target=_serve, args=(end_of_child, loop, spec, device, seconds))
+    process = context.Process(target=_serve, args=(end_of_child, loop, spec, device, seconds, time.time()))
     process.start()
     end_of_child.close()
     name = f"perf: {spec.model} on {spec.task.dataset}, the {loop} loop"
@@ -74,11 +80,12 @@ def process_of(loop: LoopName, spec: RunSpec, device: str, seconds: float) -> It
         process.join()
 
 
-def _serve(pipe: Connection, loop: LoopName, spec: RunSpec, device: str, seconds: float) -> None:
+def _serve(pipe: Connection, loop: LoopName, spec: RunSpec, device: str, seconds: float, began: float) -> None:
     """Build the loop, answer with nothing, then answer every part's name with its measurement or an error's text."""
     try:
         with plain() if loop == "plain" else nullcontext():
             measured = (_Ours if loop == "ours" else _Plain)(spec, pick_device(device), seconds)
+            measured.start_s = time.time() - began
             pipe.send({})
             while True:
                 pipe.send(getattr(measured, pipe.recv())())
@@ -91,6 +98,9 @@ def _serve(pipe: Connection, loop: LoopName, spec: RunSpec, device: str, seconds
 class _Loop:
     """A model's options and random windows of its data set's shape; subclasses measure a training loop on them."""
 
+    start_s = 0.0
+    """Seconds from the start of the process to the end of the first steps."""
+
     def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
         self.device, self.seconds, self.config = device, seconds, spec.train
         self.has_peak = reset_peak(device)
@@ -98,7 +108,12 @@ class _Loop:
         card, size = cards()[spec.task.dataset], (spec.task.context, spec.task.horizon)
         series = torch.randn(card.rows, card.width).cumsum(0)  # random walks
         series = ((series - series.mean(0)) / series.std(0)).to(device)
-        self.windows = Windows(series, 0, card.windows("train", *size), *size, torch.rand(card.rows, 4).to(device))
+        calendar = torch.rand(card.rows, 4).to(device)
+        self.windows, self.val = (
+            Windows(series, first, card.windows(part, *size), *size, calendar)
+            for part, first in (("train", 0), ("val", card.bounds()["val"][0] - size[0]))
+        )
+        self.plan = StepPlan(self.config, len(self.windows))
         self.shape = card.shape(*size)
         self.model_class = registry.load(spec.model)
         self.options = registry.make_options(spec.model, self.model_class, spec.options)
@@ -111,8 +126,12 @@ class _Loop:
         return {"peak_mb": peak_mb(self.device)} if self.has_peak else {}
 
     def steps_per_round(self, step_s: float) -> int:
-        """Return how many steps of `step_s` seconds to time: from 2 to 300."""
-        return max(2, min(300, int(self.seconds / step_s)))
+        """Return how many steps of `step_s` seconds to time: an epoch's, or as many as fit; at least 2."""
+        return max(2, min(self.plan.per_epoch, int(self.seconds / step_s)))
+
+    def part_of(self, val: Windows, steps: int) -> Windows:
+        """Return the share of the validation windows that belongs to `steps` steps of an epoch."""
+        return replace(val, count=max(1, round(len(val) * min(1.0, steps / self.plan.per_epoch))))
 
 
 class _Ours(_Loop):
@@ -124,7 +143,6 @@ class _Ours(_Loop):
         keep_freed_memory()
         self.model = self.model_class(self.shape, self.options).to(device)
         store_frozen(self.model, self.config.precision)
-        self.plan = StepPlan(self.config, len(self.windows))
         self.take_step = Stepper(self.model, self.windows, self.config)
         # 2. Warm up: the first steps are slow, and note the input of the language model's blocks.
         self.blocks = next((part for part in self.model.modules() if isinstance(part, Blocks)), None)
@@ -143,8 +161,11 @@ class _Ours(_Loop):
         self.steps = self.steps_per_round(self._loop(1))
 
     def round(self) -> Measurement:
-        """Time steps, the loop without model and optimiser, the blocks alone, and matrix products beside them."""
-        times = {"step_s": self._loop(self.steps), "outside_s": self._loop(max(self.steps, 100), self._gather_only)}
+        """Time an epoch, the loop without model and optimiser, the blocks alone, and matrix products beside them."""
+        times = {"step_s": self._loop(self.steps)}
+        validation_s = _timed(partial(self._validate, self.part_of(self.val, self.steps)), 1, self.device)
+        times["epoch_s"] = (times["step_s"] + validation_s / self.steps) * self.plan.per_epoch
+        times["outside_s"] = self._loop(max(self.steps, 100), self._gather_only)
         ceiling = _ceiling(self.config.precision, self.device)
         if self.blocks:
             times["blocks_s"] = _timed(partial(self.take_blocks, self.zero), self.steps, self.device)
@@ -153,10 +174,9 @@ class _Ours(_Loop):
     def end(self) -> Measurement:
         """Measure once: inference, memory, steps without a graph, and floating-point operations per step."""
         # 1. Time the evaluation of two batches and read the peak memory.
-        evaluated = 2 * max(1, SERIES_PER_BATCH[self.device.type] // self.shape.channels)
-        started = time.perf_counter()
-        evaluate(self.model, replace(self.windows, count=evaluated), self.config.precision)
-        figures = {"infer_s": (time.perf_counter() - started) / evaluated, "micro_batch": self.take_step.micro_batch}
+        evaluated = replace(self.windows, count=2 * max(1, SERIES_PER_BATCH[self.device.type] // self.shape.channels))
+        figures = {"infer_s": _timed(partial(self._validate, evaluated), 1, self.device) / len(evaluated)}
+        figures |= {"micro_batch": self.take_step.micro_batch, "start_s": self.start_s}
         figures |= self.peak() if self.device.type == "cpu" else self.peak_of_steps  # without the blocks' own graph
         # 2. Time the same steps with kernels launched one by one.
         if self.take_step.graph:
@@ -182,6 +202,9 @@ class _Ours(_Loop):
         loss.item()  # waits for the device
         return (time.perf_counter() - started) / steps
 
+    def _validate(self, windows: Windows) -> None:
+        evaluate(self.model, windows, self.config.precision)
+
     def _gather_only(self, index: Tensor, lr: float) -> Tensor:
         x, _ = self.windows.gather(index)
         if getattr(self.model, "reads_calendar", False):
@@ -206,28 +229,48 @@ class _Ours(_Loop):
 
 
 class _Plain(_Loop):
-    """The training loop as peers write it, in float32. Use it under `plain()`."""
+    """Training loops as peers write them, on one model. Use it under `plain()`."""
 
     def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
         super().__init__(spec, device, seconds)
-        self.config = self.config.model_copy(update={"precision": "float32"})
+        self.variants = {
+            name: (workers, self.config.model_copy(update={"precision": precision}))
+            for name, (workers, precision) in VARIANTS.items()
+            if precision in ("float32", self.config.precision)
+        }
         self.model = PLAIN.get(self.model_class, self.model_class)(self.shape, self.options).to(device)
-        self.steps = self.steps_per_round(self._loop(1))
+        by_precision = {
+            config.precision: self.steps_per_round(self._epoch(name, 3)["step_s"])
+            for name, (workers, config) in self.variants.items()
+            if not workers  # the first steps that wait for workers do not tell how long a step is
+        }
+        self.steps = {name: by_precision[config.precision] for name, (_, config) in self.variants.items()}
 
     def round(self) -> Measurement:
-        return {"step_s": self._loop(self.steps)}
+        """Time an epoch of each loop."""
+        return {
+            f"{name} {figure}": seconds
+            for name, steps in self.steps.items()
+            for figure, seconds in self._epoch(name, steps).items()
+        }
 
     def end(self) -> Measurement:
-        return self.peak()
+        return {**self.peak(), "start_s": self.start_s}
 
-    def _loop(self, steps: int) -> float:
-        """Return seconds per step, without the first step and the start of the workers."""
-        workers = min(10, os.cpu_count() or 1)
-        ends = []
-        for _ in train_plainly(self.model, self.windows, self.config, self.positions(steps + 1).tolist(), workers):
+    def _epoch(self, name: str, steps: int) -> Measurement:
+        """Return seconds per step without the first, and of a whole epoch with validation, by the time of `steps`.
+
+        The start of workers is part of an epoch, once.
+        """
+        workers, config = self.variants[name]
+        ends = [time.perf_counter()]
+        for _ in train_plainly(self.model, self.windows, config, self.positions(steps).tolist(), workers):
             _wait(self.device)
             ends.append(time.perf_counter())
-        return (ends[-1] - ends[0]) / (len(ends) - 1)
+        validate_plainly(self.model, self.part_of(self.val, steps), config, workers)
+        validation_s = (time.perf_counter() - ends[-1]) * self.plan.per_epoch / steps
+        step_s = (ends[-1] - ends[1]) / (steps - 1)
+        return {"step_s": step_s, "epoch_s": ends[1] - ends[0] + step_s * (self.plan.per_epoch - 1) + validation_s}
 
 
 def _ceiling(precision: str, device: torch.device) -> float:
