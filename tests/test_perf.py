@@ -13,12 +13,13 @@ from bench.plan.suite import Filters
 
 NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
 
+FIGURES = ("step_s", "epoch_s")
 COMMANDS = {"report over 500 results, s", "a run in a grid besides its model, ms", "--help, s"}
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(perf, "SECONDS", 0.05)
+    monkeypatch.setattr(perf, "SECONDS", {"cpu": 0.05, "cuda": 0.05})
     monkeypatch.setattr(perf, "REPORTED", 500)
     monkeypatch.setattr(perf, "GRID_OF", 5)
 
@@ -37,28 +38,40 @@ def test_every_model_that_trains_is_measured_once_and_needs_no_downloads() -> No
 def test_figures_are_medians_over_rounds_and_ratios_are_taken_within_a_round() -> None:
     (spec,) = perf.perf_specs("efficiency", Filters(models=("logo_llm",), horizons=(96,)), 10)
     ours = [
-        {"step_s": 1.0, "outside_s": 0.01, "ceiling": 4e12, "blocks_s": 0.5},
-        {"step_s": 3.0, "outside_s": 0.03, "ceiling": 2e12, "blocks_s": 1.0},  # the machine slowed down
-        {"step_s": 2.0, "outside_s": 0.04, "ceiling": 3e12, "blocks_s": 1.0},
+        {"step_s": 1.0, "epoch_s": 10.0, "outside_s": 0.01, "ceiling": 4e12, "blocks_s": 0.5},
+        {
+            "step_s": 3.0,
+            "epoch_s": 30.0,
+            "outside_s": 0.03,
+            "ceiling": 2e12,
+            "blocks_s": 1.0,
+        },  # the machine slowed down
+        {"step_s": 2.0, "epoch_s": 20.0, "outside_s": 0.04, "ceiling": 3e12, "blocks_s": 1.0},
     ]
-    slow = [{"step_s": 5.0}, {"step_s": 12.0}, {"step_s": 12.0}]
-    end = {"step_flops": 2e12, "blocks_flops": 1e12, "micro_batch": 5, "infer_s": 0.02, "peak_mb": 7.0}
+    times = {"0 workers": (5, 40), "workers": (6, 50), "bf16": (8, 30)}, {"0 workers": (12, 90), "bf16": (15, 60)}
+    slow = [
+        {f"{name} {figure}": each for name, both in loops.items() for figure, each in zip(FIGURES, both, strict=True)}
+        for loops in (*times, {"0 workers": (12, 200), "bf16": (20, 100)})
+    ]
+    end = {"step_flops": 2e12, "blocks_flops": 1e12, "micro_batch": 5, "infer_s": 0.02, "peak_mb": 7.0, "start_s": 3.0}
     row = perf._timing(spec, {"ours": ours, "plain": slow}, {"ours": end, "plain": {"peak_mb": 9.0}})
-    assert row["ms_step"] == 2000 and row["windows_per_s"] == 5 and row["plain_ms_step"] == 12000
-    assert row["speedups"] == (5, 4, 6) and row["speedup"] == 5
+    assert row["ms_step"] == 2000 and row["windows_per_s"] == 5 and row["0 workers step_s"] == 12
+    assert row["epoch_s"] == 20 and row["bf16 epoch_s"] == 60 and row["workers epoch_s"] == 50
+    assert row["speedups"] == (3, 2, 5) and row["speedup"] == 3, "the best plain loop of each round"
+    assert row["step_speedup"] == 5, "5/1, 12/3, 12/2"
     assert row["tflops"] == 1 and row["ceiling_tflops"] == 3
     assert row["ceiling_share"] == pytest.approx(1 / 3), "0.5, 1/3, 1/3"
     assert row["backbone_share"] == pytest.approx(0.5), "0.5, 0.5, 1/3"
     assert row["outside_share"] == pytest.approx(0.01)
-    assert (row["batch"], row["micro_batch"], row["infer_ms"]) == (10, 5, 20)
+    assert (row["batch"], row["micro_batch"], row["infer_ms"], row["start_s"]) == (10, 5, 20, 3)
     assert (row["peak_mb"], row["plain_peak_mb"]) == (7, 9)
     assert row["one_by_one_ms"] is None, "no graph was used"
 
 
 def test_the_gain_of_graphs_is_shown_where_they_are_used() -> None:
     (spec,) = perf.perf_specs("efficiency", Filters(models=("dlinear",), horizons=(96,)), 10)
-    reading = {"step_s": 0.004, "outside_s": 0.0, "ceiling": 1e14}
-    end = {"step_flops": 1e9, "micro_batch": 10, "infer_s": 0.001}
+    reading = {"step_s": 0.004, "epoch_s": 1.0, "outside_s": 0.0, "ceiling": 1e14}
+    end = {"step_flops": 1e9, "micro_batch": 10, "infer_s": 0.001, "start_s": 2.0}
 
     def text(**more: float) -> str:
         row = perf._timing(spec, {"ours": [reading]}, {"ours": {**end, **more}})
@@ -67,7 +80,7 @@ def test_the_gain_of_graphs_is_shown_where_they_are_used() -> None:
 
     assert "no graph" not in text()
     shown = text(one_by_one_s=0.0228)
-    assert shown.splitlines()[2].split()[-1] == "22.8"
+    assert shown.splitlines()[2].split()[5:7] == ["4.0", "22.8"]
     assert "no graph: ms/step of ours with its kernels launched one by one." in shown
 
 
@@ -80,6 +93,9 @@ def test_the_command_prints_a_table_and_writes_json(capsys: pytest.CaptureFixtur
     operations = 2 * 2 * (2 * 8 * 7 * 96 * 96)  # two layers, forward and the gradients of their weights
     assert row["tflops"] * 1e12 * row["ms_step"] / 1e3 == pytest.approx(operations)
     assert measured["where"]["threads"] and set(measured["commands"]) == COMMANDS
+    assert all(row[f"{name} {figure}"] > 0 for name in ("0 workers", "workers") for figure in FIGURES)
+    assert row["epoch_s"] > row["ms_step"] / 1000 * 1060, "8,449 windows in 1,057 batches, and the validation"
+    assert "bf16 epoch_s" not in row, "the model trains in float32"
     assert all(word in text for word in ("dlinear", "speed-up", "ceiling", "outside", "report over 500 results"))
 
 

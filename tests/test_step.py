@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from bench.core.spec import TrainConfig
-from bench.perf.plain import PlainTimeLLM, WindowDataset, train_plainly
+from bench.perf.plain import PlainTimeLLM, WindowDataset, train_plainly, validate_plainly
 from bench.plan import registry
 from bench.train.device import out_of_memory, seed_everything
 from bench.train.evaluate import evaluate
@@ -74,6 +74,18 @@ class TestEqualMathematics:
         assert ours[0] == pytest.approx(theirs[0], rel=5e-3)
         assert ours[1] == pytest.approx(theirs[1], rel=5e-3)
 
+    @pytest.mark.parametrize("model", ["logo_llm", "calf_lite"])
+    def test_the_plain_loop_under_bf16_autocast_stays_within_its_tolerance(self, model: str) -> None:
+        train, later = part(0, 64), part(500, 32)
+        with plain():
+            slow = build(model)
+            losses = list(train_plainly(slow, train, config(precision="bf16", lr=3e-4), range(64), workers=0))
+            error = validate_plainly(slow, later, config(precision="bf16"), workers=0)
+            assert error != evaluate(slow, later, "float32").mse, "the arithmetic is another"
+            assert error == pytest.approx(evaluate(slow, later, "float32").mse, rel=5e-3)
+            again = list(train_plainly(build(model), train, config(lr=3e-4), range(64), workers=0))
+        assert losses != again and losses == pytest.approx(again, rel=1e-2)
+
     @staticmethod
     def train_both(model: str, precision: str, **more: object) -> tuple[tuple[float, float], tuple[float, float]]:
         """Mean training loss and later error of our loop, and of the plain one in float32."""
@@ -86,6 +98,7 @@ class TestEqualMathematics:
             slow = build(model, PlainTimeLLM if model == "time_llm_lite" else None)
             losses = list(train_plainly(slow, train, config(**more), order, workers=0))
             theirs = sum(losses) / len(losses), evaluate(slow, later, "float32").mse
+            assert validate_plainly(slow, later, config(**more), workers=0) == pytest.approx(theirs[1], rel=1e-5)
         return ours, theirs
 
     def test_plain_means_the_libraries_own_operations(self) -> None:

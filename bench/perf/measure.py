@@ -160,11 +160,11 @@ def perf_text(measured: dict[str, Any]) -> str:
         "",
         f"{machine(where['device'], where['threads'])}, torch {where['versions']['torch']}, commit {where['git']}"
         f"{' (changed)' if where['dirty'] else ''}; medians of {measured['rounds']} rounds, loops in turns.",
-        "epoch: with validation; a long one by a part of it. Beside it plain loops: Dataset, DataLoader, eager attention,",
-        f"the loss read at each step; in float32 with data loaded by the process itself or by {VARIANTS['workers'][0]} "
-        "workers, or in",
-        "bf16 by autocast. speed-up: the best plain loop's epoch over ours (least to most over rounds); by step: without",
-        "validation and the start of workers. start: of our process, to the end of its first steps.",
+        "epoch: with validation; a long one by a part of it. Beside it plain loops: Dataset, DataLoader, eager",
+        "attention, the loss read at each step; in float32 with data loaded by the process itself or by",
+        f"{VARIANTS['workers'][0]} workers, or in bf16 by autocast. speed-up: the best plain loop's epoch over ours",
+        "(least to most over rounds); by step: without validation and the start of workers. start: of our",
+        "process, to the end of its first steps.",
         *(["no graph: ms/step of ours with its kernels launched one by one."] if has_graphs else []),
         "",
         _table(rows, LIMITS),
