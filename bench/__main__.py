@@ -392,6 +392,7 @@ def _predict_rows(arguments: argparse.Namespace, store: Store, result: RunResult
 
 def _predict_test(arguments: argparse.Namespace, store: Store, result: RunResult) -> int:
     """Forecast the test part again, and compare its errors with the record's."""
+    from bench.core.card import cards
     from bench.train.predict import SAME, forecast_table, score_again, window_of
 
     again = score_again(store, result, arguments.device, wanted=bool(arguments.into or arguments.plot))
@@ -401,7 +402,7 @@ def _predict_test(arguments: argparse.Namespace, store: Store, result: RunResult
     if again.differ:
         print(f"The run was on {result.where.device}; another device, or other versions, may round otherwise.")
     if arguments.into:
-        tables = {name: forecast_table(own) for name, own in again.forecasts.items()}
+        tables = {name: forecast_table(own, cards()[name]) for name, own in again.forecasts.items()}
         print(cli.write_table(arguments.into, cli.one_table(tables, "dataset")))
     if arguments.plot:
         from bench.report.figures.predicted import plot_forecast

@@ -20,7 +20,7 @@ from bench.analysis.results import Results
 from bench.analysis.tables import main_table
 from bench.core import kept as core_kept
 from bench.core.base import BenchError
-from bench.core.card import DatasetCard
+from bench.core.card import DatasetCard, cards
 from bench.core.jobs import Job
 from bench.core.kept import Forecasts, find_run, read_forecasts, seasonal_errors
 from bench.core.record import SUFFIX, Further, RunResult, Scaled
@@ -332,6 +332,8 @@ def test_a_kept_model_gives_the_records_errors_again(
     assert f"mse {result.evaluations[0].mse:.6f}" in said and "the record's to 1e-06" in said
     written, own = pd.read_csv(table), score_again(store, result, "cpu", wanted=True).forecasts["Waves"]
     assert list(written) == ["cutoff", "step", "ds", "c0", "c1", "c2"] and len(written) == own.forecast[..., 0].size
+    series = load_series(cards()["Waves"])
+    assert written.cutoff[0] == str(pd.Timestamp(series.stamps[own.first - 1])), "the last stamp of the first look-back"
     ninth = written.iloc[8]  # the second window's first step
     assert (ninth.step, ninth.cutoff, ninth.ds) == (
         1,
@@ -404,19 +406,25 @@ def test_new_rows_of_the_users_own_are_forecast_without_the_data(
 
 
 @pytest.mark.parametrize(
-    ("step", "stamps", "expected"),
+    ("step", "stamps", "before", "after"),
     [
-        ("15min", ["2024-02-28 23:45", "2024-02-29 00:00"], ["2024-02-29 00:15", "2024-02-29 00:30"]),
-        ("1M", ["2023-11-30", "2023-12-31", "2024-01-31"], ["2024-02-29", "2024-03-31"]),
-        ("3M", ["2023-07-01", "2023-10-01"], ["2024-01-01", "2024-04-01"]),
-        ("1B", ["2024-02-29 17:00", "2024-03-01 17:00"], ["2024-03-04 17:00", "2024-03-05 17:00"]),
+        (
+            "15min",
+            ["2024-02-29 00:00", "2024-02-29 00:15"],
+            "2024-02-28 23:45",
+            ["2024-02-29 00:30", "2024-02-29 00:45"],
+        ),
+        ("1M", ["2023-11-30", "2023-12-31", "2024-01-31"], "2023-10-31", ["2024-02-29", "2024-03-31"]),
+        ("3M", ["2023-07-01", "2023-10-01"], "2023-04-01", ["2024-01-01", "2024-04-01"]),
+        ("1B", ["2024-02-26 17:00", "2024-02-27 17:00"], "2024-02-23 17:00", ["2024-02-28 17:00", "2024-02-29 17:00"]),
+        ("1B", ["2024-02-29 17:00", "2024-03-01 17:00"], "2024-02-28 17:00", ["2024-03-04 17:00", "2024-03-05 17:00"]),
     ],
 )
-def test_stamps_go_on_by_the_step(step: str, stamps: list[str], expected: list[str]) -> None:
-    parsed = Step.parse(step)
+def test_stamps_go_on_by_the_step(step: str, stamps: list[str], before: str, after: list[str]) -> None:
+    parsed, given = Step.parse(step), pd.Series(pd.to_datetime(stamps))
     assert parsed
-    after = parsed.after(pd.Series(pd.to_datetime(stamps)), 2)
-    assert [*after] == [*pd.to_datetime(expected)]
+    assert [*parsed.after(given, 2)] == [*pd.to_datetime(after)]
+    assert parsed.before(given) == pd.Timestamp(before)
 
 
 def test_a_key_names_one_run(make_card: MakeCard, store: Store) -> None:
@@ -488,3 +496,28 @@ def test_a_kept_file_is_not_followed_out_of_the_results_directory(
     file.symlink_to(tmp_path / "elsewhere.npz")
     with pytest.raises(BenchError, match="link out of the results directory"):
         read_forecasts(store, result)
+
+
+@pytest.mark.parametrize("damage", ["short", "kind", "lacking", "no zip", "objects"])
+def test_a_file_of_forecasts_made_by_hand_is_one_line(damage: str, make_card: MakeCard, store: Store) -> None:
+    spec = make_spec(make_card(waves(200, 2)))
+    result = keep(store, spec, "forecasts")
+    file = (store.root / spec.path).with_suffix(".forecasts.npz")
+    arrays = dict(np.load(file))
+    match damage:
+        case "short":
+            arrays["Waves/rows"] = arrays["Waves/rows"][1:]
+        case "kind":
+            arrays["Waves/mean"] = arrays["Waves/mean"].astype(str)
+        case "lacking":
+            del arrays["Waves/stamps"]
+        case "objects":
+            arrays["Waves/channels"] = arrays["Waves/channels"].astype(object)
+    np.savez(file, **arrays)
+    if damage == "no zip":
+        file.write_bytes(b"PK\x03\x04 and no more")
+    named = result.kept[0].model_copy(
+        update={"sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "bytes": file.stat().st_size}
+    )
+    with pytest.raises(BenchError, match=r"its forecasts are damaged .*Do: python -m bench run --keep forecasts"):
+        read_forecasts(store, result.model_copy(update={"kept": (named,)}))

@@ -107,6 +107,10 @@ class Step:
         """Return the `count` stamps after the last one, which follow the pattern of days that most stamps have."""
         return self._moments(stamps, self.places(stamps)[-1] + self.size * np.arange(1, count + 1))
 
+    def before(self, stamps: pd.Series) -> pd.Timestamp:
+        """Return the stamp before the first one, by the same pattern."""
+        return self._moments(stamps, self.places(stamps)[:1] - self.size).iloc[0]
+
     def _moments(self, stamps: pd.Series, places: np.ndarray) -> pd.Series:
         """Return the moments at places on the axis, on the days and at the time of day that the stamps have."""
         if self.unit in SIZES:

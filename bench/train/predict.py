@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from bench.core.base import BenchError
-from bench.core.card import cards
+from bench.core.card import DatasetCard, cards
 from bench.core.kept import Forecasts, load_forecasts
 from bench.core.record import Evaluation, RunResult
 from bench.core.store import Store
 from bench.data.new_rows import new_rows, stamps_after
 from bench.data.series import Series, calendar_of, load_series
+from bench.data.steps import Step
 from bench.plan.own_code import watched
 from bench.train.device import keep_freed_memory, pick_device, seed_everything
 from bench.train.evaluate import autocast, predict
@@ -95,15 +96,16 @@ def forecast_after(store: Store, result: RunResult, file: Path, device: str) -> 
     return rows, pd.DataFrame(numbers, after, list(weights.channels))
 
 
-def forecast_table(own: Forecasts) -> pd.DataFrame:
+def forecast_table(own: Forecasts, card: DatasetCard) -> pd.DataFrame:
     """Return every test forecast in original units: the last stamp read, the step, its stamp, and a column a channel.
 
-    Of the first window the last stamp read is not among the forecast rows; it is one step back.
+    Of the first window the last stamp read is not among the forecast rows; it is one of the card's steps back.
     """
     windows, steps, channels = own.forecast.shape
     stamps = pd.DatetimeIndex(own.stamps)
-    before = stamps[:1] - (stamps[1:2] - stamps[:1]) if len(stamps) > 1 else stamps[:1]
-    cutoffs = before.append(stamps[: windows - 1])
+    step = Step.parse(card.step)
+    assert step is not None  # the card's pattern
+    cutoffs = stamps[: windows - 1].insert(0, step.before(pd.Series(stamps)))
     places = np.arange(windows)[:, None] + np.arange(steps)
     table = pd.DataFrame(own.in_units(own.forecast).reshape(-1, channels), columns=list(own.channels))
     table.insert(0, "ds", stamps[places.ravel()])
