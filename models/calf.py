@@ -21,6 +21,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.kernels import layer
 from models.layers import Attention, EncoderLayer, Forecast, Past, Restore, normalize_window
 from models.llm_blocks import NORMS_AND_POSITIONS, POSITIONS, read_with, word_embeddings
 from models.options import CALFOptions, Shape
@@ -61,7 +62,7 @@ class CALFLite(nn.Module):
         # 1. Run both branches.
         x, restore = normalize_window(x)
         tokens = self._tokens(x)
-        text_tokens = self.words_out(self.attend_to_words(tokens, self.words))
+        text_tokens = self.words_out(layer(self.attend_to_words)(tokens, self.words))
         time, time_features = self._branch(tokens, self.time_blocks, self.time_projections, restore)
         text, text_features = self._branch(text_tokens, self.text_blocks, self.text_projections, restore)
         # 2. Compare their features, last layer first, and their outputs.
@@ -72,7 +73,7 @@ class CALFLite(nn.Module):
         return criterion(time, y) + options.output_weight * output + options.feature_weight * feature
 
     def _tokens(self, x: Past) -> ChannelTokens:
-        return self.encode(self.embed(rearrange(x, "b l c -> b c l")))
+        return layer(self.encode)(self.embed(rearrange(x, "b l c -> b c l")))
 
     def _branch(
         self, tokens: ChannelTokens, blocks: nn.Module, projections: Iterable[nn.Module], restore: Restore

@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.kernels import Dropout
+from models.kernels import Dropout, layer
 from models.layers import EncoderLayer, Forecast, Past, normalize_window
 from models.options import ITransformerOptions, Shape
 
@@ -20,7 +20,7 @@ from models.options import ITransformerOptions, Shape
 class ITransformer(nn.Module):
     """An encoder over the channels' tokens and a linear map to the horizon."""
 
-    capturable = True  # as a CUDA graph: bench/train/step.py
+    capturable, worth_compiling = True, 10_000  # as a CUDA graph; in runs of so many steps: bench/train/step.py
 
     def __init__(self, shape: Shape, options: ITransformerOptions) -> None:
         super().__init__()
@@ -39,5 +39,7 @@ class ITransformer(nn.Module):
             assert calendar is not None, "a model that reads the calendar must be given it"
             x = torch.cat([x, calendar], dim=-1)
         tokens = self.dropout(self.embed(rearrange(x, "b l c -> b c l")))
-        forecast = self.project(self.norm(self.encoder(tokens)))[:, :channels]
+        for each in self.encoder:
+            tokens = layer(each)(tokens)
+        forecast = self.project(self.norm(tokens))[:, :channels]
         return restore(rearrange(forecast, "b c h -> b h c"))

@@ -2,7 +2,7 @@
 
 The mathematics is the same, so no option chooses between them. Under `plain()` models run as peers write them: `bench
 perf` and a test compare the fast path with it. Under `fused()` a compiler joins the operations between the matrix
-products of a language model's blocks, on a GPU (bench/train/step.py).
+products of a layer, on a GPU (bench/train/step.py).
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def plain() -> AbstractContextManager[None]:
 
 @contextmanager
 def fused() -> Iterator[None]:
-    """Run a language model's blocks through torch's compiler."""
+    """Run the layers that models call through `layer` by torch's compiler."""
     from torch._dynamo import config as tracing  # takes two seconds
     from torch._inductor import config as compiling
 
@@ -68,20 +68,25 @@ def is_fused() -> bool:
     return _mode == "fused" and not _gave_up
 
 
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the function compiled by torch, for `fused()`. If that fails, warn and compile nothing more."""
+def layer(module: nn.Module) -> Callable[..., Any]:
+    """Return a module to be called, under `fused()` its compiled form: one for all modules of a class and a shape."""
+    return _compiled(module.forward) if is_fused() else module
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function compiled by torch. If that fails, warn and compile nothing more."""
     from torch._dynamo.exc import TorchDynamoException
 
     compiled_function = torch.compile(function, dynamic=False)
 
-    def run(*args: Any, **named: Any) -> Tensor:
+    def run(*args: Any, **named: Any) -> Any:
         global _gave_up  # noqa: PLW0603
         try:
             return compiled_function(*args, **named)
         except TorchDynamoException as error:
             _gave_up = True
             why = " ".join(str(error).partition("Set TORCHDYNAMO_VERBOSE")[0].split())[:200]
-            what = "torch cannot compile here: language models run slower, with the same numbers"
+            what = "torch cannot compile here: models run slower, with the same numbers"
             warnings.warn(f"{what} ({why})", stacklevel=2)
             return function(*args, **named)
 

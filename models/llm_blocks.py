@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from models.frozen import freeze_products
-from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, compiled, is_fused, is_plain, softmax
+from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, is_plain, layer, softmax
 from models.kernels import dropout as drop
 from models.layers import Attention, Tokens
 from models.llm_files import WEIGHTS, Backbone, BackboneError, Published, bundle_dir, find, not_in_bundle, verified
@@ -46,7 +46,7 @@ class Blocks(nn.Module):
     rank, alpha and dropout. Raises BackboneError for too many blocks.
     """
 
-    fusible = True  # bench/train/step.py
+    worth_compiling = 60  # bench/train/step.py
 
     def __init__(
         self,
@@ -103,8 +103,7 @@ class Blocks(nn.Module):
             blocks, norm = model.layers, model.norm
         states = [state]
         for number, block in enumerate(blocks):
-            run = compiled(block.forward) if is_fused() else block  # one compilation serves all
-            state = run(state, prefix=None if prefix is None else prefix[number], **rotary)
+            state = layer(block)(state, prefix=None if prefix is None else prefix[number], **rotary)
             states.append(state)
         states[-1] = norm(state)
         return tuple(states)

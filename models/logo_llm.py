@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.kernels import Dropout
+from models.kernels import Dropout, layer
 from models.layers import FlattenHead, Forecast, Past, Tokens, count_patches, normalize_window, split_patches
 from models.llm_blocks import NORMS_AND_POSITIONS, read_with
 from models.options import LogoLLMOptions, Shape
@@ -45,7 +45,7 @@ class LogoLLM(nn.Module):
         normalised, restore = normalize_window(x)
         tokens, states = self.read(normalised)
         mixers = (self.local_mixer, self.local_tap), (self.global_mixer, self.global_tap)
-        parts = [tokens, *(mixer(tokens, states[tap]) for mixer, tap in mixers if mixer)]
+        parts = [tokens, *(layer(mixer)(tokens, states[tap]) for mixer, tap in mixers if mixer)]
         merged = sum(parts) / len(parts) if len(parts) > 1 else states[self.global_tap]
         return restore(self.head(merged, channels=x.shape[-1]))
 

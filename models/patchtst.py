@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.kernels import Dropout, softmax
+from models.kernels import Dropout, layer, softmax
 from models.layers import FlattenHead, Forecast, Past, Tokens, count_patches, in_pieces, normalize_window, split_patches
 from models.options import PatchTSTOptions, Shape
 
@@ -24,7 +24,7 @@ Scores = Float[Tensor, "s heads n n"]
 class PatchTST(nn.Module):
     """An encoder over each channel's patches and a flatten head."""
 
-    capturable = True  # as a CUDA graph: bench/train/step.py
+    capturable, worth_compiling = True, 10_000  # as a CUDA graph; in runs of so many steps: bench/train/step.py
 
     def __init__(self, shape: Shape, options: PatchTSTOptions) -> None:
         super().__init__()
@@ -41,8 +41,8 @@ class PatchTST(nn.Module):
         patches = split_patches(x, self.patch, self.stride)
         tokens = self.dropout(self.embed(patches) + self.position)
         scores = None
-        for layer in self.layers:
-            tokens, scores = layer(tokens, scores)
+        for each in self.layers:
+            tokens, scores = layer(each)(tokens, scores)
         return restore(self.head(tokens, channels=x.shape[-1]))
 
 

@@ -23,7 +23,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.kernels import Dropout
+from models.kernels import Dropout, layer
 from models.layers import Attention, FlattenHead, Forecast, Past, Tokens, count_patches, normalize_window, split_patches
 from models.llm_blocks import Blocks, read_with, tokenize, word_embeddings
 from models.options import Shape, TimeLLMOptions
@@ -57,7 +57,7 @@ class TimeLLMLite(nn.Module):
         x, restore = normalize_window(x)
         patches = split_patches(x, self.patch, self.stride)
         embedded = self.embed(rearrange(patches, "s n p -> s p n"))
-        tokens = self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d")))
+        tokens = layer(self.reprogram)(self.dropout(rearrange(embedded, "s d n -> s n d")))
         return restore(self.head(self.behind_prompt(tokens)[..., : self.features], channels=x.shape[-1]))
 
     def behind_prompt(self, tokens: Tokens) -> Tokens:

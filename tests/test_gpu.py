@@ -20,12 +20,18 @@ from bench.train.execute import build, run_one
 from bench.train.step import Stepper
 from bench.train.windows import Windows, calendar, split_windows, standardized
 from models import layers
+from models.itransformer import ITransformer
+from models.llm_blocks import Blocks
+from models.patchtst import PatchTST
 from tests.builders import BUILT, TRAINED, make_spec, waves
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU is visible"),
 ]
+
+STEPS = Blocks.worth_compiling
+"""Steps from which a language model's blocks are compiled."""
 
 
 def without_dropout(model: nn.Module) -> nn.Module:
@@ -90,11 +96,13 @@ def test_steps_replayed_as_a_graph_equal_steps_taken_one_by_one(
 
 
 @pytest.mark.parametrize("precision, apart", [("float32", 1e-3), ("bf16", 2e-2)])
-@pytest.mark.parametrize("model", ["logo_llm", "time_llm_lite", "calf_lite"])
-def test_compiled_blocks_train_as_they_do_when_they_are_not(
-    model: str, precision: str, apart: float, make_card: Callable[..., DatasetCard]
+@pytest.mark.parametrize("model", ["logo_llm", "time_llm_lite", "calf_lite", "patchtst", "itransformer"])
+def test_compiled_layers_train_as_they_do_when_they_are_not(
+    model: str, precision: str, apart: float, make_card: Callable[..., DatasetCard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = make_spec(make_card(waves(400, 3)), model, epochs=step.WORTH_COMPILING, precision=precision)
+    for small in (PatchTST, ITransformer):
+        monkeypatch.setattr(small, "worth_compiling", STEPS)
+    spec = make_spec(make_card(waves(400, 3)), model, epochs=STEPS, precision=precision)
     one_by_one, _ = steps_of(spec, graphs=False, wrap=without_dropout)
     counters.clear()
     compiled, graphed = steps_of(spec, graphs=True, wrap=without_dropout)
@@ -104,7 +112,7 @@ def test_compiled_blocks_train_as_they_do_when_they_are_not(
     assert compiled == pytest.approx(one_by_one, rel=apart)
 
 
-def test_compiled_blocks_draw_other_masks_at_every_replay(make_card: Callable[..., DatasetCard]) -> None:
+def test_compiled_layers_draw_other_masks_at_every_replay(make_card: Callable[..., DatasetCard]) -> None:
     def dropout_in_blocks_only(model: nn.Module) -> nn.Module:
         blocks = set(model.get_submodule("blocks.model.h").modules())
         for part in model.modules():
@@ -112,7 +120,7 @@ def test_compiled_blocks_draw_other_masks_at_every_replay(make_card: Callable[..
                 part.p = 0.0
         return model
 
-    spec = make_spec(make_card(waves(400, 3)), "logo_llm", epochs=step.WORTH_COMPILING)
+    spec = make_spec(make_card(waves(400, 3)), "logo_llm", epochs=STEPS)
     _, take_step = steps_of(spec, graphs=True, wrap=dropout_in_blocks_only)
     index = torch.arange(16, device="cuda")
     losses = [take_step(index, 0.0).item() for _ in range(8)]

@@ -6,11 +6,14 @@ import dataclasses
 import math
 import sys
 import textwrap
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from bench.core.spec import TrainConfig
 from bench.perf.plain import PlainTimeLLM, WindowDataset, train_plainly, validate_plainly
@@ -21,7 +24,7 @@ from bench.train.loop import fit
 from bench.train.step import SERIES_PER_MICRO_BATCH, Stepper
 from bench.train.windows import Windows
 from models import layers
-from models.kernels import is_plain, plain
+from models.kernels import fused, is_plain, plain
 from models.options import Shape
 from tests.builders import python, waves
 
@@ -100,6 +103,34 @@ class TestEqualMathematics:
             theirs = sum(losses) / len(losses), evaluate(slow, later, "float32").mse
             assert validate_plainly(slow, later, config(**more), workers=0) == pytest.approx(theirs[1], rel=1e-5)
         return ours, theirs
+
+    @pytest.mark.parametrize(
+        ("model", "layers"),
+        [
+            ("patchtst", 2),  # the first one has no earlier scores
+            ("itransformer", 1),
+            ("logo_llm", 2),  # blocks, mixers
+            ("time_llm_lite", 2),  # blocks, reprogramming
+            ("calf_lite", 4),  # blocks with and without updates, encoder, attention to words
+        ],
+    )
+    def test_layers_through_a_compiler_train_to_the_same_numbers(
+        self, model: str, layers: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
+        torch.compiler.reset()
+        counters.clear()
+
+        def trained(kind: Callable[[], AbstractContextManager[None]]) -> list[float]:
+            net = build(model)
+            take_step = Stepper(net, part(0, 200), config())
+            with kind():
+                losses = [take_step(torch.arange(first, first + 16), 1e-3).item() for first in (0, 16, 32)]
+            return [*losses, evaluate(net, part(300, 16), "float32").mse]
+
+        assert trained(fused) == pytest.approx(trained(nullcontext), rel=1e-4)
+        assert counters["stats"]["unique_graphs"] == layers, "one for all layers of a kind"
+        assert not counters["graph_break"]
 
     def test_plain_means_the_libraries_own_operations(self) -> None:
         from transformers.activations import NewGELUActivation

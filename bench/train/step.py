@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -24,9 +25,6 @@ SERIES_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 32768}
 """Kind of device -> most series (windows times channels) in a micro-batch. Fixed: dropout's draws depend on it."""
 WARM_UP = 3
 """Steps before a graph is captured; libraries and the optimiser make their buffers in them."""
-WORTH_COMPILING = 60
-"""Fusible parts are compiled in runs of at least this many steps. Few, so that a step's time does not depend on the
-length of training (suite `efficiency`); compiled code stays on disk for the next run of the shape."""
 
 
 class Stepper:
@@ -37,7 +35,10 @@ class Stepper:
     the training, and the step is repeated from the same random state.
 
     On a GPU, steps of a model with `capturable` (the same operations for every batch of a size, no value read by the
-    host) are replayed as a CUDA graph, with the parts that have `fusible` compiled.
+    host) are replayed as a CUDA graph. What it calls through `models.kernels.layer` is compiled in runs of at least as
+    many steps as the model, or a part of it, names as `worth_compiling`: a compilation takes 15 seconds, and stays on
+    disk for the next run of the shape. (A language model names few, so that a step's time does not depend on the length
+    of training.)
     """
 
     def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, graphs: bool = True) -> None:
@@ -55,8 +56,8 @@ class Stepper:
         self.micro_batch = min(whole, fits) if self.divisible else whole
         # 2. Choose whether steps become a graph. models.layers.in_pieces sets random states: no graph can hold it.
         fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
-        fusible = any(getattr(part, "fusible", False) for part in model.modules())
-        compiled = fusible and StepPlan(config, len(train)).total >= WORTH_COMPILING
+        steps = StepPlan(config, len(train)).total
+        compiled = any(steps >= getattr(part, "worth_compiling", math.inf) for part in model.modules())
         self.graph = Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
@@ -115,7 +116,7 @@ class Stepper:
 class Graph:
     """Replays `step` on batches of size `whole` as a CUDA graph, captured after WARM_UP steps; calls it on others.
 
-    `compiled`: fusible parts are compiled in the graph.
+    `compiled`: layers are compiled in the graph.
     """
 
     def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool) -> None:
