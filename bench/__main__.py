@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     perf = verb("perf", _perf, "time training beside plain PyTorch loops and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
-    perf.add_argument("--rounds", type=positive, default=5, help="turns of each loop (default: 5)")
+    perf.add_argument("--rounds", type=positive, help="turns of each loop (default: 5, on a GPU 3)")
     perf.add_argument(
         "--no-plain", action="store_true", help="leave the plain loops out: wide data need much memory there"
     )

@@ -26,8 +26,10 @@ from bench.train.device import pick_device, provenance
 from models import MODELS
 from models.llm_files import BACKBONES
 
-SECONDS = {"cpu": 4.0, "cuda": 1.0}
+SECONDS = {"cpu": 4.0, "cuda": 0.5}
 """Kind of device -> seconds that one measurement of one loop may take, about."""
+ROUNDS = {"cpu": 5, "cuda": 3}
+"""Kind of device -> turns of each loop."""
 REPORTED = 10_000
 """Results that the timed report reads."""
 GRID_OF = 100
@@ -120,24 +122,28 @@ def _median(values: pd.Series) -> float | None:
 
 
 def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]:
-    """Return one spec per trained model and task of the suite, with random weights and `batch` windows per step."""
-    specs: dict[tuple[str, str], RunSpec] = {}
-    for spec in plan(load_suite(suite), filters):
+    """Return one spec per trained model and task of the suite, with random weights and `batch` windows per step.
+
+    Of each data set it is the shortest horizon, unless the filters name horizons.
+    """
+    specs: dict[tuple[str, ...], RunSpec] = {}
+    for spec in sorted(plan(load_suite(suite), filters), key=lambda spec: spec.task.horizon):
         if spec.model in MODELS and not MODELS[spec.model].trains:
             continue
         twin = {"backbone": spec.backbone.removesuffix("-random") + "-random"} if spec.backbone else {}
         train = spec.train.model_copy(update={"batch": batch or spec.train.batch})
         timed = spec.model_copy(update={"options": {**spec.options, **twin}, "train": train})
-        specs.setdefault((spec.model, spec.task.model_dump_json()), timed)  # one seed of each
+        which = spec.task.model_dump_json() if filters.horizons else spec.task.dataset
+        specs.setdefault((spec.model, which), timed)  # one seed of each
     if not specs:
         raise BenchError("perf: these models train nothing. Do: name another model")
     return list(specs.values())
 
 
-def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int, console: Console) -> dict[str, Any]:
+def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int | None, console: Console) -> dict[str, Any]:
     """Measure every spec and three commands; return the JSON document of `--json`."""
-    where = provenance(pick_device(device), {}, None)
-    seconds = SECONDS[pick_device(device).type]
+    where, kind = provenance(pick_device(device), {}, None), pick_device(device).type
+    seconds, rounds = SECONDS[kind], rounds or ROUNDS[kind]
     rows = []
     for spec in specs:
         with console.status(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}"):

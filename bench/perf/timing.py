@@ -166,10 +166,10 @@ class _Ours(_Loop):
         validation_s = _timed(partial(self._validate, self.part_of(self.val, self.steps)), 1, self.device)
         times["epoch_s"] = (times["step_s"] + validation_s / self.steps) * self.plan.per_epoch
         times["outside_s"] = self._loop(max(self.steps, 100), self._gather_only)
-        ceiling = _ceiling(self.config.precision, self.device)
+        ceiling = self._ceiling()
         if self.blocks:
             times["blocks_s"] = _timed(partial(self.take_blocks, self.zero), self.steps, self.device)
-        return {**times, "ceiling": (ceiling + _ceiling(self.config.precision, self.device)) / 2}
+        return {**times, "ceiling": (ceiling + self._ceiling()) / 2}
 
     def end(self) -> Measurement:
         """Measure once: inference, memory, steps without a graph, and floating-point operations per step."""
@@ -201,6 +201,9 @@ class _Ours(_Loop):
         train_epoch(take_step or self.take_step, self.plan, 0, batches, loss, lambda done: None)
         loss.item()  # waits for the device
         return (time.perf_counter() - started) / steps
+
+    def _ceiling(self) -> float:
+        return _ceiling(self.config.precision, self.device, min(0.5, self.seconds / 4))
 
     def _validate(self, windows: Windows) -> None:
         evaluate(self.model, windows, self.config.precision)
@@ -273,8 +276,8 @@ class _Plain(_Loop):
         return {"step_s": step_s, "epoch_s": ends[1] - ends[0] + step_s * (self.plan.per_epoch - 1) + validation_s}
 
 
-def _ceiling(precision: str, device: torch.device) -> float:
-    """Return the operations per second that matrix products sustain for half a second; the better of two sizes.
+def _ceiling(precision: str, device: torch.device, seconds: float) -> float:
+    """Return the operations per second that matrix products sustain for some time; the better of two sizes.
 
     The best single product would mislead: on shared machines the matrix units run three times as fast for moments.
     """
@@ -284,7 +287,7 @@ def _ceiling(precision: str, device: torch.device) -> float:
         a = torch.randn(rows, inner, device=device).to(dtype)
         b = torch.randn(inner, columns, device=device).to(dtype)
         product = partial(torch.mm, a, b, out=a @ b)
-        times = max(1, int(0.5 / _timed(product, 1, device)))
+        times = max(1, int(seconds / _timed(product, 1, device)))
         best = max(best, 2 * rows * inner * columns / _timed(product, times, device))
     return best
 
