@@ -34,13 +34,13 @@ SET_CHILD_SUBREAPER = 36
 class Worker:
     """The driver's end of one process."""
 
-    def __init__(self, device: str, threads: int | None) -> None:
+    def __init__(self, device: str, threads: int) -> None:
         self.device = device
         self.job: Job | None = None
         self.used = False
         """Whether a run was begun in it."""
         self.mark = secrets.token_hex(len(NO_MARK) // 2)
-        variables = {**os.environ, MARK: self.mark} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        variables = {**os.environ, MARK: self.mark, "OMP_NUM_THREADS": str(threads)}
         context: Any = multiprocessing.get_context(START)
         context.set_forkserver_preload(IMPORTED)
         self.pipe, theirs = context.Pipe()
@@ -80,6 +80,16 @@ class Worker:
         likely = " (out of memory, or by somebody)" if name == "SIGKILL" else ""
         return Lost(f"its process was killed by {name}{likely}")
 
+    def memory(self) -> tuple[float, float] | None:
+        """Return the MiB that the process holds now and held at most in its run; None where the system does not say."""
+        try:
+            lines = Path(f"/proc/{self.process.pid}/status").read_text("utf-8", "replace").splitlines()
+            facts = dict(line.split(":", 1) for line in lines)
+            now, most = (int(facts[name].split()[0]) / 2**10 for name in ("VmRSS", "VmHWM"))
+            return now, most
+        except (OSError, KeyError):  # one that has ended holds no memory
+            return None
+
     def kill(self) -> None:
         """Kill the process and every process that its models started."""
         worker = self.process.pid
@@ -104,7 +114,7 @@ def _environment_with(**variables: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _work(pipe: Connection, device: str, threads: int | None, variables: dict[str, str]) -> None:
+def _work(pipe: Connection, device: str, threads: int, variables: dict[str, str]) -> None:
     """Answer the driver's questions until the driver is gone. Runs in the worker process, with these variables."""
     os.setsid()  # the process leads its own group, so that its children die with it
     _take_over(variables)
@@ -113,8 +123,7 @@ def _work(pipe: Connection, device: str, threads: int | None, variables: dict[st
     threading.Thread(target=_die_with_the_driver, args=(os.environ[MARK],), daemon=True).start()
     from bench.train.worker import answer, use_threads
 
-    if threads:
-        use_threads(threads)  # OMP_NUM_THREADS is read when torch is imported
+    use_threads(threads)  # OMP_NUM_THREADS is read when torch is imported
     with contextlib.suppress(EOFError):
         while True:
             what, about = pipe.recv()
