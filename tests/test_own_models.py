@@ -22,12 +22,13 @@ from torch import nn
 
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
-from bench.core.jobs import Event, Job, Lost
+from bench.core.jobs import Event, Job, Lost, Progress
 from bench.core.record import TRACEBACK, RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import LOG, Store
 from bench.grid import local
 from bench.grid.local import Workers
+from bench.grid.process import ORPHANED
 from bench.overview import plan_rows
 from bench.plan import capacity
 from bench.plan import own_code as finding
@@ -806,6 +807,45 @@ def test_a_worker_that_is_killed_from_outside_is_not_called_out_of_memory(folder
         assert time.perf_counter() - began < 2
     finally:
         engine.close()
+
+
+def test_a_run_goes_on_when_the_process_that_its_worker_was_forked_from_is_killed() -> None:
+    (spec,) = plan(load_suite("quick"), Filters(models=("dlinear",), horizons=(24,), seeds=(1,)))
+    endless = spec.model_copy(update={"train": spec.train.model_copy(update={"epochs": 10**6, "patience": 10**6})})
+    engine = Workers("cpu", 1)
+    try:
+        worker = engine.workers[0]
+        server = int(Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+        engine.start(Job(spec))
+        os.kill(server, signal.SIGKILL)
+        worker.process.join(10)
+        assert worker.process.exitcode == ORPHANED
+        assert last(engine).status == "done"  # type: ignore[union-attr]
+        engine.start(Job(endless))
+        os.kill(worker.process.pid or 0, signal.SIGKILL)
+        assert last(engine) == Lost("its process has ended, or was killed")
+        engine.start(Job(spec))
+        assert last(engine).status == "done", "in a worker of a new one"  # type: ignore[union-attr]
+        assert engine.workers[0] is not worker
+    finally:
+        engine.close()
+
+
+def last(engine: Workers) -> object:
+    """What the running run ends with."""
+    found: list[Event] = []
+    while not found or isinstance(found[-1].what, Progress):
+        found += engine.events(1)
+    return found[-1].what
+
+
+def test_a_worker_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fork(*_: object) -> object:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.popen_forkserver.Popen._launch", no_fork)
+    with pytest.raises(BenchError, match=r"could not be started \(.*unavailable\). Do: end other processes, or lower"):
+        Workers("cpu", 1)
 
 
 def test_a_worker_has_the_variables_of_its_driver_and_the_threads_of_a_run(

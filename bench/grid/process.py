@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench.core.base import BenchError
 from bench.core.jobs import Job, Lost
 
 MARK = "BENCH_WORKER"
@@ -27,6 +28,8 @@ START = "forkserver" if sys.platform == "linux" else "spawn"
 """How a worker starts: forked, in milliseconds, from one process that has imported torch; macOS cannot fork that."""
 IMPORTED = ["bench.train.worker", "torch._dynamo"]
 """Modules that are imported once for all workers; torch's optimisers import the second, which takes two seconds."""
+ORPHANED = 255
+"""The exit code that multiprocessing gives all workers once the process that they are forked from is gone."""
 SET_CHILD_SUBREAPER = 36
 """The option of Linux' prctl by which orphans among a process's descendants become its children."""
 
@@ -51,6 +54,9 @@ class Worker:
         try:
             with _environment_with(**{MARK: NO_MARK}):
                 self.process.start()
+        except (OSError, EOFError) as error:  # EOFError: the process that forks could not
+            cause = f"a worker process could not be started ({error or 'it ended at once'})"
+            raise BenchError(f"{cause}. Do: end other processes, or lower --jobs, and start it again") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
@@ -58,7 +64,8 @@ class Worker:
     @property
     def dead(self) -> bool:
         """Tell whether the process ended; its children may still hold the pipe open."""
-        return self.process.exitcode is not None
+        code = self.process.exitcode
+        return code is not None and not (code == ORPHANED and _has_mark(self.process.pid or 0, self.mark))
 
     def send(self, what: str, about: Any) -> None:
         with contextlib.suppress(OSError):  # `receive` notices that the process is dead
@@ -74,6 +81,8 @@ class Worker:
         code = self.process.exitcode
         if code is None:
             return Lost("its process has closed its connection")
+        if code == ORPHANED:
+            return Lost("its process has ended, or was killed")
         if code >= 0:
             return Lost(f"its process ended by itself (exit code {code})")
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
@@ -192,7 +201,7 @@ def _kill_all_of(worker: int, mark: str) -> None:
 def _of(worker: int, mark: str) -> set[int]:
     """Return the processes that descend from a worker or bear its mark."""
     every = _processes()
-    found = {pid for pid in every if pid == worker or f"{MARK}={mark}".encode() in _environment(pid)}
+    found = {pid for pid in every if pid == worker or _has_mark(pid, mark)}
     while more := {pid for pid, parent in every.items() if parent in found} - found:
         found |= more
     return found
@@ -207,6 +216,10 @@ def _processes() -> dict[int, int]:
             if state != "Z":
                 found[int(entry.parent.name)] = int(parent)
     return found
+
+
+def _has_mark(pid: int, mark: str) -> bool:
+    return f"{MARK}={mark}".encode() in _environment(pid)
 
 
 def _environment(pid: int) -> list[bytes]:
