@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import cli
 from bench.cli import duration, positive
+from bench.core.system import THREADS
 from models.errors import BenchError
 
 if TYPE_CHECKING:
@@ -149,7 +150,17 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         help="runs to do: without a record or failed (default), failed ones alone, or all",
     )
     parser.add_argument(
-        "--jobs", type=positive, metavar="N", help="runs at once (default: one for each GPU, one on a CPU)"
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="runs at once, at most (default: one for each GPU, else each CPU core)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        metavar="N",
+        default=THREADS,
+        help=f"CPU threads of each run; other numbers give other last digits (default: {THREADS})",
     )
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
     parser.add_argument("--address", help="of the Ray cluster (default: the running one, else one on this machine)")
@@ -284,7 +295,8 @@ def _dry_run(arguments: argparse.Namespace, planned: list[PlannedRun], orders: O
     todo = [*chosen.values()]
     print("\n".join(f"{entry.label:<40} {store.root / entry.spec.path}" for entry in todo))
     print("".join(f"{line}\n" for line in again(chosen, store, orders)), end="")
-    print(plan_summary(plan_rows(todo, store)[1]) if todo else "nothing is left to do")
+    left = plan_rows(todo, store, threads=arguments.threads)[1]
+    print(plan_summary(left, arguments.jobs, arguments.threads) if todo else "nothing is left to do")
     return cli.DONE
 
 
@@ -333,10 +345,10 @@ def _engine(arguments: argparse.Namespace) -> Engine:
     if arguments.engine == "ray":
         from bench.grid.cluster import Cluster
 
-        return Cluster(arguments.address, arguments.device, arguments.jobs)
+        return Cluster(arguments.address, arguments.device, arguments.jobs, arguments.threads)
     from bench.grid.local import Workers
 
-    return Workers(arguments.device, arguments.jobs)
+    return Workers(arguments.device, arguments.jobs, arguments.threads)
 
 
 def _perf(arguments: argparse.Namespace) -> int:

@@ -32,6 +32,7 @@ from bench.analysis.results import Results, read
 from bench.core.base import BenchError, parse
 from bench.core.names import Format, Metric, TableName, What
 from bench.core.store import Store, UnusableRecord
+from bench.core.system import THREADS
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, entries, load_suite
 
@@ -107,6 +108,7 @@ def run(
     *,
     device: str = "auto",
     jobs: int | None = None,
+    threads: int = THREADS,
     rerun: Literal["missing", "failed", "all"] = "missing",
     keep: What | Iterable[What] = (),
     run_timeout: float = math.inf,
@@ -121,9 +123,10 @@ def run(
     again, and several processes may work on one directory. The frame is that of `load_records` for the suite; a failed
     run is a row whose `why` says why, no exception.
 
-    device: auto, cpu, cuda, cuda:N. jobs: runs at once (default: one for each GPU, one on a CPU). rerun: as on the
-    command line. keep: forecasts, weights, or both, to be kept beside each record. run_timeout, time_budget: limits of
-    one run and of the whole call, in seconds. progress: print a line for each run that ends.
+    device: auto, cpu, cuda, cuda:N. jobs: runs at once, at most (default: one for each GPU, else each CPU core).
+    threads: CPU threads of each run; another number gives other last digits. rerun: as on the command line. keep:
+    forecasts, weights, or both, to be kept beside each record. run_timeout, time_budget: limits of one run and of the
+    whole call, in seconds. progress: print a line for each run that ends.
 
     Runs are trained in new processes, which import the script that is being run. In a script, call it therefore below
     `if __name__ == "__main__":`; in a notebook it needs nothing. A model of your own must be in a file (`%%writefile
@@ -149,7 +152,7 @@ def run(
     if line:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     orders = Orders(rerun, run_timeout=run_timeout, budget=time_budget, keep=kept)
-    run_grid(planned, store, orders, lambda: Workers(device, jobs), console)
+    run_grid(planned, store, orders, lambda: Workers(device, jobs, threads), console)
     frame, unusable = records_of_suite(Results.read(planned, store))
     _warn(unusable)
     return frame

@@ -16,10 +16,11 @@ from bench.core.card import DatasetCard, cards
 from bench.core.record import SUFFIX, Further, RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
-from bench.core.system import this_device
+from bench.core.system import THREADS, cpu_name, free_memory, this_device
 from bench.data.series import file_of
 from bench.grid.display import duration_text
 from bench.plan import suite as suites
+from bench.plan.capacity import makespan, slots
 from bench.plan.estimate import Basis, Estimate, Estimates, records_of
 from bench.plan.suite import PlannedRun
 from models import LIBRARIES, MODELS, QUICK
@@ -81,16 +82,19 @@ class Remaining:
     estimates: tuple[Estimate, ...]
 
 
-def plan_rows(entries: list[PlannedRun], store: Store, measure: Measure | None = None) -> tuple[list[Row], Remaining]:
+def plan_rows(
+    entries: list[PlannedRun], store: Store, measure: Measure | None = None, threads: int = THREADS
+) -> tuple[list[Row], Remaining]:
     """Return a row per data set, horizon, model and variant: the state of each seed, and what one run takes.
 
-    `measure` times runs of which no record tells; whatever a model raises in it is written in the model's row.
+    Runs have `threads` threads each. `measure` times runs of which no record tells; whatever a model raises in it is
+    written in the model's row.
     """
     # 1. The state of every run, and the records to estimate from.
     results = {entry.spec.key: store.get(entry.spec) for entry in entries}
     states = {key: result.status if result else "missing" for key, result in results.items()}
     records = records_of(store.root, {entry.spec.model for entry in entries})
-    estimates = Estimates(this_device(), [*records, *filter(None, results.values())])
+    estimates = Estimates(this_device(), [*records, *filter(None, results.values())], threads=threads)
     groups: dict[tuple[str, str], dict[str, RunSpec]] = {}
     for entry in entries:
         groups.setdefault((entry.what, entry.who), {})[entry.spec.key] = entry.spec
@@ -141,18 +145,23 @@ def _measured(measure: Measure, spec: RunSpec) -> Estimate:
         return Estimate(None, None, "not timed", f": {textwrap.shorten(str(error) or type(error).__name__, 100)}")
 
 
-def plan_summary(remaining: Remaining) -> str:
-    """Write the number of runs in each state, and the time and memory that the runs not done need."""
+def plan_summary(remaining: Remaining, jobs: int | None = None, threads: int = THREADS) -> str:
+    """Write the number of runs in each state, and the time and memory that the runs not done need.
+
+    On a CPU as many run at once as cores and free memory allow, `jobs` at most; on GPUs, whose number is not known
+    here, one after the other.
+    """
     states, estimates = Counter(remaining.states.values()), remaining.estimates
     lines = [f"{states.total()} runs: {states['done']} done, {states['failed']} failed, {states['missing']} missing"]
     bases = Counter(each.basis for each in estimates)
-    seconds = [each.seconds for each in estimates if each.seconds is not None]
-    if seconds:
+    if any(each.seconds is not None for each in estimates):
         sources = ", ".join(f"{bases[basis]} {text}" for basis, text in SOURCES.items() if bases[basis])
-        peaks = [each.peak_mb for each in estimates if each.peak_mb is not None]
-        memory = f", up to {max(peaks):.0f} MiB at once" if peaks else ""
-        time = duration_text(sum(seconds))
-        lines.append(f"left: about {time} one after the other on {this_device()}{memory} ({sources})")
+        on_cpu = (device := this_device()) == cpu_name()
+        at_once, free = (slots(jobs, threads), free_memory()) if on_cpu else (1, None)
+        time, most, most_mb = makespan(estimates, at_once, free)
+        how = f"with {most} runs at once" if most > 1 else "one after the other"
+        memory = f", up to {most_mb:.0f} MiB at once" if most_mb else ""
+        lines.append(f"left: about {duration_text(time)} {how} on {device}{memory} ({sources})")
     lines += [f"{bases[basis]} runs: {text}" for basis, text in UNKNOWN.items() if bases[basis]]
     return "\n".join(lines)
 

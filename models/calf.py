@@ -15,6 +15,7 @@ model here (officially by MSE); suites may choose bf16 (officially float32).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 import torch
 from einops import rearrange
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from models.kernels import layer
 from models.layers import Attention, EncoderLayer, Forecast, Past, Restore, normalize_window
 from models.llm_blocks import NORMS_AND_POSITIONS, POSITIONS, read_with, word_embeddings
+from models.llm_files import find
 from models.options import CALFOptions, Shape
 
 ChannelTokens = Float[Tensor, "b c d"]
@@ -43,7 +45,9 @@ class CALFLite(nn.Module):
         self.time_blocks = read_with(*reader, trained=NORMS_AND_POSITIONS, lora=lora)
         self.text_blocks = read_with(*reader, trained=POSITIONS)
         width, states = self.time_blocks.width, options.blocks + 1
-        words = principal_words(word_embeddings(options.backbone), options.components)
+        words = words_of(
+            options.backbone, find(options.backbone).sha256, options.components, torch.get_default_device()
+        )
         self.register_buffer("words", words, persistent=False)
         self.embed = nn.Linear(shape.context, width)
         self.encode = EncoderLayer(width, options.heads, options.feedforward, options.dropout, nn.ReLU)
@@ -89,6 +93,15 @@ class CALFLite(nn.Module):
         with torch.autocast(last.device.type, enabled=False):
             forecast = rearrange(self.head(states[-1].float()), "b c h -> b h c")
         return restore(forecast), features
+
+
+@lru_cache(maxsize=2)
+def words_of(backbone: str, sha256: str | None, components: int, device: torch.device) -> Float[Tensor, "components d"]:
+    """Return the principal words of a backbone, computed once for all runs of a process; nobody may write into them.
+
+    They follow from the weights, which `sha256` names (None: random ones), and are made on torch's default `device`.
+    """
+    return principal_words(word_embeddings(backbone).to(device), components)
 
 
 def principal_words(words: Float[Tensor, "vocabulary d"], components: int) -> Float[Tensor, "components d"]:

@@ -162,7 +162,6 @@ def test_a_cluster_gives_the_numbers_of_a_machine_alone(
     planned = tiny("dlinear", "itransformer", "repeat_last")
     assert (engine.slots, engine.where.threads) == (3, 1)
     tally, theirs = run(planned, tmp_path / "ray", engine)
-    monkeypatch.setattr("bench.grid.local.cores", lambda: 2)
     workers = Workers("cpu", jobs=2)
     _, ours = run(planned, tmp_path / "local", workers)
     workers.close()
@@ -310,21 +309,21 @@ def test_records_say_how_many_runs_shared_a_gpu(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("nodes_have", "device", "jobs", "expected"),
+    ("nodes_have", "device", "jobs", "threads", "expected"),
     [
-        ([{"CPU": 4}, {"CPU": 8}], "auto", None, (12, 1, 1, 0, "cpu", None)),
-        ([{"CPU": 4}, {"CPU": 8}], "auto", 3, (3, 4, 4, 0, "cpu", None)),
-        ([{"CPU": 4}, {"CPU": 4}], "auto", 1, (1, 4, 4, 0, "cpu", None)),  # no run spans two nodes
-        ([{"CPU": 8, "GPU": 2}, {"CPU": 8}], "auto", None, (2, 8, 1, 1, "cuda", 1)),
-        ([{"CPU": 8, "GPU": 2}], "cuda", 3, (3, 2, 1, 0.5, "cuda", 2)),
-        ([{"CPU": 8, "GPU": 2}], "cuda", 6, (6, 1, 1, 0.3333, "cuda", 3)),
-        ([{"CPU": 8, "GPU": 2}], "cpu", 2, (2, 4, 4, 0, "cpu", None)),
+        ([{"CPU": 4}, {"CPU": 8}], "auto", None, 1, (12, 1, 0, "cpu", None)),
+        ([{"CPU": 4}, {"CPU": 8}], "auto", 3, 1, (3, 1, 0, "cpu", None)),
+        ([{"CPU": 5}, {"CPU": 4}], "auto", None, 2, (4, 2, 0, "cpu", None)),  # no run spans two nodes
+        ([{"CPU": 8, "GPU": 2}, {"CPU": 8}], "auto", None, 1, (2, 1, 1, "cuda", 1)),
+        ([{"CPU": 8, "GPU": 2}], "cuda", 3, 2, (3, 2, 0.5, "cuda", 2)),
+        ([{"CPU": 8, "GPU": 2}], "cuda", 6, 1, (6, 1, 0.3333, "cuda", 3)),
+        ([{"CPU": 8, "GPU": 2}], "cpu", 2, 4, (2, 4, 0, "cpu", None)),
     ],
 )
 def test_what_a_run_gets_of_a_cluster(
-    nodes_have: list[dict[str, float]], device: str, jobs: int | None, expected: tuple[object, ...]
+    nodes_have: list[dict[str, float]], device: str, jobs: int | None, threads: int, expected: tuple[object, ...]
 ) -> None:
-    assert dataclasses.astuple(share_out(nodes_have, device, jobs)) == expected
+    assert dataclasses.astuple(share_out(nodes_have, device, jobs, threads)) == expected
 
 
 @pytest.mark.parametrize(
@@ -332,9 +331,9 @@ def test_what_a_run_gets_of_a_cluster(
     [
         ([{"CPU": 4}], "cuda", "--device cuda: the Ray cluster has no GPU. Do: --device cpu"),
         ([{"GPU": 4}], "cuda:1", "--device cuda:1: Ray chooses the GPU itself. Do: --device auto, cpu or cuda"),
-        ([{}], "auto", "--engine ray: the cluster has no CPU for runs"),
+        ([{"CPU": 1}] * 3, "auto", "--engine ray: no node has 2 CPUs, one for each thread of a run"),
     ],
 )
 def test_what_a_cluster_cannot_give_is_said(nodes_have: list[dict[str, float]], device: str, line: str) -> None:
     with pytest.raises(BenchError, match=line):
-        share_out(nodes_have, device, None)
+        share_out(nodes_have, device, None, threads=2)

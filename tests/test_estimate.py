@@ -24,7 +24,8 @@ from bench.core.store import Store
 from bench.core.system import cpu_name, this_device
 from bench.grid.display import duration_text
 from bench.overview import plan_rows, plan_summary
-from bench.plan import estimate
+from bench.plan import capacity, estimate
+from bench.plan.capacity import fits, makespan, slots
 from bench.plan.estimate import Estimate, Estimates, records_of, work
 from bench.plan.own_code import own_code
 from bench.plan.suite import Filters, PlannedRun, load_suite, plan
@@ -66,6 +67,7 @@ def record(
     device: str = "this CPU",
     sharing: int | None = None,
     resumed: tuple[str, ...] = (),
+    threads: int = 1,
 ) -> RunResult:
     """As if `spec` had run, for this share of the steps that it is allowed."""
     curve = (Epoch(epoch=1, train_loss=1, val_loss=1, lr=1e-3, seconds=1),)
@@ -74,7 +76,7 @@ def record(
         peak_mb=peak_mb, params=1, trainable=1, flops=1,
     )  # fmt: skip
     counts = {name: cards()[name].windows("test", spec.task.context, spec.task.horizon) for name in spec.task.datasets}
-    place = {"device": device, "threads": 2, "sharing": sharing, "resumed": resumed}
+    place = {"device": device, "threads": threads, "sharing": sharing, "resumed": resumed}
     where = WHERE.model_copy(update={"data_sha256": {name: cards()[name].sha256[0] for name in counts}, **place})
     errors = tuple(Evaluation(dataset=name, mse=1, mae=1, windows=count) for name, count in counts.items())
     return RunResult(spec=spec, status="done", evaluations=errors, best_epoch=1, curve=curve, cost=cost, where=where)
@@ -165,6 +167,57 @@ def test_peak_memory_is_that_of_the_cell_else_the_largest_of_the_model() -> None
     assert Estimates("this CPU", done[2:]).of(one("dlinear")).peak_mb is None
 
 
+def test_narrow_data_do_not_tell_how_much_memory_wide_data_take() -> None:
+    """A batch of ETTh1 has a fraction of the series of one of Traffic; the other way round the guess is too large."""
+    narrow, wide = one("patchtst", "ETTh1"), one("patchtst", "Traffic")
+    assert Estimates("this CPU", [record(narrow, 9, 700)]).of(wide).peak_mb is None
+    assert Estimates("this CPU", [record(wide, 9, 5000)]).of(narrow).peak_mb == 5000
+    estimates = Estimates("this CPU", [record(narrow, 9, 700)])
+    estimates.learn_peak(wide, 5000)
+    assert estimates.of(wide).peak_mb == 5000, "of a run that has not ended, too"
+
+
+def test_a_record_with_other_threads_tells_of_memory_alone() -> None:
+    def guess(in_record: int, now: int) -> Estimate:
+        done = record(one("patchtst"), 8, threads=in_record)
+        return Estimates("this CPU", [done], threads=now).of(one("patchtst"))
+
+    assert guess(2, 1) == guess(1, 2) == Estimate(None, 500, "not known yet")
+    assert guess(1, 1) == guess(2, 2) == Estimate(8, 500, "records")
+    on_gpu = record(one("patchtst"), 7, device="A GPU", sharing=1, threads=2)
+    assert Estimates("A GPU", [on_gpu]).of(one("patchtst")).seconds == 7, "a GPU's time does not depend on them"
+
+
+def test_runs_fit_into_memory_if_a_tenth_is_spared_and_one_at_most_is_not_known() -> None:
+    assert fits([400, 500], 1000) and not fits([400, 501], 1000)
+    assert fits([400, None], 1000) and not fits([401, None], 1000) and not fits([None, None], 1e9)
+    assert fits([5000], 1000) and fits([None], 0), "one run is always tried"
+    assert fits([9e9, None, None], None), "where the system does not say, nobody counts"
+
+
+def test_cores_bound_the_runs_at_once_unless_a_number_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "cores", lambda: 6)
+    assert [slots(), slots(threads=4), slots(threads=7), slots(9), slots(2, 4)] == [6, 1, 1, 9, 2]
+
+
+@pytest.mark.parametrize(
+    ("at_once", "free", "expected"),
+    [
+        (1, None, (100, 1, 300)),
+        (2, None, (60, 2, 500)),
+        (9, None, (50, 5, 900)),
+        (2, 500, (80, 2, 300)),  # the third does not fit beside the second, nor the fourth beside the third
+        (9, 100, (100, 1, 300)),
+    ],
+)
+def test_a_grid_takes_as_long_as_its_runs_do_side_by_side(
+    at_once: int, free: float | None, expected: tuple[float, int, float]
+) -> None:
+    runs = [Estimate(seconds, mb, "records") for seconds, mb in ((10, 100), (20, 200), (50, 300), (10, 200), (10, 100))]
+    assert makespan([*runs, UNKNOWN], at_once, free) == expected
+    assert makespan([UNKNOWN], at_once, free) == (0, 0, 0)
+
+
 def test_every_run_that_ends_teaches_and_failures_do_not() -> None:
     estimates = Estimates("this CPU", [])
     here, there = one("itransformer"), one("itransformer", "ETTh2", 192)
@@ -182,7 +235,7 @@ def test_records_of_other_devices_are_ignored() -> None:
     elsewhere = record(one("patchtst"), 1e6, device="A GPU", sharing=1)
     begun_elsewhere = record(one("patchtst"), 1e6, resumed=("A GPU, 1 thread",))
     assert Estimates("this CPU", [elsewhere, begun_elsewhere]).of(one("patchtst")) == UNKNOWN
-    begun_here = record(one("patchtst"), 8, resumed=("this CPU, 2 threads",))
+    begun_here = record(one("patchtst"), 8, resumed=("this CPU, 1 thread",))
     assert Estimates("this CPU", [begun_here]).of(one("patchtst")).seconds == 8
     on_gpu = Estimates("A GPU", [record(one("patchtst"), 7, device="A GPU", sharing=1)])
     assert on_gpu.of(one("patchtst")).seconds == 7
@@ -347,6 +400,26 @@ def test_a_plan_times_what_it_does_not_know_and_a_model_that_fails_is_a_row(
         store.put(stored(spec, 40, device="elsewhere"))
     rows, remaining = plan_rows(entries, store, listed)
     assert len(timed) == 2 and remaining.estimates == (), "what is done is not timed"
+
+
+def test_a_plan_counts_on_the_runs_that_a_cpu_does_at_once(
+    card: DatasetCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.overview.this_device", lambda: "this CPU")
+    monkeypatch.setattr("bench.overview.cpu_name", lambda: "this CPU")
+    monkeypatch.setattr(capacity, "cores", lambda: 4)
+    store = Store(tmp_path / "results")
+    store.put(stored(make_spec(card, seed=9), 40, 300))
+    entries = [PlannedRun(make_spec(card, seed=seed)) for seed in range(8)]
+    for free, jobs, threads, said in (
+        (2000, None, 1, "about 80 s with 4 runs at once on this CPU, up to 1200 MiB at once"),
+        (1000, None, 1, "about 2 min with 3 runs at once on this CPU, up to 900 MiB at once"),
+        (None, 2, 1, "about 3 min with 2 runs at once on this CPU, up to 600 MiB at once"),
+        (2000, 1, 1, "about 5 min one after the other on this CPU, up to 300 MiB at once"),
+    ):
+        monkeypatch.setattr("bench.overview.free_memory", lambda free=free: free)
+        assert said in plan_summary(plan_rows(entries, store, threads=threads)[1], jobs, threads)
+    assert "time not known yet" in plan_summary(plan_rows(entries, store, threads=2)[1], None, 2)
 
 
 def test_plan_measure_is_a_flag_of_the_command(

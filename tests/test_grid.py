@@ -252,17 +252,15 @@ def test_a_run_stopped_by_the_budget_is_finished_by_the_next_command_with_the_sa
 
 def test_workers_end_with_their_driver(folder: Path) -> None:
     process = start(folder, "--jobs", "2", tired=0.05)
-    while not (folder / f"trains-{process.pid}").exists():
-        assert process.poll() is None
+    while len(workers := descendants(process.pid)) < 4:  # two workers, the process that they are forked from, and
+        assert process.poll() is None  # multiprocessing's own
         time.sleep(0.05)
-    workers = descendants(process.pid)
     process.kill()
     process.wait()
     until = time.monotonic() + 10
     while alive := [pid for pid in workers if Path(f"/proc/{pid}").exists() and "Z" not in _state(pid)]:
         assert time.monotonic() < until, alive
         time.sleep(0.05)
-    assert len(workers) >= 4, "two workers, the process that they are forked from, and multiprocessing's own"
 
 
 def descendants(pid: int) -> list[int]:

@@ -18,10 +18,11 @@ from bench.plan import registry
 from bench.train.conformance import checks
 from bench.train.step import LOSSES
 from models import kernels as fast
-from models.calf import principal_words
+from models.calf import principal_words, words_of
 from models.layers import normalize_window, split_patches
-from models.llm_blocks import Blocks
-from models.options import DLinearOptions, LogoLLMOptions, NoOptions, Shape
+from models.llm_blocks import Blocks, word_embeddings
+from models.llm_files import find
+from models.options import CALFOptions, DLinearOptions, LogoLLMOptions, NoOptions, Shape
 from models.time_llm import Prototypes
 from tests.builders import BUILT, LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
 
@@ -320,6 +321,15 @@ def test_principal_words_are_the_scores_of_a_plain_svd() -> None:
     expected = (left * singular)[:, :5].T
     signs = np.sign((found * expected).sum(1, keepdims=True))
     assert np.allclose(found, signs * expected, atol=1e-3)
+
+
+def test_principal_words_are_computed_once_in_a_process() -> None:
+    settings = find("gpt2-random").sha256, 5, torch.device("cpu")
+    words = words_of("gpt2-random", *settings)
+    assert torch.equal(words, principal_words(word_embeddings("gpt2-random"), 5))
+    models = [registry.load("calf_lite")(SHAPE, CALFOptions("gpt2-random", blocks=1, components=5)) for _ in range(2)]
+    assert {model.words.data_ptr() for model in models} == {words.data_ptr()}
+    assert not torch.equal(words_of("smollm2-135m-random", *settings)[:, :9], words[:, :9])
 
 
 def moved(layer: nn.Module, prototypes: Callable[[], Tensor], steps: int) -> Tensor:

@@ -22,13 +22,15 @@ from torch import nn
 
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
-from bench.core.jobs import Event, Job, Lost
+from bench.core.jobs import Event, Job, Lost, Progress
 from bench.core.record import TRACEBACK, RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import LOG, Store
 from bench.grid import local
 from bench.grid.local import Workers
+from bench.grid.process import ORPHANED
 from bench.overview import plan_rows
+from bench.plan import capacity
 from bench.plan import own_code as finding
 from bench.plan.estimate import Estimate
 from bench.plan.own_code import own_code, summaries
@@ -556,7 +558,7 @@ def test_a_log_that_grows_without_end_is_cut_while_its_run_goes_on(tmp_path: Pat
 class FakeWorker:
     """The driver's end of a process that there is not; each answers its job at once."""
 
-    def __init__(self, device: str, threads: int | None) -> None:
+    def __init__(self, device: str, threads: int) -> None:
         self.device, self.job, self.used, self.dead, self.killed = device, None, False, False, False
         self.pipe, self.theirs = Pipe()
         self.asked: list[tuple[str, object]] = []
@@ -582,7 +584,7 @@ def test_a_process_that_had_a_users_model_has_nothing_else(
 ) -> None:
     made: list[FakeWorker] = []
 
-    def make(device: str, threads: int | None) -> FakeWorker:
+    def make(device: str, threads: int) -> FakeWorker:
         made.append(FakeWorker(device, threads))
         return made[-1]
 
@@ -807,25 +809,68 @@ def test_a_worker_that_is_killed_from_outside_is_not_called_out_of_memory(folder
         engine.close()
 
 
-def test_a_worker_has_the_variables_of_its_driver_and_its_share_of_the_threads(
+def test_a_run_goes_on_when_the_process_that_its_worker_was_forked_from_is_killed() -> None:
+    (spec,) = plan(load_suite("quick"), Filters(models=("dlinear",), horizons=(24,), seeds=(1,)))
+    endless = spec.model_copy(update={"train": spec.train.model_copy(update={"epochs": 10**6, "patience": 10**6})})
+    engine = Workers("cpu", 1)
+    try:
+        worker = engine.workers[0]
+        server = int(Path(f"/proc/{worker.process.pid}/stat").read_text().rpartition(")")[2].split()[1])
+        engine.start(Job(spec))
+        os.kill(server, signal.SIGKILL)
+        worker.process.join(10)
+        assert worker.process.exitcode == ORPHANED
+        assert last(engine).status == "done"  # type: ignore[union-attr]
+        engine.start(Job(endless))
+        os.kill(worker.process.pid or 0, signal.SIGKILL)
+        assert last(engine) == Lost("its process has ended, or was killed")
+        engine.start(Job(spec))
+        assert last(engine).status == "done", "in a worker of a new one"  # type: ignore[union-attr]
+        assert engine.workers[0] is not worker
+    finally:
+        engine.close()
+
+
+def last(engine: Workers) -> object:
+    """What the running run ends with."""
+    found: list[Event] = []
+    while not found or isinstance(found[-1].what, Progress):
+        found += engine.events(1)
+    return found[-1].what
+
+
+def test_a_worker_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_fork(*_: object) -> object:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("multiprocessing.popen_forkserver.Popen._launch", no_fork)
+    with pytest.raises(BenchError, match=r"could not be started \(.*unavailable\). Do: end other processes, or lower"):
+        Workers("cpu", 1)
+
+
+def test_a_worker_has_the_variables_of_its_driver_and_the_threads_of_a_run(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the process that workers are forked from was started with others."""
+    """Also where the process that workers are forked from was started with others.
+
+    Threads depend neither on the cores, nor on the runs at once, nor on the environment.
+    """
     write(folder, {"net.py": f"import os\n{NET}\nprint('has', os.environ.get('FOUND'))", "tiny.toml": SUITE})
     (spec,) = plan(load_suite("tiny.toml"), Filters(models=("net:Net",)))
-    monkeypatch.setattr(local, "cores", lambda: 6)
-    for value, jobs in (("first", 2), ("second", 3)):
+    monkeypatch.setattr(capacity, "cores", lambda: 6)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    for value, jobs, threads, slots in (("first", None, 2, 3), ("second", 4, 1, 4), ("third", None, 7, 1)):
         monkeypatch.setenv("FOUND", value)
-        engine = Workers("cpu", jobs)
+        engine = Workers("cpu", jobs, threads)
         try:
-            assert engine.where.threads == 6 // jobs
+            assert (engine.where.threads, engine.slots, len(engine.workers)) == (threads, slots, 1)
             engine.start(Job(spec, log=folder / value))
             found: list[Event] = []
             while not any(isinstance(event.what, RunResult) for event in found):
                 found += engine.events(1)
         finally:
             engine.close()
-        assert found[-1].what.status == "done" and found[-1].what.where.threads == 6 // jobs
+        assert found[-1].what.status == "done" and found[-1].what.where.threads == threads
         assert f"has {value}\n" in (folder / value).read_text()
 
 

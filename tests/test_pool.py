@@ -33,6 +33,8 @@ class Pretence:
         self.stopped: list[str] = []
         self.most = 0
         self.closed = False
+        self.free: float | None = None
+        self.held: dict[str, tuple[float, float]] = {}
 
     def check(self, specs: Sequence[RunSpec]) -> None:
         self.checked = list(specs)
@@ -57,6 +59,12 @@ class Pretence:
     def stop(self, key: str) -> None:
         self.stopped.append(key)
         del self.pending[key]
+
+    def free_memory(self) -> float | None:
+        return self.free
+
+    def memory(self, key: str) -> tuple[float, float] | None:
+        return self.held.get(key)
 
     def close(self) -> None:
         self.closed = True
@@ -97,6 +105,60 @@ def test_every_run_is_done_once_and_one_seed_of_everything_before_the_second_of_
     assert "[6/6] patchtst Waves h8 s3" in said
     assert sorted(each.name for each in (store.root / WORK).iterdir()) == ["claims"]
     assert run(entries, store, Pretence(lambda job: done(job.spec, card)))[0] == Tally(kept=6)
+
+
+def with_peak(spec: RunSpec, card: DatasetCard, peak_mb: float) -> RunResult:
+    """As if `spec` had run, and taken this much memory."""
+    result = done(spec, card)
+    assert result.cost is not None
+    return result.model_copy(update={"cost": result.cost.model_copy(update={"peak_mb": peak_mb})})
+
+
+@pytest.mark.parametrize(
+    ("free", "held", "most"), [(None, 0, 4), (2000, 0, 4), (1000, 0, 2), (300, 0, 1), (1000, 300, 4)]
+)
+def test_as_many_runs_begin_as_fit_into_the_free_memory(
+    entries: list[PlannedRun], store: Store, card: DatasetCard, free: float | None, held: float, most: int
+) -> None:
+    """Each takes 400 MiB, as its model's first record tells. What a running one holds is no longer free."""
+    for model in ("dlinear", "patchtst"):
+        store.put(with_peak(make_spec(card, model, 9), card, 400))
+    asked: list[str] = []
+
+    def answer(job: Job) -> RunResult | None:
+        engine.held[job.spec.key] = held, held
+        asked.append(job.spec.key)
+        return done(job.spec, card) if asked.count(job.spec.key) == 6 else None
+
+    engine = Pretence(answer, slots=4)
+    engine.free = free
+    assert run(entries, store, engine)[0] == Tally(done=6)
+    assert engine.most == most
+    assert [job.spec.seed for job in engine.jobs] == [1, 1, 2, 2, 3, 3], "no run passes one that is waiting for memory"
+
+
+def test_one_run_of_unknown_need_at_a_time_until_its_first_epoch_has_told(
+    entries: list[PlannedRun], store: Store, card: DatasetCard
+) -> None:
+    """Of two models without a record the first runs alone for an epoch; by then its memory is known, and so on."""
+    epoch = done(entries[0].spec, card).curve[0]
+    told: dict[str, int] = {}
+    alone: list[tuple[str, int]] = []
+
+    def answer(job: Job) -> RunResult | Progress:
+        engine.held[job.spec.key] = 300, 400
+        told[job.spec.key] = told.get(job.spec.key, 0) + 1
+        if told[job.spec.key] < 6:
+            step = told[job.spec.key] if told[job.spec.key] < 3 else 3
+            alone.append((job.spec.model, len(engine.pending)))
+            return Progress(step, 9, epoch if step == 3 else None)
+        return done(job.spec, card)
+
+    engine = Pretence(answer, slots=2)
+    engine.free = 10_000
+    assert run(entries, store, engine)[0] == Tally(done=6)
+    assert alone[:3] == [("dlinear", 1)] * 3, "two steps, and the epoch"
+    assert engine.most == 2 and alone[3:5] == [("dlinear", 2)] * 2, "a second unknown one beside the known one"
 
 
 def test_shards_cover_the_grid_without_overlap_and_mix_its_models(entries: list[PlannedRun]) -> None:
@@ -183,8 +245,8 @@ class Hours:
         outer = self
 
         class Table:
-            def __init__(self, device: str, records: object, sharing: int | None) -> None:
-                assert (device, sharing) == ("a machine", 3)
+            def __init__(self, device: str, records: object, sharing: int | None, threads: int) -> None:
+                assert (device, sharing, threads) == ("a machine", 3, 1)
 
             def learn(self, result: RunResult) -> None:
                 outer.learnt = result

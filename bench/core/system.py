@@ -1,12 +1,14 @@
-"""Name the project's folders and this machine's processors, and write files whole or not at all. No torch."""
+"""Name the project's folders, this machine's processors and free memory; write files whole or not at all. No torch."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +22,10 @@ INSTALLED = SHIPPED_CARDS.is_dir()
 """True for a copy in site-packages; False for a checkout, also one installed by `pip install -e`."""
 HOME = Path() if INSTALLED else ROOT
 """The folder of datasets/, results/ and reports/: the checkout or, for an installed copy, the current directory."""
+THREADS = 1
+"""CPU threads of a run, whatever runs beside it: with another number sums are rounded otherwise."""
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+"""Where Linux shows the limits of containers and of batch systems' jobs."""
 
 
 def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None:
@@ -46,8 +52,44 @@ def keep_end(path: Path, most: int) -> None:
 
 
 def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of CPU cores that this process may use, also in a container with a share of them."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for folder in _control_groups("cpu"):
+        for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):  # version 2, version 1
+            with contextlib.suppress(OSError, ValueError):  # no such file; "max" means no limit
+                quota, period = (int(word) for name in names for word in (folder / name).read_text().split())
+                found = min(found, math.ceil(quota / period)) if quota > 0 else found
+    return found
+
+
+def free_memory() -> float | None:
+    """Return the MiB that further processes can take, also in a container; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) / 2**10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return None
+    for folder in _control_groups("memory"):
+        for limit, used, cached in (  # version 2, version 1
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            with contextlib.suppress(OSError, ValueError):  # no such file; "max" means no limit
+                most, now = (int((folder / name).read_text()) for name in (limit, used))
+                parts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                free = min(free, (most - now + int(parts.get(cached, 0))) / 2**20)
+    return max(0.0, free)
+
+
+def _control_groups(kind: str) -> Iterator[Path]:
+    """Yield the folders of the groups that limit what this process uses of `kind` (cpu, memory), innermost first."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, kinds, group = line.split(":", 2)
+            if not kinds or kind in kinds.split(","):  # version 2 has one tree; version 1 has one for each kind
+                root = CONTROL_GROUPS / kind if kinds else CONTROL_GROUPS
+                inner = root / group[1:]
+                yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))
 
 
 def this_device(name: str = "auto") -> str:

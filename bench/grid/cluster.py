@@ -25,7 +25,7 @@ from bench.core.base import ROOT, BenchError
 from bench.core.card import cards
 from bench.core.jobs import Job, Lost
 from bench.core.spec import RunSpec, weights_of
-from bench.core.system import INSTALLED
+from bench.core.system import INSTALLED, THREADS
 from bench.data.series import data_dir, file_of
 from bench.grid.engine import Engine
 from bench.plan.own_code import own_code
@@ -47,23 +47,24 @@ STAYS_HERE = [".?*", "__pycache__", "*.egg-info", "/datasets/cache", "/results",
 
 
 class Cluster(Engine):
-    """Train `jobs` runs at once on a Ray cluster (None: one for each GPU, else one for each CPU), with equal shares.
+    """Train `jobs` runs at once on a Ray cluster (None: one for each GPU, else as many as its CPUs allow).
 
     `address` as in ray.init: None is RAY_ADDRESS, else the cluster this machine belongs to, else this machine alone.
-    A run reports nothing until it ends. Raises BenchError if no cluster answers, or it has no such device.
+    Each run has `threads` threads, and reports nothing until it ends. Raises BenchError if no cluster answers, or it
+    has no such device.
     """
 
     worker, log = "--engine ray: a node", "its Ray logs"
 
-    def __init__(self, address: str | None, device: str, jobs: int | None) -> None:
+    def __init__(self, address: str | None, device: str, jobs: int | None, threads: int = THREADS) -> None:
         self.running: dict[str, Any] = {}
         _connect(address)
         try:
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            self.share = share = share_out(alive, device, jobs)
+            self.share = share = share_out(alive, device, jobs, threads)
             self.slots = share.slots
             # With num_gpus set here, Ray ends a process that had a GPU after one task: the next may get another GPU.
-            placed: dict[str, Any] = {"num_cpus": share.cpus, "num_gpus": share.gpus}
+            placed: dict[str, Any] = {"num_cpus": share.threads, "num_gpus": share.gpus}
             placed |= {"max_retries": RETRIES, "retry_exceptions": False}
             self.task = ray.remote(**placed)(_answer_on_node)
             self.last_task = ray.remote(**placed, max_calls=1)(_answer_on_node)  # its process ends after it
@@ -119,31 +120,31 @@ class Share:
 
     slots: int
     threads: int
-    cpus: int
     gpus: float
     device: str
     sharing: int | None
     """Runs on each GPU; None on CPUs."""
 
 
-def share_out(nodes: Sequence[dict[str, float]], device: str, jobs: int | None) -> Share:
-    """Divide a cluster evenly: each run gets CPUs of one node, or a part of one GPU. `nodes`: resource -> amount."""
-    cpus, gpus = (int(sum(node.get(kind, 0) for node in nodes)) for kind in ("CPU", "GPU"))
+def share_out(nodes: Sequence[dict[str, float]], device: str, jobs: int | None, threads: int) -> Share:
+    """Divide a cluster: each run gets a CPU for each thread, and a part of one GPU. `nodes`: resource -> amount."""
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
     if device not in ("auto", "cpu", "cuda"):
         raise BenchError(f"--device {device}: Ray chooses the GPU itself. Do: --device auto, cpu or cuda")
     if device == "cuda" and not gpus:
         raise BenchError("--device cuda: the Ray cluster has no GPU. Do: --device cpu")
     on_gpus = gpus > 0 and device != "cpu"
-    slots = jobs or (gpus if on_gpus else cpus)
-    if not slots:
-        raise BenchError("--engine ray: the cluster has no CPU for runs. Do: add nodes, or give --jobs")
-    widest = max(int(node.get("CPU", 0)) for node in nodes)
-    threads = max(1, min(cpus // slots, widest))
+    places = sum(int(node.get("CPU", 0)) // threads for node in nodes)
+    if not places:
+        raise BenchError(
+            f"--engine ray: no node has {threads} CPUs, one for each thread of a run. Do: add nodes, or lower --threads"
+        )
+    slots = jobs or (gpus if on_gpus else places)
     if on_gpus:
         sharing = math.ceil(slots / gpus)
         part = math.floor(10_000 / sharing) / 10_000  # Ray counts in steps of 1/10000
-        return Share(slots, threads, 1, part, "cuda", sharing)
-    return Share(slots, threads, threads, 0, "cpu", None)
+        return Share(slots, threads, part, "cuda", sharing)
+    return Share(slots, threads, 0, "cpu", None)
 
 
 def _connect(address: str | None) -> None:

@@ -25,6 +25,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.grid.display import Display, duration_text
 from bench.grid.engine import Engine
+from bench.plan.capacity import fits
 from bench.plan.estimate import Estimates, records_of
 from bench.plan.own_code import own_code, summaries
 from bench.plan.suite import PlannedRun
@@ -106,7 +107,7 @@ def run_grid(
         with closing(make_engine()) as engine:
             with console.status("checking data, models and backbones"):
                 engine.check([entry.spec for entry in todo.values()])
-            at_once = f", {engine.slots} at once" if engine.slots > 1 else ""
+            at_once = f", {slots} at once" if (slots := min(engine.slots, len(todo))) > 1 else ""
             display.print(f"{len(todo)} runs on {engine.where.device}{at_once}")
             with display.live:
                 _Grid(store, engine, orders, deadline, display, todo, stamps, tally).run()
@@ -172,10 +173,9 @@ class _Grid:
 
     def run(self) -> None:
         """Run until no run is waiting or running, or the time is over."""
-        if self.deadline < math.inf:
-            models = dict.fromkeys(entry.spec.model for entry in self.waiting.values())
-            where = self.engine.where
-            self.estimates = Estimates(where.device, records_of(self.store.root, models), where.sharing)
+        where, models = self.engine.where, {entry.spec.model for entry in self.waiting.values()}
+        records = records_of(self.store.root, models) if self.estimating else []
+        self.estimates = Estimates(where.device, records, where.sharing, where.threads)
         announced = False
         while self.waiting or self.running:
             self._fill()
@@ -191,8 +191,13 @@ class _Grid:
                 break
         self.tally.remaining += len(self.waiting)
 
+    @property
+    def estimating(self) -> bool:
+        """Whether it matters how long runs take, or how much memory."""
+        return self.deadline < math.inf or (self.engine.slots > 1 and self.engine.free_memory() is not None)
+
     def _fill(self) -> None:
-        """Start runs until the slots are full."""
+        """Start runs until the slots or the memory are full."""
         while len(self.running) < self.engine.slots and (entry := self._next()):
             key = entry.spec.key
             log = self.store.log(entry.spec) if entry.spec.own else None
@@ -210,15 +215,35 @@ class _Grid:
         return self.store.work(entry.spec).absolute() / "checkpoint.safetensors"
 
     def _next(self) -> PlannedRun | None:
-        """Claim and return the first waiting run that may start and that no other process has claimed or done."""
+        """Claim and return the first waiting run that may start and that no other process has claimed or done.
+
+        Return None if there is none, or if it does not fit into the memory beside those that are running.
+        """
         for key, entry in list(self.waiting.items()):
             if not self._may_start(entry) or not self.store.claim(entry.spec):
                 continue
-            del self.waiting[key]
-            if self.store.stamp(entry.spec) == self.stamps[key] or self.store.status(entry.spec) == "missing":
+            if self.store.stamp(entry.spec) != self.stamps[key] and self.store.status(entry.spec) != "missing":
+                del self.waiting[key]
+                self._done_elsewhere(entry)
+            elif self._fits(entry):
+                del self.waiting[key]
                 return entry
-            self._done_elsewhere(entry)
+            else:
+                self.store.release(entry.spec)
+                return None
         return None
+
+    def _fits(self, entry: PlannedRun) -> bool:
+        """Tell whether a run fits into the free memory, beside what the running ones will still take of it."""
+        if not self.running or (free := self.engine.free_memory()) is None:
+            return True
+        needs = [self._need(spec) for spec in (*(running.spec for running, _ in self.running.values()), entry.spec)]
+        return fits(needs, free)
+
+    def _need(self, spec: RunSpec) -> float | None:
+        """Return the MiB that a run will take beyond what it has; None if that is not known."""
+        peak_mb, now = self.estimates.of(spec).peak_mb, self.engine.memory(spec.key)
+        return None if peak_mb is None else max(0.0, peak_mb - (now[0] if now else 0.0))
 
     def _may_start(self, entry: PlannedRun) -> bool:
         """Return whether the run may begin in the time that remains.
@@ -257,6 +282,8 @@ class _Grid:
             case Progress() as progress:
                 if not progress.step:  # its time starts now: a new process takes seconds to start
                     self.running[event.key] = entry, time.monotonic()
+                elif progress.epoch:
+                    self._learn_memory(entry.spec)
                 self.display.update(entry, progress)
             case RunResult() as result:
                 self._record(entry, result)
@@ -267,6 +294,11 @@ class _Grid:
             case Lost(why):
                 self._fail(entry, why)
 
+    def _learn_memory(self, spec: RunSpec) -> None:
+        """Learn how much memory a run takes from its first epoch with validation: no later part takes more."""
+        if self.estimates.of(spec).peak_mb is None and (taken := self.engine.memory(spec.key)):
+            self.estimates.learn_peak(spec, taken[1])
+
     def _record(self, entry: PlannedRun, result: RunResult) -> None:
         if result.status == "failed" and self.store.status(entry.spec) == "done":
             self.tally.failed += 1
@@ -275,8 +307,7 @@ class _Grid:
         self.store.put(result)
         self.tally.done += result.status == "done"
         self.tally.failed += result.status == "failed"
-        if self.deadline < math.inf:
-            self.estimates.learn(result)
+        self.estimates.learn(result)
         log = self.store.keep_log(entry.spec)
         self.display.finish(entry, result, time.monotonic() - self.running[entry.spec.key][1], log)
         if self.orders.debug and result.traceback:

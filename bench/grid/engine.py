@@ -49,6 +49,14 @@ class Engine(ABC):
     def stop(self, key: str) -> None:
         """End the run with this key now; none of its events follows."""
 
+    def free_memory(self) -> float | None:
+        """Return the MiB that further runs can take of the memory that all runs share; None if nobody counts them."""
+        return None
+
+    def memory(self, key: str) -> tuple[float, float] | None:
+        """Return the MiB that a run takes now and took at most; None if it is not known."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """End every run and release all resources."""

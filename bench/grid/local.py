@@ -18,40 +18,41 @@ from bench.core.base import BenchError
 from bench.core.jobs import Job, Lost, Progress
 from bench.core.record import RunResult
 from bench.core.store import LOG
-from bench.core.system import cores, keep_end
+from bench.core.system import THREADS, free_memory, keep_end
 from bench.grid.engine import Engine
 from bench.grid.process import Worker
+from bench.plan.capacity import slots
 
 
 class Workers(Engine):
-    """Run `jobs` worker processes that share cores and GPUs evenly (None: one for each GPU, or one on the CPU).
+    """Run up to `jobs` worker processes (None: one for each GPU; without a GPU, as many as the cores allow).
 
-    `device` is the value of --device. Raises BenchError for a device that does not exist.
+    `device` is the value of --device; each run has `threads` threads. Raises BenchError for a device that does not
+    exist.
     """
 
-    def __init__(self, device: str, jobs: int | None = None) -> None:
+    def __init__(self, device: str, jobs: int | None = None, threads: int = THREADS) -> None:
         if importlib.util.find_spec("torch") is None:
             raise ModuleNotFoundError(name="torch")  # one error here, instead of one in each process
-        self.threads = max(1, cores() // jobs) if jobs and jobs > 1 else None
-        self.devices = [device]
+        self.threads, self.devices = threads, [device]
         self.workers = [self._new(0)]
         try:
-            # 1. Ask the first worker for the devices; they decide the number of workers.
-            self.devices, where = self._ask("greet")
-            self.slots = jobs or len(self.devices)
-            # 2. Restart the first worker if only now its number of threads can be decided.
-            if self.slots > 1 and not self.threads:
-                self.threads = max(1, cores() // self.slots)
-                self._replace(self.workers[0])
-            # 3. Start the others.
-            self.workers += [self._new(number) for number in range(1, self.slots)]
+            self.devices, where = self._ask("greet")  # the devices decide the number of workers
+            self.slots = slots(jobs, threads) if self.on_cpu else jobs or len(self.devices)
             self._describe(where, sharing=sharing(self.slots, self.devices))
         except BaseException:
             self.close()
             raise
 
+    @property
+    def on_cpu(self) -> bool:
+        return self.devices[0] == "cpu"
+
     def start(self, job: Job) -> None:
-        free = next(worker for worker in self.workers if worker.job is None)
+        free = next((worker for worker in self.workers if worker.job is None), None)
+        if free is None:
+            free = self._new(len(self.workers))
+            self.workers.append(free)
         if job.spec.own and free.used:
             free = self._replace(free)
         free.job, free.used = job, True
@@ -61,6 +62,12 @@ class Workers(Engine):
         for worker in self.workers:
             if worker.job is not None and worker.job.spec.key == key:
                 self._replace(worker)
+
+    def free_memory(self) -> float | None:
+        return free_memory() if self.on_cpu else None
+
+    def memory(self, key: str) -> tuple[float, float] | None:
+        return next((each.memory() for each in self.workers if each.job and each.job.spec.key == key), None)
 
     def close(self) -> None:
         for worker in self.workers:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from bench.core.base import BenchError
 from bench.core.jobs import Job, Lost
 
 MARK = "BENCH_WORKER"
@@ -27,6 +28,8 @@ START = "forkserver" if sys.platform == "linux" else "spawn"
 """How a worker starts: forked, in milliseconds, from one process that has imported torch; macOS cannot fork that."""
 IMPORTED = ["bench.train.worker", "torch._dynamo"]
 """Modules that are imported once for all workers; torch's optimisers import the second, which takes two seconds."""
+ORPHANED = 255
+"""The exit code that multiprocessing gives all workers once the process that they are forked from is gone."""
 SET_CHILD_SUBREAPER = 36
 """The option of Linux' prctl by which orphans among a process's descendants become its children."""
 
@@ -34,13 +37,13 @@ SET_CHILD_SUBREAPER = 36
 class Worker:
     """The driver's end of one process."""
 
-    def __init__(self, device: str, threads: int | None) -> None:
+    def __init__(self, device: str, threads: int) -> None:
         self.device = device
         self.job: Job | None = None
         self.used = False
         """Whether a run was begun in it."""
         self.mark = secrets.token_hex(len(NO_MARK) // 2)
-        variables = {**os.environ, MARK: self.mark} | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
+        variables = {**os.environ, MARK: self.mark, "OMP_NUM_THREADS": str(threads)}
         context: Any = multiprocessing.get_context(START)
         context.set_forkserver_preload(IMPORTED)
         self.pipe, theirs = context.Pipe()
@@ -51,6 +54,9 @@ class Worker:
         try:
             with _environment_with(**{MARK: NO_MARK}):
                 self.process.start()
+        except (OSError, EOFError) as error:  # EOFError: the process that forks could not
+            cause = f"a worker process could not be started ({error or 'it ended at once'})"
+            raise BenchError(f"{cause}. Do: end other processes, or lower --jobs, and start it again") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
@@ -58,7 +64,8 @@ class Worker:
     @property
     def dead(self) -> bool:
         """Tell whether the process ended; its children may still hold the pipe open."""
-        return self.process.exitcode is not None
+        code = self.process.exitcode
+        return code is not None and not (code == ORPHANED and _has_mark(self.process.pid or 0, self.mark))
 
     def send(self, what: str, about: Any) -> None:
         with contextlib.suppress(OSError):  # `receive` notices that the process is dead
@@ -74,11 +81,23 @@ class Worker:
         code = self.process.exitcode
         if code is None:
             return Lost("its process has closed its connection")
+        if code == ORPHANED:
+            return Lost("its process has ended, or was killed")
         if code >= 0:
             return Lost(f"its process ended by itself (exit code {code})")
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         likely = " (out of memory, or by somebody)" if name == "SIGKILL" else ""
         return Lost(f"its process was killed by {name}{likely}")
+
+    def memory(self) -> tuple[float, float] | None:
+        """Return the MiB that the process holds now and held at most in its run; None where the system does not say."""
+        try:
+            lines = Path(f"/proc/{self.process.pid}/status").read_text("utf-8", "replace").splitlines()
+            facts = dict(line.split(":", 1) for line in lines)
+            now, most = (int(facts[name].split()[0]) / 2**10 for name in ("VmRSS", "VmHWM"))
+            return now, most
+        except (OSError, KeyError):  # one that has ended holds no memory
+            return None
 
     def kill(self) -> None:
         """Kill the process and every process that its models started."""
@@ -104,7 +123,7 @@ def _environment_with(**variables: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _work(pipe: Connection, device: str, threads: int | None, variables: dict[str, str]) -> None:
+def _work(pipe: Connection, device: str, threads: int, variables: dict[str, str]) -> None:
     """Answer the driver's questions until the driver is gone. Runs in the worker process, with these variables."""
     os.setsid()  # the process leads its own group, so that its children die with it
     _take_over(variables)
@@ -113,8 +132,7 @@ def _work(pipe: Connection, device: str, threads: int | None, variables: dict[st
     threading.Thread(target=_die_with_the_driver, args=(os.environ[MARK],), daemon=True).start()
     from bench.train.worker import answer, use_threads
 
-    if threads:
-        use_threads(threads)  # OMP_NUM_THREADS is read when torch is imported
+    use_threads(threads)  # OMP_NUM_THREADS is read when torch is imported
     with contextlib.suppress(EOFError):
         while True:
             what, about = pipe.recv()
@@ -183,7 +201,7 @@ def _kill_all_of(worker: int, mark: str) -> None:
 def _of(worker: int, mark: str) -> set[int]:
     """Return the processes that descend from a worker or bear its mark."""
     every = _processes()
-    found = {pid for pid in every if pid == worker or f"{MARK}={mark}".encode() in _environment(pid)}
+    found = {pid for pid in every if pid == worker or _has_mark(pid, mark)}
     while more := {pid for pid, parent in every.items() if parent in found} - found:
         found |= more
     return found
@@ -198,6 +216,10 @@ def _processes() -> dict[int, int]:
             if state != "Z":
                 found[int(entry.parent.name)] = int(parent)
     return found
+
+
+def _has_mark(pid: int, mark: str) -> bool:
+    return f"{MARK}={mark}".encode() in _environment(pid)
 
 
 def _environment(pid: int) -> list[bytes]:

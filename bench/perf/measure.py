@@ -250,7 +250,7 @@ def _invented(spec: RunSpec, number: int, where: Where) -> RunResult:
 
 def overhead_seconds() -> float:
     """Return the seconds per run outside data and model: a grid of 1 + `GRID_OF` runs against a grid of one."""
-    words = ["run", "--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--device", "cpu"]
+    words = ["run", "--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--device", "cpu", "--jobs", "1"]
     besides = []
     for count in (1, 1 + GRID_OF):
         with tempfile.TemporaryDirectory() as folder:

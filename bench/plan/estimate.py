@@ -21,9 +21,11 @@ from bench.core.card import cards
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import read_record
-from bench.core.system import cpu_name
+from bench.core.system import THREADS, cpu_name
 
 RECORDS_PER_TASK = 2
+WIDER = 2
+"""A cell with at most this many times the series per step of a model's known cells takes no more memory than they."""
 Basis = Literal["records", "scaled", "timed", "not known yet", "not timed"]
 
 
@@ -78,29 +80,39 @@ class Cell(NamedTuple):
 
 
 class Estimates:
-    """Estimates for one device, from its records; `sharing` runs at once take turns on it, where it is a GPU."""
+    """Estimates for one device, from its records: `sharing` runs take turns on a GPU; on a CPU each has `threads`."""
 
-    def __init__(self, device: str, records: Iterable[RunResult], sharing: int | None = None) -> None:
-        self.device, self.sharing = device, sharing or 1
+    def __init__(
+        self, device: str, records: Iterable[RunResult], sharing: int | None = None, threads: int = THREADS
+    ) -> None:
+        self.device, self.sharing, self.threads = device, sharing or 1, threads
         self._cells: dict[str, dict[str, Cell]] = defaultdict(dict)  # kind -> cell -> its runs
-        self._peaks: dict[str, dict[str, float]] = defaultdict(dict)  # kind -> cell -> MiB
+        self._peaks: dict[str, dict[str, tuple[int, float]]] = defaultdict(dict)  # kind -> cell -> series a step, MiB
         self._answers: dict[str, dict[str, Estimate]] = defaultdict(dict)  # kind -> cell -> estimate
         for record in records:
             self.learn(record)
 
     def learn(self, result: RunResult) -> None:
         """Take in a run that has ended; one that failed, ran elsewhere or on a data set that is gone is ignored."""
-        spec, cost, cell = result.spec, result.cost, _cell(result.spec)
+        spec, cost = result.spec, result.cost
         here = result.where.devices == (self.device,) and cards().keys() >= {*spec.task.datasets}
         if result.status != "done" or cost is None or not here:
             return
-        self._answers.pop(_kind(spec), None)
         if cost.peak_mb is not None:
-            self._peaks[_kind(spec)][cell] = max(cost.peak_mb, self._peaks[_kind(spec)].get(cell, 0.0))
-        # A record that does not say how many runs shared its GPU does not say what the run takes alone.
-        if at_once := 1 if self.device == cpu_name() else result.where.sharing:
-            runs = self._cells[_kind(spec)].setdefault(cell, Cell(spec, {})).runs
+            self.learn_peak(spec, cost.peak_mb)
+        self._answers.pop(_kind(spec), None)
+        # A record with other threads, or that does not say how many runs shared its GPU, tells of memory alone.
+        as_now = int(result.where.threads == self.threads)
+        if at_once := as_now if self.device == cpu_name() else result.where.sharing:
+            runs = self._cells[_kind(spec)].setdefault(_cell(spec), Cell(spec, {})).runs
             runs[spec.seed] = cost.total_s / at_once, cost.steps / work(spec).steps
+
+    def learn_peak(self, spec: RunSpec, peak_mb: float) -> None:
+        """Take in the MiB that a run takes at most, also of one that has not ended."""
+        self._answers.pop(_kind(spec), None)
+        peaks, cell = self._peaks[_kind(spec)], _cell(spec)
+        _, before = peaks.get(cell, (0, 0.0))
+        peaks[cell] = _series(spec), max(before, peak_mb)
 
     def of(self, spec: RunSpec) -> Estimate:
         """Estimate one run; the answer is kept until a run of the model is learned."""
@@ -111,7 +123,9 @@ class Estimates:
 
     def _answer(self, spec: RunSpec, cell: str) -> Estimate:
         cells, peaks = self._cells[_kind(spec)], self._peaks[_kind(spec)]
-        peak_mb = peaks.get(cell, max(peaks.values(), default=None))
+        widest, largest = (max(each) for each in zip(*peaks.values(), strict=True)) if peaks else (0, None)
+        # Narrow data tell nothing of the memory that much wider data take.
+        peak_mb = peaks[cell][1] if cell in peaks else largest if _series(spec) <= WIDER * widest else None
         if not cells:
             return Estimate(None, peak_mb, "not known yet")
         near = cells.get(cell) or min(cells.values(), key=lambda other: _distance(spec, other.spec))
@@ -127,8 +141,13 @@ def _distance(spec: RunSpec, other: RunSpec) -> tuple[bool, bool, float]:
 
 
 def _values(spec: RunSpec) -> int:
-    """Count the values of one training step: windows, by channels, by rows that are read or forecast."""
-    return spec.train.batch * cards()[spec.task.dataset].width * (spec.task.context + spec.task.horizon)
+    """Count the values of one training step: series, by rows that are read or forecast."""
+    return _series(spec) * (spec.task.context + spec.task.horizon)
+
+
+def _series(spec: RunSpec) -> int:
+    """Count the series of one training step: windows, by channels."""
+    return spec.train.batch * cards()[spec.task.dataset].width
 
 
 def _kind(spec: RunSpec) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from bench.core.card import cards
 from bench.core.spec import RunSpec
+from bench.core.system import THREADS
 from bench.data.series import load_series
 from bench.plan.estimate import Estimate, work
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak, seed_everything
@@ -18,7 +19,7 @@ from bench.train.evaluate import SERIES_PER_BATCH, evaluate
 from bench.train.execute import build, windows_of
 from bench.train.loop import store_frozen
 from bench.train.step import WARM_UP, Stepper
-from bench.train.worker import as_new, check, load
+from bench.train.worker import as_new, check, load, use_threads
 
 SECONDS = 0.5
 """About how long steps are timed."""
@@ -35,6 +36,7 @@ def measure(spec: RunSpec) -> Estimate:
     check([spec])
     load([spec])
     keep_freed_memory()
+    use_threads(THREADS)
     as_new()
     device = pick_device("auto")
     peak_known = reset_peak(device)
