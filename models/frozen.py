@@ -21,20 +21,17 @@ _LAID_OUT = WeakTensorKeyDictionary()
 """Weight -> its version when it was laid out, its layout for products with inputs, and that for their gradients."""
 
 
-def freeze_products(model: nn.Module) -> None:
-    """Replace the linear layers of a transformers model whose weights are frozen, if this CPU multiplies bf16."""
-    from transformers.pytorch_utils import Conv1D
-
-    if not _multiplies_bf16():
-        return
-    for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            if isinstance(child, nn.Linear | Conv1D) and not child.weight.requires_grad:
-                setattr(parent, name, FrozenLinear(child.weight, child.bias, isinstance(child, Conv1D)))
+@lru_cache
+def multiplies_bf16() -> bool:
+    """Return whether oneDNN multiplies bf16 numbers on this CPU."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class FrozenLinear(nn.Module):
-    """A linear layer whose weight never trains: `[outputs, inputs]`, or `[inputs, outputs]` if `inputs_first`."""
+    """A linear layer whose weight never trains: `[outputs, inputs]`, or `[inputs, outputs]` if `inputs_first`.
+
+    It is for a CPU that `multiplies_bf16`; what is not in bf16 on a CPU is torch's own product.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, inputs_first: bool) -> None:
         super().__init__()
@@ -68,11 +65,6 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _times(gradient, ctx.layout, None), None, None, None
-
-
-@lru_cache
-def _multiplies_bf16() -> bool:
-    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def _reorder(weight: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.frozen import freeze_products
+from models.frozen import FrozenLinear, multiplies_bf16
 from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, is_plain, layer, softmax
 from models.kernels import dropout as drop
 from models.layers import Attention, Tokens
@@ -78,7 +78,6 @@ class Blocks(nn.Module):
         # 3. Exchange torch's slow operations.
         if not is_plain():
             _replace_slow_parts(self.model)
-            freeze_products(self.model)
 
     @property
     def norm(self) -> nn.Module | None:
@@ -220,9 +219,10 @@ def _add_lora(model: nn.Module, family: str, rank: int, alpha: float, dropout: f
 
 
 def _replace_slow_parts(model: nn.Module) -> None:
-    """Replace dropout, GPT-2's activation and RMS norm by the faster ones of `models.kernels`."""
+    """Replace dropout, GPT-2's activation, RMS norm and layers that do not train by the project's faster ones."""
     from transformers.activations import NewGELUActivation
     from transformers.models.llama.modeling_llama import LlamaRMSNorm
+    from transformers.pytorch_utils import Conv1D
 
     for parent in list(model.modules()):
         for name, child in parent.named_children():
@@ -233,6 +233,8 @@ def _replace_slow_parts(model: nn.Module) -> None:
                     setattr(parent, name, GELU())
                 case LlamaRMSNorm():
                     setattr(parent, name, RMSNorm(child.weight, child.variance_epsilon, for_products=name != "norm"))
+                case nn.Linear() | Conv1D() if multiplies_bf16() and not child.weight.requires_grad:
+                    setattr(parent, name, FrozenLinear(child.weight, child.bias, isinstance(child, Conv1D)))
 
 
 def copy_tensors(model: nn.Module, weights: Path, source: Published) -> None:

@@ -89,6 +89,7 @@ EXEMPT: dict[str, tuple[str, Callable[[], bool]]] = {
     "pip install -e '.[cluster]'": ("network; CI installs the extra `dev`, which holds it", lambda: _in_dev("cluster")),
     "pip install -e '.[zoo]'": ("network; CI installs the extra `dev`, which holds it", lambda: _in_dev("zoo")),
     "pip install -e '.[chronos]'": ("network; CI installs the extra `dev`, which holds it", lambda: _in_dev("chronos")),
+    "python -m pytest tests/test_gpu.py": ("needs a GPU", (ROOT / "tests/test_gpu.py").is_file),
     "pip install .": ("network; tests/test_install.py builds and runs it", (ROOT / "tests/test_install.py").is_file),
     "pip install pyarrow": ("network; it is the extra `parquet`, which CI has by `dev`", lambda: _in_dev("parquet")),
     "apt install python3-venv": (

@@ -12,15 +12,12 @@ from transformers.pytorch_utils import Conv1D
 
 from bench.train.loop import store_frozen
 from models import llm_blocks
-from models.frozen import FrozenLinear, freeze_products
-from models.llm_blocks import NORMS_AND_POSITIONS, Blocks
+from models.frozen import FrozenLinear, multiplies_bf16
+from models.llm_blocks import NORMS_AND_POSITIONS, Blocks, _replace_slow_parts
 
 IN_BF16 = {"device_type": "cpu", "dtype": torch.bfloat16}
 
-fits = pytest.mark.skipif(
-    not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()),
-    reason="this CPU does not multiply bf16 numbers",
-)
+fits = pytest.mark.skipif(not multiplies_bf16(), reason="this CPU does not multiply bf16 numbers")
 
 
 def layers() -> list[nn.Module]:
@@ -53,7 +50,7 @@ def test_a_product_has_the_bits_of_torchs_own_in_both_directions(number: int, ro
         x = torch.randn(*rows, inputs).to(dtype)
         theirs = outcome(model[0], x)
         ours = nn.Sequential(model[0])
-        freeze_products(ours)
+        _replace_slow_parts(ours)
         assert isinstance(ours[0], FrozenLinear)
         for one, other in zip(outcome(ours[0], x), theirs, strict=True):
             assert one.dtype == other.dtype and torch.equal(one, other)
@@ -65,7 +62,7 @@ def test_in_float32_it_is_torchs_own_product(number: int) -> None:
     model = nn.Sequential(layers()[number])
     x = torch.randn(5, 9, model[0].weight.shape[0 if isinstance(model[0], Conv1D) else 1])
     theirs = model(x)
-    freeze_products(model)
+    _replace_slow_parts(model)
     assert isinstance(model[0], FrozenLinear) and torch.equal(model(x), theirs)
 
 
@@ -73,7 +70,7 @@ def test_in_float32_it_is_torchs_own_product(number: int) -> None:
 def test_a_weight_that_changed_is_laid_out_anew_and_a_copy_has_its_own() -> None:
     model = nn.Sequential(layers()[0])
     store_frozen(model, "bf16")
-    freeze_products(model)
+    _replace_slow_parts(model)
     x = torch.randn(4, 96)
     with torch.autocast(**IN_BF16):
         before = model(x)
@@ -88,7 +85,7 @@ def test_a_weight_that_changed_is_laid_out_anew_and_a_copy_has_its_own() -> None
 
 def test_layers_that_train_stay_as_they_are() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
-    freeze_products(model)
+    _replace_slow_parts(model)
     assert type(model[0]) is nn.Linear
 
 
@@ -99,7 +96,7 @@ def test_blocks_train_to_the_bits_that_they_have_without(name: str, how: dict, m
     def trained(freezes: bool) -> list[Tensor]:
         with monkeypatch.context() as patch:
             if not freezes:
-                patch.setattr(llm_blocks, "freeze_products", lambda model: None)
+                patch.setattr(llm_blocks, "multiplies_bf16", lambda: False)
             torch.manual_seed(1)
             blocks = Blocks(name, 2, **how)
         store_frozen(blocks, "bf16")
@@ -125,5 +122,5 @@ def test_its_operations_are_counted() -> None:
         with FlopCounterMode(display=False) as counter, torch.autocast(**IN_BF16):
             model(torch.randn(3, 5, 96, requires_grad=True)).sum().backward()
         counted.append(counter.get_total_flops())
-        freeze_products(model)
+        _replace_slow_parts(model)
     assert counted == [2 * (2 * 15 * 96 * 192)] * 2

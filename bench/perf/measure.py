@@ -19,7 +19,7 @@ from bench.core.card import cards
 from bench.core.record import Cost, Epoch, Evaluation, RunResult, Where, machine
 from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec
-from bench.core.system import HOME
+from bench.core.system import HOME, THREADS
 from bench.perf.timing import VARIANTS, LoopName, Measurement, process_of
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import pick_device, provenance
@@ -164,13 +164,13 @@ def perf_text(measured: dict[str, Any]) -> str:
     lines = [
         _table(rows, TIMES),
         "",
-        f"{machine(where['device'], where['threads'])}, torch {where['versions']['torch']}, commit {where['git']}"
+        f"{machine(where['device'], THREADS)}, torch {where['versions']['torch']}, commit {where['git']}"
         f"{' (changed)' if where['dirty'] else ''}; medians of {measured['rounds']} rounds, loops in turns.",
         "epoch: with validation; a long one by a part of it. Beside it plain loops: Dataset, DataLoader, eager",
         "attention, the loss read at each step; in float32 with data loaded by the process itself or by",
         f"{VARIANTS['workers'][0]} workers, or in bf16 by autocast. speed-up: the best plain loop's epoch over ours",
         "(least to most over rounds); by step: without validation and the start of workers. start: of our",
-        "process, to the end of its first steps.",
+        f"process, to the end of its first steps. On a CPU ours has {THREADS} thread, a plain loop one for each core.",
         *(["no graph: ms/step of ours with its kernels launched one by one."] if has_graphs else []),
         "",
         _table(rows, LIMITS),

@@ -7,7 +7,6 @@ language models have random weights: neither changes the cost of a step.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -25,6 +24,7 @@ from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec
+from bench.core.system import THREADS, cores
 from bench.perf.plain import PLAIN, train_plainly, validate_plainly
 from bench.plan import registry
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak
@@ -32,6 +32,7 @@ from bench.train.evaluate import SERIES_PER_BATCH, autocast, evaluate
 from bench.train.loop import store_frozen, train_epoch
 from bench.train.step import WARM_UP, Graph, Stepper
 from bench.train.windows import Windows
+from bench.train.worker import use_threads
 from models.kernels import plain
 from models.llm_blocks import Blocks
 
@@ -41,7 +42,7 @@ Measurement = dict[str, float]
 """Name of a figure -> its value, in seconds, operations (per second), MiB or windows."""
 VARIANTS = {
     "0 workers": (0, "float32"),
-    "workers": (min(10, os.cpu_count() or 1), "float32"),
+    "workers": (min(10, cores()), "float32"),
     "bf16": (0, "bf16"),
 }
 """Name of a plain loop -> processes that load its data (one per core, at most Time-Series-Library's ten); precision."""
@@ -139,7 +140,8 @@ class _Ours(_Loop):
 
     def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
         super().__init__(spec, device, seconds)
-        # 1. Build the model and its optimiser step.
+        # 1. Build the model and its optimiser step, as a worker does.
+        use_threads(THREADS)
         keep_freed_memory()
         self.model = self.model_class(self.shape, self.options).to(device)
         store_frozen(self.model, self.config.precision)
