@@ -79,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     perf = verb("perf", _perf, "time training beside plain PyTorch loops and the hardware's limit", suite="efficiency")
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
+    _add_threads(perf, "each process")
     perf.add_argument("--rounds", type=positive, help="turns of each loop (default: 5, on a GPU 3)")
     perf.add_argument(
         "--no-plain", action="store_true", help="leave the plain loops out: wide data need much memory there"
@@ -140,6 +141,11 @@ def _add_looking(parser: argparse.ArgumentParser) -> None:
     cli.add_results(parser)
 
 
+def _add_threads(parser: argparse.ArgumentParser, of: str) -> None:
+    text = f"CPU threads of {of} (default: {THREADS})"
+    parser.add_argument("--threads", type=positive, metavar="N", default=THREADS, help=text)
+
+
 def _add_running(parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that runs a grid."""
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
@@ -155,13 +161,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at once, at most (default: one for each GPU, else each CPU core)",
     )
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        metavar="N",
-        default=THREADS,
-        help=f"CPU threads of each run; other numbers give other last digits (default: {THREADS})",
-    )
+    _add_threads(parser, "each run; other numbers give other last digits")
     parser.add_argument("--engine", choices=["local", "ray"], default="local", help="this machine, or a Ray cluster")
     parser.add_argument("--address", help="of the Ray cluster (default: the running one, else one on this machine)")
     parser.add_argument("--shard", type=cli.shard, default=(1, 1), metavar="I/N", help="do part I of N parts, from 1")
@@ -357,7 +357,8 @@ def _perf(arguments: argparse.Namespace) -> int:
     specs = perf_specs(arguments.suite, cli.filters_of(arguments), arguments.batch)
     if arguments.json and not arguments.json.absolute().parent.is_dir():  # said before minutes are spent
         raise BenchError(f"--json {arguments.json}: its folder does not exist. Do: make it first")
-    measured = perf(specs, arguments.device, not arguments.no_plain, arguments.rounds, cli.console(stderr=True))
+    plain, console = not arguments.no_plain, cli.console(stderr=True)
+    measured = perf(specs, arguments.device, arguments.threads, plain, arguments.rounds, console)
     print(perf_text(measured))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")

@@ -178,6 +178,6 @@ def test_pieces_that_are_computed_again_are_never_captured(
 @pytest.mark.parametrize("model", ["logo_llm", "itransformer"])
 def test_perf_times_steps_with_and_without_a_graph(model: str) -> None:
     (spec,) = perf_specs("efficiency", Filters(models=(model,), horizons=(96,)), 32)
-    row = measure(spec, "cuda", with_plain=True, rounds=1, seconds=0.2)
+    row = measure(spec, "cuda", threads=1, with_plain=True, rounds=1, seconds=0.2)
     assert row["one_by_one_ms"] and row["0 workers step_s"], "both are measured"
     assert 0 < row["ceiling_share"] < 1

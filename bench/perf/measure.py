@@ -19,7 +19,7 @@ from bench.core.card import cards
 from bench.core.record import Cost, Epoch, Evaluation, RunResult, Where, machine
 from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec
-from bench.core.system import HOME, THREADS
+from bench.core.system import HOME
 from bench.perf.timing import VARIANTS, LoopName, Measurement, process_of
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import pick_device, provenance
@@ -59,11 +59,11 @@ LIMITS = {
 """Figure -> its column in the table of the hardware's limits, and the format of its values there."""
 
 
-def measure(spec: RunSpec, device: str, with_plain: bool, rounds: int, seconds: float) -> dict[str, Any]:
+def measure(spec: RunSpec, device: str, threads: int, with_plain: bool, rounds: int, seconds: float) -> dict[str, Any]:
     """Time our loop and, if asked for, plain ones in turns; return a row of `perf`. Raises BenchError."""
     loops: tuple[LoopName, ...] = ("ours", "plain") if with_plain else ("ours",)
     with ExitStack() as stack:
-        ask = {loop: stack.enter_context(process_of(loop, spec, device, seconds)) for loop in loops}
+        ask = {loop: stack.enter_context(process_of(loop, spec, device, threads, seconds)) for loop in loops}
         turns = [{loop: ask[loop]("round") for loop in loops} for _ in range(rounds)]
         ends = {loop: ask[loop]("end") for loop in loops}
     return _timing(spec, {loop: [turn[loop] for turn in turns] for loop in loops}, ends)
@@ -140,20 +140,23 @@ def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]
     return list(specs.values())
 
 
-def perf(specs: list[RunSpec], device: str, with_plain: bool, rounds: int | None, console: Console) -> dict[str, Any]:
+def perf(
+    specs: list[RunSpec], device: str, threads: int, with_plain: bool, rounds: int | None, console: Console
+) -> dict[str, Any]:
     """Measure every spec and three commands; return the JSON document of `--json`."""
     where, kind = provenance(pick_device(device), {}, None), pick_device(device).type
     seconds, rounds = SECONDS[kind], rounds or ROUNDS[kind]
     rows = []
     for spec in specs:
         with console.status(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}"):
-            rows.append(measure(spec, device, with_plain, rounds, seconds))
+            rows.append(measure(spec, device, threads, with_plain, rounds, seconds))
     with console.status("report and --help"):
         commands = {
             f"report over {REPORTED:,} results, s": report_seconds(),
             "a run in a grid besides its model, ms": 1000 * overhead_seconds(),
             "--help, s": _seconds("bench", "--help"),
         }
+    where = where.model_copy(update={"threads": threads})
     return {"where": where.model_dump(mode="json"), "rounds": rounds, "rows": rows, "commands": commands}
 
 
@@ -164,13 +167,13 @@ def perf_text(measured: dict[str, Any]) -> str:
     lines = [
         _table(rows, TIMES),
         "",
-        f"{machine(where['device'], THREADS)}, torch {where['versions']['torch']}, commit {where['git']}"
+        f"{machine(where['device'], where['threads'])}, torch {where['versions']['torch']}, commit {where['git']}"
         f"{' (changed)' if where['dirty'] else ''}; medians of {measured['rounds']} rounds, loops in turns.",
         "epoch: with validation; a long one by a part of it. Beside it plain loops: Dataset, DataLoader, eager",
         "attention, the loss read at each step; in float32 with data loaded by the process itself or by",
         f"{VARIANTS['workers'][0]} workers, or in bf16 by autocast. speed-up: the best plain loop's epoch over ours",
         "(least to most over rounds); by step: without validation and the start of workers. start: of our",
-        f"process, to the end of its first steps. On a CPU ours has {THREADS} thread, a plain loop one for each core.",
+        "process, to the end of its first steps.",
         *(["no graph: ms/step of ours with its kernels launched one by one."] if has_graphs else []),
         "",
         _table(rows, LIMITS),

@@ -24,7 +24,7 @@ from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.schedule import StepPlan
 from bench.core.spec import RunSpec
-from bench.core.system import THREADS, cores
+from bench.core.system import cores
 from bench.perf.plain import PLAIN, train_plainly, validate_plainly
 from bench.plan import registry
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak
@@ -49,7 +49,9 @@ VARIANTS = {
 
 
 @contextmanager
-def process_of(loop: LoopName, spec: RunSpec, device: str, seconds: float) -> Iterator[Callable[[Part], Measurement]]:
+def process_of(
+    loop: LoopName, spec: RunSpec, device: str, threads: int, seconds: float
+) -> Iterator[Callable[[Part], Measurement]]:
     """Build and warm up one loop in a new process; yield a function that makes it measure one part.
 
     `seconds` is about how long one measurement may take. Leaving the context ends the process. Raises BenchError if
@@ -57,7 +59,7 @@ def process_of(loop: LoopName, spec: RunSpec, device: str, seconds: float) -> It
     """
     context = multiprocessing.get_context("spawn")
     pipe, end_of_child = context.Pipe()
-    process = context.Process(target=_serve, args=(end_of_child, loop, spec, device, seconds, time.time()))
+    process = context.Process(target=_serve, args=(end_of_child, loop, spec, device, threads, seconds, time.time()))
     process.start()
     end_of_child.close()
     name = f"perf: {spec.model} on {spec.task.dataset}, the {loop} loop"
@@ -81,9 +83,12 @@ def process_of(loop: LoopName, spec: RunSpec, device: str, seconds: float) -> It
         process.join()
 
 
-def _serve(pipe: Connection, loop: LoopName, spec: RunSpec, device: str, seconds: float, began: float) -> None:
+def _serve(
+    pipe: Connection, loop: LoopName, spec: RunSpec, device: str, threads: int, seconds: float, began: float
+) -> None:
     """Build the loop, answer with nothing, then answer every part's name with its measurement or an error's text."""
     try:
+        use_threads(threads)
         with plain() if loop == "plain" else nullcontext():
             measured = (_Ours if loop == "ours" else _Plain)(spec, pick_device(device), seconds)
             measured.start_s = time.time() - began
@@ -140,8 +145,7 @@ class _Ours(_Loop):
 
     def __init__(self, spec: RunSpec, device: torch.device, seconds: float) -> None:
         super().__init__(spec, device, seconds)
-        # 1. Build the model and its optimiser step, as a worker does.
-        use_threads(THREADS)
+        # 1. Build the model and its optimiser step.
         keep_freed_memory()
         self.model = self.model_class(self.shape, self.options).to(device)
         store_frozen(self.model, self.config.precision)
