@@ -432,6 +432,7 @@ def test_plan_measure_is_a_flag_of_the_command(
         return Estimate(70, None, "timed")
 
     monkeypatch.setattr(measuring, "measure", answer)
+    monkeypatch.setattr(capacity, "cores", lambda: 1)
     words = ["plan", "--suite", "quick", "--models", "dlinear", "--results", str(tmp_path)]
     assert main([*words, "--measure"]) == 0
     text = capsys.readouterr().out
