@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from models.kernels import layer
 from models.layers import Attention, EncoderLayer, Forecast, Past, Restore, normalize_window
 from models.llm_blocks import NORMS_AND_POSITIONS, POSITIONS, read_with, word_embeddings
-from models.llm_files import find
+from models.llm_files import bundle_dir, find
 from models.options import CALFOptions, Shape
 
 ChannelTokens = Float[Tensor, "b c d"]
@@ -45,9 +45,8 @@ class CALFLite(nn.Module):
         self.time_blocks = read_with(*reader, trained=NORMS_AND_POSITIONS, lora=lora)
         self.text_blocks = read_with(*reader, trained=POSITIONS)
         width, states = self.time_blocks.width, options.blocks + 1
-        words = words_of(
-            options.backbone, find(options.backbone).sha256, options.components, torch.get_default_device()
-        )
+        origin = find(options.backbone).sha256, bundle_dir(), torch.get_default_device()
+        words = words_of(options.backbone, options.components, *origin)
         self.register_buffer("words", words, persistent=False)
         self.embed = nn.Linear(shape.context, width)
         self.encode = EncoderLayer(width, options.heads, options.feedforward, options.dropout, nn.ReLU)
@@ -96,12 +95,12 @@ class CALFLite(nn.Module):
 
 
 @lru_cache(maxsize=2)
-def words_of(backbone: str, sha256: str | None, components: int, device: torch.device) -> Float[Tensor, "components d"]:
+def words_of(backbone: str, components: int, *origin: object) -> Float[Tensor, "components d"]:
     """Return the principal words of a backbone, computed once for all runs of a process; nobody may write into them.
 
-    They follow from the weights, which `sha256` names (None: random ones), and are made on torch's default `device`.
+    `origin` is all else that they follow from: its weights' hash, the bundle, torch's default device.
     """
-    return principal_words(word_embeddings(backbone).to(device), components)
+    return principal_words(word_embeddings(backbone), components)
 
 
 def principal_words(words: Float[Tensor, "vocabulary d"], components: int) -> Float[Tensor, "components d"]:

@@ -216,6 +216,7 @@ def test_a_grid_takes_as_long_as_its_runs_do_side_by_side(
     runs = [Estimate(seconds, mb, "records") for seconds, mb in ((10, 100), (20, 200), (50, 300), (10, 200), (10, 100))]
     assert makespan([*runs, UNKNOWN], at_once, free) == expected
     assert makespan([UNKNOWN], at_once, free) == (0, 0, 0)
+    assert makespan([Estimate(10, None, "scaled")] * 2, 2, free) == (10, 2, 0), "their first epoch will tell"
 
 
 def test_every_run_that_ends_teaches_and_failures_do_not() -> None:
@@ -431,6 +432,7 @@ def test_plan_measure_is_a_flag_of_the_command(
         return Estimate(70, None, "timed")
 
     monkeypatch.setattr(measuring, "measure", answer)
+    monkeypatch.setattr(capacity, "cores", lambda: 1)
     words = ["plan", "--suite", "quick", "--models", "dlinear", "--results", str(tmp_path)]
     assert main([*words, "--measure"]) == 0
     text = capsys.readouterr().out

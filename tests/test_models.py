@@ -21,7 +21,7 @@ from models import kernels as fast
 from models.calf import principal_words, words_of
 from models.layers import normalize_window, split_patches
 from models.llm_blocks import Blocks, word_embeddings
-from models.llm_files import find
+from models.llm_files import bundle_dir, find
 from models.options import CALFOptions, DLinearOptions, LogoLLMOptions, NoOptions, Shape
 from models.time_llm import Prototypes
 from tests.builders import BUILT, LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
@@ -324,7 +324,7 @@ def test_principal_words_are_the_scores_of_a_plain_svd() -> None:
 
 
 def test_principal_words_are_computed_once_in_a_process() -> None:
-    settings = find("gpt2-random").sha256, 5, torch.device("cpu")
+    settings = 5, find("gpt2-random").sha256, bundle_dir(), torch.device("cpu")
     words = words_of("gpt2-random", *settings)
     assert torch.equal(words, principal_words(word_embeddings("gpt2-random"), 5))
     models = [registry.load("calf_lite")(SHAPE, CALFOptions("gpt2-random", blocks=1, components=5)) for _ in range(2)]

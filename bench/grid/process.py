@@ -133,7 +133,7 @@ def _work(pipe: Connection, device: str, threads: int, variables: dict[str, str]
     from bench.train.worker import answer, use_threads
 
     use_threads(threads)  # OMP_NUM_THREADS is read when torch is imported
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the driver is gone; a run's log is no place to say so
         while True:
             what, about = pipe.recv()
             if what == "load":

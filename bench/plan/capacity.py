@@ -37,15 +37,16 @@ def makespan(runs: Iterable[Estimate], at_once: int, free: float | None) -> tupl
     """Return the seconds until all runs are done, the most at once, and the most MiB that they take together.
 
     The runs begin in this order, each as soon as one of the `at_once` slots is free and it fits into the free memory.
-    Runs of unknown time are left out.
+    Runs of unknown time are left out. An unknown need counts as none: after an epoch of the grid it is known.
     """
-    running: list[tuple[float, int, float | None]] = []  # a heap: end, number, MiB
+    running: list[tuple[float, int, float]] = []  # a heap: end, number, MiB
     now, most, most_mb = 0.0, 0, 0.0
     for number, run in enumerate(runs):
         if run.seconds is None:
             continue
-        while len(running) >= at_once or not fits([*(mb for *_, mb in running), run.peak_mb], free):
+        need = run.peak_mb or 0.0
+        while len(running) >= at_once or not fits([*(mb for *_, mb in running), need], free):
             now, *_ = heapq.heappop(running)
-        heapq.heappush(running, (now + run.seconds, number, run.peak_mb))
-        most, most_mb = max(most, len(running)), max(most_mb, sum(mb or 0.0 for *_, mb in running))
+        heapq.heappush(running, (now + run.seconds, number, need))
+        most, most_mb = max(most, len(running)), max(most_mb, sum(mb for *_, mb in running))
     return max((end for end, *_ in running), default=0.0), most, most_mb
