@@ -14,24 +14,27 @@ model here (officially by MSE); suites may choose bf16 (officially float32).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from models.kernels import fuse
 from models.layers import Attention, EncoderLayer, Forecast, Past, Restore, normalize_window
 from models.llm_blocks import NORMS_AND_POSITIONS, POSITIONS, read_with, word_embeddings
 from models.options import CALFOptions, Shape
 
 ChannelTokens = Float[Tensor, "b c d"]
+Branch = tuple[Forecast, list[ChannelTokens]]
+"""A branch's forecast and its projected states."""
 
 
 class CALFLite(nn.Module):
     """Two branches of blocks over channel tokens; forecasts come from the time branch."""
 
-    capturable = True  # as a CUDA graph: bench/train/step.py
+    capturable = fusible = True  # as a CUDA graph, by a compiler: bench/train/step.py
     words: Tensor
 
     def __init__(self, shape: Shape, options: CALFOptions) -> None:
@@ -53,36 +56,47 @@ class CALFLite(nn.Module):
         self.head = nn.Linear(width, shape.horizon)
 
     def forward(self, x: Past) -> Forecast:
-        x, restore = normalize_window(x)
-        return self._branch(self._tokens(x), self.time_blocks, (), restore)[0]
+        tokens, restore = self._tokens(x)
+        return self._outcome(tokens, self.time_blocks(tokens), (), restore)[0]
 
     def training_loss(self, x: Past, y: Forecast, criterion: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return the task loss plus the branches' distance at the output and, decaying towards the input, per layer."""
-        # 1. Run both branches.
+        tokens, restore = self._tokens(x)
+        text_tokens = self._text_tokens(tokens)
+        time = self._outcome(tokens, self.time_blocks(tokens), self.time_projections, restore)
+        text = self._outcome(text_tokens, self.text_blocks(text_tokens), self.text_projections, restore)
+        return self._compare(time, text, y, criterion)
+
+    @fuse
+    def _tokens(self, x: Past) -> tuple[ChannelTokens, Restore]:
         x, restore = normalize_window(x)
-        tokens = self._tokens(x)
-        text_tokens = self.words_out(self.attend_to_words(tokens, self.words))
-        time, time_features = self._branch(tokens, self.time_blocks, self.time_projections, restore)
-        text, text_features = self._branch(text_tokens, self.text_blocks, self.text_projections, restore)
-        # 2. Compare their features, last layer first, and their outputs.
+        return self.encode(self.embed(rearrange(x, "b l c -> b c l"))), restore
+
+    @fuse
+    def _text_tokens(self, tokens: ChannelTokens) -> ChannelTokens:
+        return self.words_out(self.attend_to_words(tokens, self.words))
+
+    @fuse
+    def _compare(
+        self, time: Branch, text: Branch, y: Forecast, criterion: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Return the loss of both branches' forecasts and features, which are compared last layer first."""
         options = self.options
-        pairs = zip(time_features[::-1], text_features[::-1], strict=True)
+        pairs = zip(time[1][::-1], text[1][::-1], strict=True)
         distances = [options.feature_decay**depth * criterion(*pair) for depth, pair in enumerate(pairs)]
-        feature, output = torch.stack(distances).sum(), criterion(time, text)
-        return criterion(time, y) + options.output_weight * output + options.feature_weight * feature
+        feature, output = torch.stack(distances).sum(), criterion(time[0], text[0])
+        return criterion(time[0], y) + options.output_weight * output + options.feature_weight * feature
 
-    def _tokens(self, x: Past) -> ChannelTokens:
-        return self.encode(self.embed(rearrange(x, "b l c -> b c l")))
-
-    def _branch(
-        self, tokens: ChannelTokens, blocks: nn.Module, projections: Iterable[nn.Module], restore: Restore
-    ) -> tuple[Forecast, list[ChannelTokens]]:
+    @fuse
+    def _outcome(
+        self, tokens: ChannelTokens, states: Sequence[ChannelTokens], projections: Iterable[nn.Module], restore: Restore
+    ) -> Branch:
         """Return a branch's forecast and its projected states: the input, then one per block.
 
         The last state is the sum of input and output. The head is in float32 under autocast, as its output is the
         forecast.
         """
-        *states, last = blocks(tokens)
+        *states, last = states
         states.append(last + tokens)
         features = [project(state) for project, state in zip(projections, states, strict=False)]
         with torch.autocast(last.device.type, enabled=False):

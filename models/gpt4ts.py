@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from models.layers import FlattenHead, Forecast, Past, count_patches, normalize_window, split_patches
+from models.kernels import fuse
+from models.layers import FlattenHead, Forecast, Past, Restore, Tokens, count_patches, normalized_patches
 from models.llm_blocks import NORMS_AND_POSITIONS, read_with
 from models.options import GPT4TSOptions, Shape
 
@@ -17,7 +18,7 @@ from models.options import GPT4TSOptions, Shape
 class GPT4TS(nn.Module):
     """Patches through the blocks, and a flatten head over the last block's normed state."""
 
-    capturable = True  # as a CUDA graph: bench/train/step.py
+    capturable = fusible = True  # as a CUDA graph, by a compiler: bench/train/step.py
 
     def __init__(self, shape: Shape, options: GPT4TSOptions) -> None:
         super().__init__()
@@ -28,6 +29,14 @@ class GPT4TS(nn.Module):
         self.head = FlattenHead(patches, self.blocks.width, shape.horizon)
 
     def forward(self, x: Past) -> Forecast:
-        normalised, restore = normalize_window(x)
-        states = self.blocks(self.embed(split_patches(normalised, self.patch, self.stride)))
-        return restore(self.head(states[-1], channels=x.shape[-1]))
+        tokens, restore = self._tokens(x)
+        return self._forecast(self.blocks(tokens)[-1], x.shape[-1], restore)
+
+    @fuse
+    def _tokens(self, x: Past) -> tuple[Tokens, Restore]:
+        patches, restore = normalized_patches(x, self.patch, self.stride)
+        return self.embed(patches), restore
+
+    @fuse
+    def _forecast(self, state: Tokens, channels: int, restore: Restore) -> Forecast:
+        return restore(self.head(state, channels=channels))

@@ -12,15 +12,15 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.kernels import Dropout
-from models.layers import EncoderLayer, Forecast, Past, normalize_window
+from models.kernels import Dropout, fuse
+from models.layers import EncoderLayer, Forecast, Past, Restore, normalize_window
 from models.options import ITransformerOptions, Shape
 
 
 class ITransformer(nn.Module):
     """An encoder over the channels' tokens and a linear map to the horizon."""
 
-    capturable = True  # as a CUDA graph: bench/train/step.py
+    capturable = fusible = True  # as a CUDA graph, by a compiler: bench/train/step.py
 
     def __init__(self, shape: Shape, options: ITransformerOptions) -> None:
         super().__init__()
@@ -33,11 +33,18 @@ class ITransformer(nn.Module):
         self.project = nn.Linear(options.width, shape.horizon)
 
     def forward(self, x: Past, calendar: Float[Tensor, "b l k"] | None = None) -> Forecast:
-        channels = x.shape[-1]
+        tokens, restore = self._tokens(x, calendar)
+        return self._forecast(self.encoder(tokens), x.shape[-1], restore)
+
+    @fuse
+    def _tokens(self, x: Past, calendar: Float[Tensor, "b l k"] | None) -> tuple[Float[Tensor, "b n d"], Restore]:
         x, restore = normalize_window(x)
         if self.reads_calendar:
             assert calendar is not None, "a model that reads the calendar must be given it"
             x = torch.cat([x, calendar], dim=-1)
-        tokens = self.dropout(self.embed(rearrange(x, "b l c -> b c l")))
-        forecast = self.project(self.norm(self.encoder(tokens)))[:, :channels]
+        return self.dropout(self.embed(rearrange(x, "b l c -> b c l"))), restore
+
+    @fuse
+    def _forecast(self, tokens: Float[Tensor, "b n d"], channels: int, restore: Restore) -> Forecast:
+        forecast = self.project(self.norm(tokens))[:, :channels]
         return restore(rearrange(forecast, "b c h -> b h c"))

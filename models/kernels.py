@@ -1,8 +1,8 @@
 """These operations replace torch's slow ones at our shapes; two switches choose torch's own or its compiler instead.
 
 The mathematics is the same, so no option chooses between them. Under `plain()` models run as peers write them: `bench
-perf` and a test compare the fast path with it. Under `fused()` a compiler joins the operations between the matrix
-products of a language model's blocks, on a GPU (bench/train/step.py).
+perf` and a test compare the fast path with it. Under `fused()` a compiler joins the operations between matrix products
+in every function marked by `fuse`; training does so on a GPU (bench/train/step.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ FEW_TOKENS = 64
 COMPILED_SHAPES = 256
 """Compiled shapes that a process keeps. Torch's own limit is eight; beyond it torch compiles no more."""
 
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
 Mode = Literal["fast", "plain", "fused"]
 _mode: Mode = "fast"
 """Mode of this process. It is a global because a compiler cannot read a context variable."""
@@ -39,7 +42,7 @@ def plain() -> AbstractContextManager[None]:
 
 @contextmanager
 def fused() -> Iterator[None]:
-    """Run a language model's blocks through torch's compiler."""
+    """Run what `fuse` marks through torch's compiler."""
     from torch._dynamo import config as tracing  # takes two seconds
     from torch._inductor import config as compiling
 
@@ -68,20 +71,26 @@ def is_fused() -> bool:
     return _mode == "fused" and not _gave_up
 
 
-def compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the function compiled by torch, for `fused()`. If that fails, warn and compile nothing more."""
-    from torch._dynamo.exc import TorchDynamoException
+def fuse(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
+    """Mark a function or method to be compiled under `fused()`, once per shape for all modules of a class.
 
-    compiled_function = torch.compile(function, dynamic=False)
+    Called by another one that is being compiled, it becomes a part of that. If compiling fails, warn and compile
+    nothing more in this process.
+    """
 
-    def run(*args: Any, **named: Any) -> Tensor:
+    @wraps(function)
+    def run(*args: Given.args, **named: Given.kwargs) -> Returned:
         global _gave_up  # noqa: PLW0603
+        if not is_fused() or torch.compiler.is_compiling():
+            return function(*args, **named)
+        from torch._dynamo.exc import TorchDynamoException
+
         try:
-            return compiled_function(*args, **named)
+            return torch.compile(function, dynamic=False)(*args, **named)
         except TorchDynamoException as error:
             _gave_up = True
             why = " ".join(str(error).partition("Set TORCHDYNAMO_VERBOSE")[0].split())[:200]
-            what = "torch cannot compile here: language models run slower, with the same numbers"
+            what = "torch cannot compile here: models run slower, with the same numbers"
             warnings.warn(f"{what} ({why})", stacklevel=2)
             return function(*args, **named)
 

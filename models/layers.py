@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.kernels import FEW_TOKENS, Dropout, dropout, softmax
+from models.kernels import FEW_TOKENS, Dropout, dropout, fuse, softmax
 
 SERIES_PER_PIECE = {"cpu": 4096, "cuda": 32768}
 """Device type -> most series that `in_pieces` processes at a time."""
@@ -51,6 +51,12 @@ def split_patches(x: Past, patch: int, stride: int) -> Float[Tensor, "s n p"]:
     series = rearrange(x, "b l c -> (b c) 1 l")
     padded = F.pad(series, (0, stride), mode="replicate")
     return rearrange(padded.unfold(-1, patch, stride), "s 1 n p -> s n p")
+
+
+def normalized_patches(x: Past, patch: int, stride: int) -> tuple[Float[Tensor, "s n p"], Restore]:
+    """Return the patches of the normalised window, and the inverse of `normalize_window` for forecasts."""
+    normalised, restore = normalize_window(x)
+    return split_patches(normalised, patch, stride), restore
 
 
 def in_pieces(function: Callable[..., tuple[Any, ...]], *inputs: Tensor | None) -> tuple[Any, ...]:
@@ -107,6 +113,7 @@ class EncoderLayer(nn.Module):
         self.norm_feedforward = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
+    @fuse
     def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         tokens = self.norm_attention(tokens + self.dropout(self.out(self.attention(tokens, tokens))))
         return self.norm_feedforward(tokens + self.dropout(self.feedforward(tokens)))

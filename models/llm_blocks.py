@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, compiled, is_fused, is_plain, softmax
+from models.kernels import FEW_TOKENS, GELU, Dropout, RMSNorm, fuse, is_plain, softmax
 from models.kernels import dropout as drop
 from models.layers import Attention, Tokens
 from models.llm_files import WEIGHTS, Backbone, BackboneError, Published, bundle_dir, find, not_in_bundle, verified
@@ -44,8 +44,6 @@ class Blocks(nn.Module):
     `trained` matches, and `lora`: low-rank updates (arXiv 2106.09685) of the projections that feed attention, with this
     rank, alpha and dropout. Raises BackboneError for too many blocks.
     """
-
-    fusible = True  # bench/train/step.py
 
     def __init__(
         self,
@@ -97,14 +95,14 @@ class Blocks(nn.Module):
             state, rotary = model.drop(tokens + model.wpe(positions)), {}
             blocks, norm = model.h, model.ln_f
         else:
-            state, rotary = tokens, {"position_embeddings": model.rotary_emb(tokens, positions)}
+            state, rotary = tokens, {"position_embeddings": fuse(model.rotary_emb.forward)(tokens, positions)}
             blocks, norm = model.layers, model.norm
         states = [state]
         for number, block in enumerate(blocks):
-            run = compiled(block.forward) if is_fused() else block  # one compilation serves all
+            run = fuse(block.forward)  # one compilation serves all
             state = run(state, prefix=None if prefix is None else prefix[number], **rotary)
             states.append(state)
-        states[-1] = norm(state)
+        states[-1] = _normed(norm, state)
         return tuple(states)
 
     @torch.no_grad()
@@ -112,6 +110,11 @@ class Blocks(nn.Module):
         """Return the keys and values of a prompt in every block, computed once for all windows."""
         cache = self.model(inputs_embeds=prompt[None], use_cache=True).past_key_values
         return torch.stack([torch.stack([layer.keys[0], layer.values[0]]) for layer in cache.layers])
+
+
+@fuse
+def _normed(norm: nn.Module, state: Tokens) -> Tokens:
+    return norm(state)  # a probe's hook on the norm is called
 
 
 class StandIn(nn.Module):

@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from models.kernels import Dropout
-from models.layers import FlattenHead, Forecast, Past, Tokens, count_patches, normalize_window, split_patches
+from models.kernels import Dropout, fuse
+from models.layers import FlattenHead, Forecast, Past, Restore, Tokens, count_patches, normalized_patches, split_patches
 from models.llm_blocks import NORMS_AND_POSITIONS, read_with
 from models.options import LogoLLMOptions, Shape
 
@@ -23,7 +23,7 @@ from models.options import LogoLLMOptions, Shape
 class LogoLLM(nn.Module):
     """Patches through the blocks, two mixers and a flatten head. Raises ValueError for a tap beyond the blocks."""
 
-    capturable = True  # as a CUDA graph: bench/train/step.py
+    capturable = fusible = True  # as a CUDA graph, by a compiler: bench/train/step.py
 
     def __init__(self, shape: Shape, options: LogoLLMOptions) -> None:
         super().__init__()
@@ -42,17 +42,25 @@ class LogoLLM(nn.Module):
         self.head = FlattenHead(count_patches(shape.context, options.patch, options.stride), width, shape.horizon)
 
     def forward(self, x: Past) -> Forecast:
-        normalised, restore = normalize_window(x)
-        tokens, states = self.read(normalised)
-        mixers = (self.local_mixer, self.local_tap), (self.global_mixer, self.global_tap)
-        parts = [tokens, *(mixer(tokens, states[tap]) for mixer, tap in mixers if mixer)]
-        merged = sum(parts) / len(parts) if len(parts) > 1 else states[self.global_tap]
-        return restore(self.head(merged, channels=x.shape[-1]))
+        tokens, restore = self._tokens(x)
+        return self._forecast(tokens, self.blocks(tokens), x.shape[-1], restore)
 
     def read(self, normalised: Past) -> tuple[Tokens, tuple[Tokens, ...]]:
         """Return the embedded patches of every channel, and the blocks' states: their input, then each output."""
         tokens = self.embed(split_patches(normalised, self.patch, self.stride))
         return tokens, self.blocks(tokens)
+
+    @fuse
+    def _tokens(self, x: Past) -> tuple[Tokens, Restore]:
+        patches, restore = normalized_patches(x, self.patch, self.stride)
+        return self.embed(patches), restore
+
+    @fuse
+    def _forecast(self, tokens: Tokens, states: tuple[Tokens, ...], channels: int, restore: Restore) -> Forecast:
+        mixers = (self.local_mixer, self.local_tap), (self.global_mixer, self.global_tap)
+        parts = [tokens, *(mixer(tokens, states[tap]) for mixer, tap in mixers if mixer)]
+        merged = sum(parts) / len(parts) if len(parts) > 1 else states[self.global_tap]
+        return restore(self.head(merged, channels=channels))
 
 
 class Mixer(nn.Module):

@@ -14,8 +14,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.kernels import Dropout, softmax
-from models.layers import FlattenHead, Forecast, Past, Tokens, count_patches, in_pieces, normalize_window, split_patches
+from models.kernels import Dropout, fuse, softmax
+from models.layers import FlattenHead, Forecast, Past, Restore, Tokens, count_patches, in_pieces, normalized_patches
 from models.options import PatchTSTOptions, Shape
 
 Scores = Float[Tensor, "s heads n n"]
@@ -24,7 +24,7 @@ Scores = Float[Tensor, "s heads n n"]
 class PatchTST(nn.Module):
     """An encoder over each channel's patches and a flatten head."""
 
-    capturable = True  # as a CUDA graph: bench/train/step.py
+    capturable = fusible = True  # as a CUDA graph, by a compiler: bench/train/step.py
 
     def __init__(self, shape: Shape, options: PatchTSTOptions) -> None:
         super().__init__()
@@ -37,13 +37,20 @@ class PatchTST(nn.Module):
         self.head = FlattenHead(patches, options.width, shape.horizon, options.head_dropout)
 
     def forward(self, x: Past) -> Forecast:
-        x, restore = normalize_window(x)
-        patches = split_patches(x, self.patch, self.stride)
-        tokens = self.dropout(self.embed(patches) + self.position)
+        tokens, restore = self._tokens(x)
         scores = None
         for layer in self.layers:
             tokens, scores = layer(tokens, scores)
-        return restore(self.head(tokens, channels=x.shape[-1]))
+        return self._forecast(tokens, x.shape[-1], restore)
+
+    @fuse
+    def _tokens(self, x: Past) -> tuple[Tokens, Restore]:
+        patches, restore = normalized_patches(x, self.patch, self.stride)
+        return self.dropout(self.embed(patches) + self.position), restore
+
+    @fuse
+    def _forecast(self, tokens: Tokens, channels: int, restore: Restore) -> Forecast:
+        return restore(self.head(tokens, channels=channels))
 
 
 class PatchEncoderLayer(nn.Module):
@@ -63,6 +70,7 @@ class PatchEncoderLayer(nn.Module):
         self.norm_feedforward = nn.BatchNorm1d(width)
         self.dropout = Dropout(options.dropout)
 
+    @fuse
     def forward(self, tokens: Tokens, earlier: Scores | None) -> tuple[Tokens, Scores | None]:
         """Return the tokens and this layer's attention scores; `earlier` are the scores of the layer before."""
         summed, scores = in_pieces(self._attended, tokens, earlier)

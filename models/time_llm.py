@@ -23,8 +23,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from models.kernels import Dropout
-from models.layers import Attention, FlattenHead, Forecast, Past, Tokens, count_patches, normalize_window, split_patches
+from models.kernels import Dropout, fuse
+from models.layers import Attention, FlattenHead, Forecast, Past, Restore, Tokens, count_patches, normalized_patches
 from models.llm_blocks import Blocks, read_with, tokenize, word_embeddings
 from models.options import Shape, TimeLLMOptions
 
@@ -32,7 +32,7 @@ from models.options import Shape, TimeLLMOptions
 class TimeLLMLite(nn.Module):
     """Reprogrammed patches through the frozen blocks, behind a prompt, and a flatten head."""
 
-    capturable = True  # as a CUDA graph: bench/train/step.py
+    capturable = fusible = True  # as a CUDA graph, by a compiler: bench/train/step.py
     prefix: Tensor | None
 
     def __init__(self, shape: Shape, options: TimeLLMOptions) -> None:
@@ -54,15 +54,22 @@ class TimeLLMLite(nn.Module):
         self.head = FlattenHead(patches, options.feedforward, shape.horizon, options.dropout)
 
     def forward(self, x: Past) -> Forecast:
-        x, restore = normalize_window(x)
-        patches = split_patches(x, self.patch, self.stride)
-        embedded = self.embed(rearrange(patches, "s n p -> s p n"))
-        tokens = self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d")))
-        return restore(self.head(self.behind_prompt(tokens)[..., : self.features], channels=x.shape[-1]))
+        tokens, restore = self._tokens(x)
+        return self._forecast(self.behind_prompt(tokens), x.shape[-1], restore)
 
     def behind_prompt(self, tokens: Tokens) -> Tokens:
         """Return the last hidden state of the tokens behind the prompt."""
         return self.blocks(tokens, self.prefix)[-1]
+
+    @fuse
+    def _tokens(self, x: Past) -> tuple[Tokens, Restore]:
+        patches, restore = normalized_patches(x, self.patch, self.stride)
+        embedded = self.embed(rearrange(patches, "s n p -> s p n"))
+        return self.reprogram(self.dropout(rearrange(embedded, "s d n -> s n d"))), restore
+
+    @fuse
+    def _forecast(self, state: Tokens, channels: int, restore: Restore) -> Forecast:
+        return restore(self.head(state[..., : self.features], channels=channels))
 
 
 class Reprogramming(nn.Module):

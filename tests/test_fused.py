@@ -1,4 +1,4 @@
-"""A language model's blocks under a compiler: one graph for all of them, and the same numbers."""
+"""Models under a compiler: one graph for all layers of a kind, and the same numbers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,30 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
+from bench.core.spec import TrainConfig
+from bench.plan import registry
+from bench.train.device import seed_everything
+from bench.train.step import WORTH_COMPILING, Stepper, is_compiled
+from bench.train.windows import Windows
 from models import kernels as fast
+from models.baselines import DLinear
 from models.kernels import fused, is_fused
+from models.layers import Attention
 from models.llm_blocks import NORMS_AND_POSITIONS, Blocks
+from models.patchtst import PatchTST
+from tests.builders import SHAPE, SMALL, TRAINED, waves
 
 NORMS = {"trained": NORMS_AND_POSITIONS}
 LORA = {"lora": (4, 8, 0.0)}
+GRAPHS = {
+    "logo_llm": 4,  # tokens, blocks, final norm, forecast
+    "gpt4ts": 4,
+    "time_llm_lite": 4,
+    "calf_lite": 7,  # tokens, text tokens, blocks with and without LoRA, final norm, outcome of a branch, comparison
+    "patchtst": 4,  # tokens, first layer, other layers, forecast
+    "itransformer": 3,
+}
+"""Model -> graphs that its training step is compiled to."""
 
 
 @pytest.fixture
@@ -73,7 +91,8 @@ def test_blocks_are_one_graph_that_serves_all_of_them_and_the_next_model(
         assert len(compiled) == len(expected)
         for ours, theirs in zip(compiled, expected, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
-    assert counters["stats"]["unique_graphs"] == 1
+    rotary = name.startswith("smollm2")
+    assert counters["stats"]["unique_graphs"] == 2 + rotary, "blocks, final norm, rotary positions"
     assert not counters["graph_break"]
 
 
@@ -84,7 +103,7 @@ def test_a_process_compiles_more_shapes_than_torch_would(compile_with: Callable[
     with fused():
         for series in range(2, 12):
             blocks(torch.randn(series, 3, blocks.width))
-    assert counters["stats"]["unique_graphs"] == 10
+    assert counters["stats"]["unique_graphs"] == 30, "blocks, final norm and rotary positions"
 
 
 def test_where_the_compiler_fails_blocks_run_as_they_are(
@@ -109,3 +128,96 @@ def test_where_the_compiler_fails_blocks_run_as_they_are(
     assert "\n" not in str(said[0].message)
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
+
+
+def stepper(model: str, seed: int = 3, dropout: float = 0.0) -> Stepper:
+    """What trains a small model without a CUDA graph, its masks of dropout of this share."""
+    seed_everything(seed)
+    built: nn.Module = registry.load(model)(SHAPE, SMALL[model])
+    for part in built.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = dropout
+        if isinstance(part, Attention):
+            part.dropout = dropout
+    values = torch.tensor(waves(300, SHAPE.channels), dtype=torch.float32)
+    calendar = torch.rand(300, 4, generator=torch.Generator().manual_seed(0))
+    windows = Windows(values, 0, 200, SHAPE.context, SHAPE.horizon, calendar)
+    return Stepper(built.train(), windows, TrainConfig(epochs=1, batch=16, lr=1e-3, schedule="constant", clip=1.0))
+
+
+def trained(step: Stepper, lr: float = 1e-3) -> tuple[list[float], dict[str, Tensor]]:
+    """The losses of three steps, and weights and buffers after them."""
+    losses = [step(torch.arange(start, start + 16), lr).item() for start in (0, 16, 32)]
+    return losses, {name: tensor.clone() for name, tensor in step.model.state_dict().items()}
+
+
+def assert_trains_alike(model: str) -> None:
+    expected, weights = trained(stepper(model))
+    with fused():
+        losses, compiled = trained(stepper(model))
+    assert losses == pytest.approx(expected, rel=1e-4)
+    for name, tensor in weights.items():
+        # A gradient of almost zero has Adam move a weight by its rate in either direction.
+        close = torch.isclose(compiled[name].float(), tensor.float(), atol=1e-4, rtol=1e-3).float().mean()
+        assert close > 0.99, name
+
+
+@pytest.mark.parametrize("model", GRAPHS)
+def test_a_step_of_a_whole_model_is_a_few_graphs_that_serve_the_next_model(
+    model: str, compile_with: Callable[..., None], slim_backbones: None
+) -> None:
+    compile_with(backend="aot_eager", fullgraph=True)
+    counters.clear()
+    assert_trains_alike(model)
+    assert counters["stats"]["unique_graphs"] == GRAPHS[model]
+    with fused():
+        trained(stepper(model, seed=4))
+    assert counters["stats"]["unique_graphs"] == GRAPHS[model]
+    assert not counters["graph_break"]
+
+
+def test_batch_norm_keeps_its_running_statistics_under_a_compiler(compile_with: Callable[..., None]) -> None:
+    compile_with(backend="aot_eager", fullgraph=True)
+    _, expected = trained(stepper("patchtst"))
+    with fused():
+        _, got = trained(stepper("patchtst"))
+    names = [name for name in expected if "running" in name or "tracked" in name]
+    assert len(names) == 3 * 2 * SMALL["patchtst"].layers
+    for name in names:
+        torch.testing.assert_close(got[name], expected[name], atol=1e-4, rtol=1e-3)
+    assert all(got[name].item() == 3 for name in names if "tracked" in name)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("model", GRAPHS)
+def test_code_that_torch_generates_trains_alike_and_draws_new_masks(model: str, slim_backbones: None) -> None:
+    """As `test_gpu` on a GPU, in C++ here: half a minute for a model."""
+    assert_trains_alike(model)
+    step = stepper(model, dropout=0.5)
+    with fused():
+        losses = [step(torch.arange(16), 0.0).item() for _ in range(4)]
+    assert len(set(losses)) == 4, "the same windows and weights, other masks"
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_models_of_ours_are_compiled_in_all_but_the_shortest_runs(model: str) -> None:
+    built = registry.load(model)(SHAPE, SMALL[model])
+    assert is_compiled(built, WORTH_COMPILING) == (model in GRAPHS)
+    assert not is_compiled(built, WORTH_COMPILING - 1)
+
+
+def test_a_users_model_is_never_compiled_whatever_it_is_made_of() -> None:
+    class Mine(PatchTST):
+        pass
+
+    class Around(nn.Module):
+        capturable = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = PatchTST(SHAPE, SMALL["patchtst"])
+
+    assert not is_compiled(Mine(SHAPE, SMALL["patchtst"]), WORTH_COMPILING)
+    assert not is_compiled(Around(), WORTH_COMPILING)
+    assert not is_compiled(DLinear(SHAPE, SMALL["dlinear"]), WORTH_COMPILING), "it has nothing between its products"

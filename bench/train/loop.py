@@ -18,7 +18,7 @@ from bench.core.schedule import StepPlan
 from bench.core.spec import TrainConfig
 from bench.train.checkpoint import Checkpoint, State
 from bench.train.device import device_name, random_state, set_random_state
-from bench.train.evaluate import evaluate
+from bench.train.evaluate import Scorer
 from bench.train.step import Stepper
 from bench.train.windows import Windows
 
@@ -73,7 +73,7 @@ def fit(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         return Fit()
     store_frozen(model, config.precision)
-    training = _Training(model, train, config, seed, watch, joins_single)
+    training = _Training(model, train, val, config, seed, watch, joins_single)
     if watch.checkpoint and (saved := watch.checkpoint.load()):
         try:
             training.restore(parse(Fit, saved.facts, "facts"), saved.tensors)
@@ -81,7 +81,7 @@ def fit(
             raise watch.checkpoint.damaged(error) from None
     while not training.over:
         training.epoch()
-        training.validate(val)
+        training.validate()
     return training.end()
 
 
@@ -103,11 +103,18 @@ class _Training:
     """A model in training, with all state that training changes (the content of a checkpoint); `so_far` is a part."""
 
     def __init__(
-        self, model: nn.Module, train: Windows, config: TrainConfig, seed: int, watch: Watch, joins_single: bool
+        self,
+        model: nn.Module,
+        train: Windows,
+        val: Windows,
+        config: TrainConfig,
+        seed: int,
+        watch: Watch,
+        joins_single: bool,
     ) -> None:
         self.model, self.train, self.config, self.watch = model, train, config, watch
         self.device = train.series.device
-        self.take_step = Stepper(model, train, config)
+        self.take_step, self.score = Stepper(model, train, config), Scorer(model, val, config.precision)
         self.plan = StepPlan(config, len(train), joins_single)
         self.order = torch.Generator().manual_seed(seed)
         self.so_far = Fit()
@@ -141,12 +148,12 @@ class _Training:
             raise TrainingDiverged(f"the training loss is {self.loss.item()} in epoch {len(self.so_far.curve) + 1}")
         self.so_far.seconds += time.perf_counter() - self.epoch_began
 
-    def validate(self, val: Windows) -> None:
+    def validate(self) -> None:
         """Score the finished epoch, and keep its weights if it is the best so far."""
         # 1. Score.
         now = self.so_far
         number = len(now.curve) + 1
-        errors = evaluate(self.model, val, self.config.precision)
+        errors = self.score()
         score = errors.mse if self.config.loss == "mse" else errors.mae
         if not math.isfinite(score):
             raise TrainingDiverged(f"the validation score is {score} after epoch {number}")

@@ -14,10 +14,11 @@ from bench.core.spec import RunSpec
 from bench.data.series import load_series
 from bench.plan.estimate import Estimate, work
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak, seed_everything
-from bench.train.evaluate import SERIES_PER_BATCH, evaluate
+from bench.train.evaluate import SERIES_PER_BATCH, Scorer
 from bench.train.execute import build, windows_of
+from bench.train.graph import WARM_UP
 from bench.train.loop import store_frozen
-from bench.train.step import WARM_UP, Stepper
+from bench.train.step import Stepper
 from bench.train.worker import as_new, check, load
 
 SECONDS = 0.5
@@ -60,8 +61,8 @@ def measure(spec: RunSpec) -> Estimate:
         seconds += windows.trained * _per_window(train_batch, warm_up=WARM_UP + 1 if step.graph else 2)
     # 3. Time an evaluation batch.
     count = min(len(parts["test"]), max(1, SERIES_PER_BATCH[device.type] // series.card.width))
-    batch = replace(parts["test"], count=count)
-    seconds += windows.scored * _per_window(lambda: evaluate(model, batch, config.precision).windows, warm_up=1)
+    score = Scorer(model, replace(parts["test"], count=count), config.precision)
+    seconds += windows.scored * _per_window(lambda: score().windows, warm_up=WARM_UP + 1 if score.graph else 1)
     return Estimate(seconds, peak_mb(device) if peak_known else None, "timed")
 
 
