@@ -32,7 +32,8 @@ class Called(Graph[Any]):
     def replay(self) -> None:
         out = self.step(self.index)
         if self.replayed:
-            tree.tree_map_only(Tensor, lambda old, new: old.copy_(new), self.out, out)
+            for held, new in zip(tree.tree_leaves(self.out), tree.tree_leaves(out), strict=True):
+                held.copy_(new)
         else:
             self.out = out
         self.replayed += 1

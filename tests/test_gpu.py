@@ -15,12 +15,15 @@ from bench.data.series import load_series
 from bench.perf.measure import measure, perf_specs
 from bench.plan.suite import Filters
 from bench.train import execute, step
-from bench.train.device import pick_device, seed_everything
+from bench.train.device import generator, pick_device, seed_everything
+from bench.train.evaluate import SERIES_PER_BATCH, Scorer
 from bench.train.execute import build, run_one
 from bench.train.step import Stepper
 from bench.train.windows import Windows, calendar, split_windows, standardized
 from models import layers
 from tests.builders import BUILT, TRAINED, make_spec, waves
+
+COMPILED = ("logo_llm", "gpt4ts", "time_llm_lite", "calf_lite", "patchtst", "itransformer")
 
 pytestmark = [
     pytest.mark.gpu,
@@ -90,8 +93,8 @@ def test_steps_replayed_as_a_graph_equal_steps_taken_one_by_one(
 
 
 @pytest.mark.parametrize("precision, apart", [("float32", 1e-3), ("bf16", 2e-2)])
-@pytest.mark.parametrize("model", ["logo_llm", "time_llm_lite", "calf_lite"])
-def test_compiled_blocks_train_as_they_do_when_they_are_not(
+@pytest.mark.parametrize("model", COMPILED)
+def test_compiled_models_train_as_they_do_when_they_are_not(
     model: str, precision: str, apart: float, make_card: Callable[..., DatasetCard]
 ) -> None:
     spec = make_spec(make_card(waves(400, 3)), model, epochs=step.WORTH_COMPILING, precision=precision)
@@ -117,6 +120,96 @@ def test_compiled_blocks_draw_other_masks_at_every_replay(make_card: Callable[..
     index = torch.arange(16, device="cuda")
     losses = [take_step(index, 0.0).item() for _ in range(8)]
     assert len(set(losses)) == 8, "the same windows and weights, other masks"
+
+
+@pytest.mark.parametrize("model", COMPILED)
+def test_compiled_models_draw_other_masks_at_every_replay(model: str, make_card: Callable[..., DatasetCard]) -> None:
+    spec = make_spec(make_card(waves(400, 3)), model, epochs=step.WORTH_COMPILING)
+    _, take_step = steps_of(spec, graphs=True)
+    assert take_step.graph is not None and take_step.graph.graph is not None
+    losses = [take_step(torch.arange(16, device="cuda"), 0.0).item() for _ in range(8)]
+    assert len(set(losses)) == 8, "the same windows and weights, other masks"
+
+
+def test_replays_of_compiled_steps_keep_the_running_statistics_of_batch_norm(
+    make_card: Callable[..., DatasetCard],
+) -> None:
+    spec = make_spec(make_card(waves(400, 3)), "patchtst", epochs=step.WORTH_COMPILING)
+    losses, one_by_one = steps_of(spec, graphs=False, wrap=without_dropout)
+    _, replayed = steps_of(spec, graphs=True, wrap=without_dropout)
+    assert replayed.graph is not None and replayed.graph.graph is not None
+    kept = dict(replayed.model.named_buffers())
+    for name, expected in one_by_one.model.named_buffers():
+        if "tracked" in name:
+            assert kept[name].item() == expected.item() == len(losses)
+        else:  # biases in front of a batch norm have gradients of rounding alone, by which Adam moves them
+            torch.testing.assert_close(kept[name], expected, atol=0.05, rtol=0.05, msg=name)
+
+
+def test_a_users_subclass_is_replayed_but_never_compiled(make_card: Callable[..., DatasetCard]) -> None:
+    def owned(model: nn.Module) -> nn.Module:
+        model.__class__ = type("Mine", (type(model),), {})
+        return model
+
+    spec = make_spec(make_card(waves(400, 3)), "patchtst", epochs=step.WORTH_COMPILING)
+    counters.clear()
+    _, taken = steps_of(spec, graphs=True, wrap=owned)
+    assert taken.graph is not None and taken.graph.graph is not None
+    assert not counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("model", TRAINED)
+def test_replayed_evaluation_is_equal_to_the_bit(
+    model: str, precision: str, make_card: Callable[..., DatasetCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SERIES_PER_BATCH, "cuda", 16 * 3)
+    device = torch.device("cuda")
+    spec = make_spec(make_card(waves(400, 3)), model)
+    windows = train_part(spec, device)
+    seed_everything(1)
+    built = build(spec, load_series(cards()[spec.task.dataset])).to(device)
+    seen: tuple[list[list[torch.Tensor]], ...] = ([], [])
+    scores = [Scorer(built, windows, precision, graphs=graphs) for graphs in (False, True)]
+    errors, state = [], generator(device).get_state()
+    for score, batches in zip(scores, seen, strict=True):
+        errors.append(score([lambda *shown, to=batches: to.append([each.clone() for each in shown])]))
+    graph = scores[1].graph
+    assert scores[0].graph is None and graph is not None and graph.graph is not None and not graph.refused
+    assert errors[0] == errors[1]
+    for one, other in zip(*seen, strict=True):
+        assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+    assert torch.equal(generator(device).get_state(), state), "it draws nothing"
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.mul_(0.9)
+    assert scores[1]() == scores[0]() != errors[0], "the graph reads the weights of the next epoch"
+
+
+class Limited(nn.Module):
+    """A model that runs out of the GPU's memory above seven windows."""
+
+    capturable = True
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 7:
+            torch.empty(1 << 50, dtype=torch.uint8, device=x.device)
+        return self.model(x)
+
+
+def test_evaluation_that_lacks_memory_replays_smaller_batches(make_card: Callable[..., DatasetCard]) -> None:
+    spec, device = make_spec(make_card(waves(400, 3)), "dlinear"), torch.device("cuda")
+    windows = train_part(spec, device)
+    seed_everything(1)
+    built = build(spec, load_series(cards()[spec.task.dataset])).to(device)
+    score = Scorer(Limited(built), windows, "float32")
+    errors = score()
+    assert score.batch <= 7 and score.graph is not None and score.graph.graph is not None
+    assert errors.mse == pytest.approx(Scorer(built, windows, "float32", graphs=False)().mse, rel=1e-5)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second GPU")

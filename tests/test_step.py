@@ -15,8 +15,9 @@ from torch import nn
 from bench.core.spec import TrainConfig
 from bench.perf.plain import PlainTimeLLM, WindowDataset, train_plainly
 from bench.plan import registry
+from bench.train import evaluate as evaluation
 from bench.train.device import out_of_memory, seed_everything
-from bench.train.evaluate import evaluate
+from bench.train.evaluate import SERIES_PER_BATCH, Scorer, evaluate
 from bench.train.loop import fit
 from bench.train.step import SERIES_PER_MICRO_BATCH, Stepper
 from bench.train.windows import Windows
@@ -24,6 +25,7 @@ from models import layers
 from models.kernels import is_plain, plain
 from models.options import Shape
 from tests.builders import python, waves
+from tests.graphs import Called
 
 pytestmark = pytest.mark.usefixtures("slim_backbones")
 
@@ -241,6 +243,71 @@ class TestCapturable:
 
         with pytest.raises(RuntimeError, match="meta"):
             self.gradients(Asking(), monkeypatch)
+
+
+class TestReplayedEvaluation:
+    """Evaluation in graphs, each replaced by calls of what it holds."""
+
+    @pytest.fixture(autouse=True)
+    def replayed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(SERIES_PER_BATCH, "cpu", 20 * CHANNELS)
+        monkeypatch.setattr(evaluation, "replays", lambda model, device: True)
+        monkeypatch.setattr(evaluation, "Graph", lambda score, batch, device: Called(score, batch))
+
+    @pytest.mark.parametrize("precision", ["float32", "bf16"])
+    @pytest.mark.parametrize("model", STILL)
+    def test_errors_and_what_observers_see_are_equal_to_the_bit(self, model: str, precision: str) -> None:
+        built, windows, seen = build(model), part(0, 115), ([], [])
+        both = [Scorer(built, windows, precision, graphs=graphs) for graphs in (False, True)]
+        for score, batches in zip(both, seen, strict=True):
+            errors = score([lambda *shown, to=batches: to.append([each.clone() for each in shown])])
+            assert errors == evaluate(built, windows, precision)
+        plain, graphed = both
+        assert plain.graph is None and graphed.graph.replayed == 2, "3 of 5 whole batches warm up, the sixth is small"
+        assert [len(index) for index, _, _ in seen[1]] == [20] * 5 + [15]
+        for one, other in zip(*seen, strict=True):
+            assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+
+    def test_a_graph_serves_the_next_epochs_with_their_weights(self, monkeypatch) -> None:
+        made = []
+        monkeypatch.setattr(
+            evaluation, "Graph", lambda score, batch, device: made.append(Called(score, batch)) or made[-1]
+        )
+        train, val, several = part(0, 64), part(300, 45), config(epochs=4)
+        graphed = fit(build("dlinear"), train, val, several, 7)
+        (graph,) = made
+        assert graph.replayed == 4 * 2 - 3
+        monkeypatch.setattr(evaluation, "replays", lambda model, device: False)
+        losses = [
+            [epoch.val_loss for epoch in each.curve]
+            for each in (graphed, fit(build("dlinear"), train, val, several, 7))
+        ]
+        assert losses[0] == losses[1] and len(set(losses[0])) == 4
+
+    def test_where_memory_runs_out_smaller_batches_get_a_graph_of_their_own(self) -> None:
+        net, windows = Net(limit=7), part(0, 200)
+        score = Scorer(net, windows, "float32")
+        errors = [score() for _ in range(2)]
+        assert score.batch == 5 and score.graph.replayed == 2 * 40 - 3
+        assert max(net.seen) == 5 and sum(net.seen) == 2 * 200
+        assert errors[0] == errors[1]
+        assert errors[0].mse == pytest.approx(Scorer(Net(), windows, "float32", graphs=False)().mse, rel=1e-6)
+
+    def test_errors_do_not_depend_on_the_size_of_a_batch(self, monkeypatch) -> None:
+        built, found = build("itransformer"), []
+        for windows_at_once in (1, 7, 20, 1000):
+            monkeypatch.setitem(SERIES_PER_BATCH, "cpu", windows_at_once * CHANNELS)
+            found.append(Scorer(built, part(0, 115), "float32")())
+        assert [each.mse for each in found] == pytest.approx([found[0].mse] * 4, rel=1e-6)
+        assert [each.mae for each in found] == pytest.approx([found[0].mae] * 4, rel=1e-6)
+
+
+def test_only_models_that_say_so_are_replayed_and_only_on_a_gpu() -> None:
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert evaluation.replays(build("dlinear"), gpu)
+    assert not evaluation.replays(build("dlinear"), cpu)
+    assert not evaluation.replays(Net(), gpu)
+    assert Scorer(build("dlinear"), part(0, 200), "float32").graph is None
 
 
 def test_the_record_says_how_many_windows_passed_at_once() -> None:

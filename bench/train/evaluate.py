@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.core.base import BenchError
 from bench.core.record import Sample
 from bench.train.device import out_of_memory
-from bench.train.graph import Graph
+from bench.train.graph import Graph, replays
 from bench.train.windows import Windows
 from models.layers import Forecast
 
@@ -92,7 +92,7 @@ class Scorer:
 
     def _set_batch(self, batch: int) -> None:
         """Take batches of this many windows from now on; a graph of another size is given up, with its memory."""
-        replayed = self.graphs and self.device.type == "cuda" and getattr(self.model, "capturable", False)
+        replayed = self.graphs and replays(self.model, self.device)
         self.batch, self.graph = batch, Graph(self._score, batch, self.device) if replayed else None
 
     def _score(self, index: Int[Tensor, "b"]) -> tuple[Forecast, Forecast, Sums]:

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.kernels import fused
 
@@ -76,3 +76,8 @@ class Graph(Generic[Out]):
             return False
         self.graph = graph
         return True
+
+
+def replays(model: nn.Module, device: torch.device) -> bool:
+    """Tell whether a model's passes on a device may become graphs: it says `capturable`, and the device is a GPU."""
+    return device.type == "cuda" and getattr(model, "capturable", False)

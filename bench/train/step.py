@@ -14,7 +14,7 @@ from bench.core.spec import TrainConfig
 from bench.train.device import generator, out_of_memory
 from bench.train.evaluate import autocast, predict
 from bench.train.graph import WARM_UP as WARM_UP  # bench.perf reads it here
-from bench.train.graph import Graph
+from bench.train.graph import Graph, replays
 from bench.train.windows import Windows
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
@@ -51,9 +51,9 @@ class Stepper:
         fits = max(1, SERIES_PER_MICRO_BATCH[self.device.type] // train.series.shape[1])
         self.micro_batch = min(whole, fits) if self.divisible else whole
         # 2. Choose whether steps become a graph. models.layers.in_pieces sets random states: no graph can hold it.
-        fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
+        fixed = replays(model, self.device) and (self.divisible or whole <= fits)
         compiled = is_compiled(model, StepPlan(config, len(train)).total)
-        self.graph = Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
+        self.graph = Graph(self._step, whole, self.device, compiled) if graphs and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
         """Take one step on the windows `index` with learning rate `lr`; return their mean loss, still on the device."""
