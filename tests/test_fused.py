@@ -215,6 +215,9 @@ def test_a_users_model_is_never_compiled_whatever_it_is_made_of() -> None:
     class Mine(PatchTST):
         pass
 
+    class Copied(nn.Module):
+        fusible = True
+
     class Around(nn.Module):
         capturable = True
 
@@ -223,5 +226,6 @@ def test_a_users_model_is_never_compiled_whatever_it_is_made_of() -> None:
             self.model = PatchTST(SHAPE, SMALL["patchtst"])
 
     assert not is_compiled(Mine(SHAPE, SMALL["patchtst"]), WORTH_COMPILING)
+    assert not is_compiled(Copied(), WORTH_COMPILING)
     assert not is_compiled(Around(), WORTH_COMPILING)
     assert not is_compiled(DLinear(SHAPE, SMALL["dlinear"]), WORTH_COMPILING), "it has nothing between its products"

@@ -16,6 +16,7 @@ from bench.train.evaluate import autocast, predict
 from bench.train.graph import WARM_UP as WARM_UP  # bench.perf reads it here
 from bench.train.graph import Graph, replays
 from bench.train.windows import Windows
+from models import MODELS
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Criterion] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
@@ -111,6 +112,8 @@ class Stepper:
 def is_compiled(model: nn.Module, steps: int) -> bool:
     """Tell whether a training of so many steps compiles what the model marks by `models.kernels.fuse`.
 
-    Its own class must say `fusible`: a user's subclass or wrapper of a model here is never compiled.
+    The class must be a registered one with `fusible`: a user's copy, subclass or wrapper of it is never compiled.
     """
-    return bool(vars(type(model)).get("fusible")) and steps >= WORTH_COMPILING
+    name = f"{type(model).__module__}:{type(model).__name__}"
+    ours = any(entry.target == name for entry in MODELS.values())
+    return ours and getattr(model, "fusible", False) and steps >= WORTH_COMPILING
