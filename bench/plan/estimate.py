@@ -137,7 +137,7 @@ def _kind(spec: RunSpec) -> str:
 
 
 def _cell(spec: RunSpec) -> str:
-    return spec.model_copy(update={"seed": 0}).key
+    return spec.with_seed(0).key
 
 
 def records_of(root: Path, models: Iterable[str]) -> list[RunResult]:

@@ -236,7 +236,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
                 for variant in variants[model]
             ]
             for seed in seeds:
-                planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
+                planned += [PlannedRun(spec.with_seed(seed), variant) for spec, variant in runs]
     return planned
 
 
