@@ -67,8 +67,8 @@ def _channel_errors(planned: Results) -> pd.DataFrame:
     """Return a row per run and channel of the runs that hold them: dataset, channel, title, key, mse, mae."""
     rows = []
     for run in planned.own[planned.own.status == "done"].itertuples():
-        own = next(each for each in run.result.evaluations if each.dataset == run.dataset)
-        rows += [(run.dataset, i, run.title, run.key, *both) for i, both in enumerate(own.channels)]
+        own = run.result.channels_on(run.dataset)
+        rows += [(run.dataset, i, run.title, run.key, *both) for i, both in enumerate(own)]
     return pd.DataFrame(rows, columns=["dataset", "channel", "title", "key", *METRICS])
 
 

@@ -12,9 +12,10 @@ import pandas as pd
 
 from bench.core.card import cards
 from bench.core.names import Metric
+from bench.core.reading import UnusableRecord
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import Store, UnusableRecord
+from bench.core.store import Store
 from bench.plan import registry
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, PlannedRun, Suite, entries
@@ -90,14 +91,9 @@ class Results:
     @classmethod
     def read(cls, planned: Sequence[PlannedRun], store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
         """Pair each planned run with its record in the store."""
-        runs: list[tuple[PlannedRun, RunResult | None]] = []
-        refused = {}
-        for entry in planned:
-            try:
-                runs.append((entry, store.get(entry.spec)))
-            except UnusableRecord as error:
-                runs.append((entry, None))
-                refused[entry.spec.key] = error
+        found = list(zip(planned, store.several(entry.spec for entry in planned), strict=True))
+        runs = [(entry, None if isinstance(each, UnusableRecord) else each) for entry, each in found]
+        refused = {entry.spec.key: each for entry, each in found if isinstance(each, UnusableRecord)}
         return cls(runs, refused, metrics)
 
     @property

@@ -339,9 +339,18 @@ class RunResult(Frozen):
     """The files beside the record. Nothing but `predict` and what reads forecasts needs them."""
 
     @property
+    def epochs(self) -> int:
+        """The number of training epochs."""
+        return len(self.curve)
+
+    @property
     def epoch_s(self) -> float:
         """Seconds of the fastest training epoch, with its validation (the first warms up); 0 if nothing trains."""
         return min((epoch.seconds for epoch in self.curve), default=0.0)
+
+    def channels_on(self, dataset: str) -> tuple[tuple[Error, Error], ...]:
+        """Return MSE and MAE of each channel of a data set that the run is tested on; none if the record is old."""
+        return next(each.channels for each in self.evaluations if each.dataset == dataset)
 
     @property
     def fault(self) -> str | None:

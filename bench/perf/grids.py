@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -92,7 +91,9 @@ def invented(spec: RunSpec, number: int) -> RunResult:
     return RunResult(
         spec=spec,
         status="done",
-        evaluations=(Evaluation(dataset=card.name, mse=mse, mae=mae, windows=windows, channels=channels, further=further),),
+        evaluations=(
+            Evaluation(dataset=card.name, mse=mse, mae=mae, windows=windows, channels=channels, further=further),
+        ),
         sample=Sample(
             window=windows // 2,
             channel=card.width - 1,
@@ -128,7 +129,8 @@ def _curve(spec: RunSpec, rng: np.random.Generator) -> Iterator[Epoch]:
     """Yield epochs with falling losses up to one by the draw, rising ones after it, until training ends."""
     if not MODELS[spec.model].trains:
         return
-    steps, best, scores = _steps(spec), int(rng.integers(1, 6)), []
+    steps, best = _steps(spec), int(rng.integers(1, 6))
+    scores: list[float] = []
     while not scores or steps.ends_after(scores) is None:
         epoch = len(scores) + 1
         scores.append(0.4 + abs(epoch - best) / 50 + rng.uniform(0, 0.001))
@@ -152,7 +154,7 @@ def _where() -> Where:
 
 
 def grid_readings(folder: Path, runs: int = RUNS, records: int = RECORDS) -> list[Reading]:
-    """Write the grid and measure each command over it in a process of its own; the first one reads every record anew."""
+    """Write the grid and measure commands over it, each in its own process; the first reads every record anew."""
     suite = write_grid(folder, runs, records)
     words = ["--suite", str(suite), "--results", str(folder / "results")]
     report = ["bench.report", *words, "--into", str(folder / "report")]

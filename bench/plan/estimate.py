@@ -18,9 +18,9 @@ from typing import Literal, NamedTuple
 
 from bench.core.base import BenchError
 from bench.core.card import cards
+from bench.core.reading import read_record
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import read_record
 from bench.core.system import cpu_name
 
 RECORDS_PER_TASK = 2

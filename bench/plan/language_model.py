@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
+from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import Store, UnusableRecord
+from bench.core.store import Store
 from bench.plan import registry
 from bench.plan.suite import Filters, Suite, plan
 from models import MODELS
@@ -26,7 +28,7 @@ def choose(suite: Suite, filters: Filters, store: Store) -> tuple[Filters, str]:
     if not _readers(suite, filters, own):
         return filters.model_copy(update={"backbone": own}), ""
     name, why = own, "the suite's own"
-    if not (recorded(suite, filters, store, own) or _is_here(own)):
+    if not (any(_done(suite, filters, store, own)) or _is_here(own)):
         counts = {other: recorded(suite, filters, store, other) for other in usable(suite)}
         here = [other for other in counts if BACKBONES[other].pretrained and _is_here(other)]
         if any(counts.values()):
@@ -46,7 +48,13 @@ def usable(suite: Suite) -> list[str]:
 
 def recorded(suite: Suite, filters: Filters, store: Store, name: str) -> int:
     """Return how many runs that read this language model are done."""
-    return sum(_is_done(spec, store) for spec in _readers(suite, filters, name))
+    return sum(_done(suite, filters, store, name))
+
+
+def _done(suite: Suite, filters: Filters, store: Store, name: str) -> Iterator[bool]:
+    """Yield of each run that reads this language model whether it is done."""
+    for found in store.several(_readers(suite, filters, name)):
+        yield isinstance(found, RunResult) and found.status == "done"
 
 
 def _readers(suite: Suite, filters: Filters, name: str) -> list[RunSpec]:
@@ -55,13 +63,6 @@ def _readers(suite: Suite, filters: Filters, name: str) -> list[RunSpec]:
     models = tuple(model for model in names if model not in MODELS or MODELS[model].uses_backbone)
     specs = plan(suite, filters.model_copy(update={"backbone": name, "models": models})) if models else []
     return [spec for spec in specs if spec.backbone]
-
-
-def _is_done(spec: RunSpec, store: Store) -> bool:
-    try:
-        return store.status(spec) == "done"
-    except UnusableRecord:
-        return False
 
 
 def _is_here(name: str) -> bool:

@@ -1,0 +1,244 @@
+"""Read records of a results directory: one of them whole, or thousands of them in brief. No torch.
+
+Every record is verified before anything of it is used. `bench.core.verified` remembers what was verified by the stamps
+of the files, so that thousands of records are not verified anew for every table.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from bench.core.base import BenchError, parse, read_regular
+from bench.core.card import cards
+from bench.core.record import RunResult
+from bench.core.spec import PROTOCOL, RunSpec
+from bench.core.verified import WORTH, Brief, Verified, has_settled, stamp_of
+from models import MODELS
+from models.llm_files import BACKBONES
+
+LARGEST = 32 << 20
+"""Most bytes of a record."""
+LARGE = ("layers", "sample", "curve")
+"""Parts of a record that make up most of it, besides the errors of each channel; few tables need them."""
+
+
+class UnusableRecord(BenchError):
+    """A record that exists but is damaged, or belongs to another run, protocol, data or weights."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "move it away and run again") -> None:
+        super().__init__(f"{path}: {reason}. Do: {remedy}")
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+
+class Recorded(RunResult):
+    """A verified record in brief. Its large parts are read from its file whenever they are asked for."""
+
+    @classmethod
+    def of(cls, brief: Brief, path: Path, root: Path) -> Recorded:
+        """Return the record at `path` of which this is remembered. Raises ValidationError if that is damaged."""
+        found = cls.model_validate_json(brief.text, strict=True)
+        for name in LARGE:
+            del found.__dict__[name]
+        for each in found.evaluations:
+            del each.__dict__["channels"]
+        found.__dict__["_remembered"] = brief.stamp, brief.epochs, brief.epoch_s, path, root
+        return found
+
+    @property
+    def whole(self) -> RunResult:
+        """The record with its large parts. Raises BenchError if its file has changed since it was verified."""
+        stamp, _, _, path, root = self.__dict__["_remembered"]
+        return _whole(path, root, stamp)
+
+    @property
+    def epochs(self) -> int:
+        return int(self.__dict__["_remembered"][1])
+
+    @property
+    def epoch_s(self) -> float:
+        return float(self.__dict__["_remembered"][2])
+
+    @property
+    def fault(self) -> None:
+        """None: its file had no fault when it was verified."""
+
+    def channels_on(self, dataset: str) -> tuple[tuple[float, float], ...]:
+        return self.whole.channels_on(dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in LARGE:
+            return getattr(self.whole, name)
+        raise AttributeError(name)
+
+
+@lru_cache(maxsize=8)
+def _whole(path: Path, root: Path, stamp: str) -> RunResult:
+    found = read_record(path, root)
+    if found is None or stamp_of(path.lstat()) != stamp:
+        raise BenchError(f"{path}: changed while it was read. Do: start the command again")
+    return found
+
+
+class Folder(NamedTuple):
+    """A folder of records, as it was when it was listed."""
+
+    files: dict[str, os.DirEntry[str]]
+    verified: dict[str, Brief]
+    """File name -> what is remembered of the record."""
+
+
+class Reader:
+    """Reads many records of one directory, of each folder those that lie there when it is first asked for. A context.
+
+    The first `WORTH` records that were not verified before are returned whole, all others in brief.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self._real = root, os.path.realpath(root)
+        self._verified = Verified(root)
+        self._folders: dict[str, Folder | None] = {}
+        self._new = 0
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._verified.close({name: {*folder.files} for name, folder in self._folders.items() if folder})
+
+    def get(self, spec: RunSpec) -> RunResult | UnusableRecord | None:
+        """Return the record of this spec; None if it is missing; why it cannot be used."""
+        folder, _, name = spec.place(spec.key).rpartition("/")
+        found = self._found(folder, name)
+        if not isinstance(found, RunResult):
+            return found
+        reason = foreign(found, spec)
+        if isinstance(found, Recorded):
+            found.__dict__["spec"] = spec  # one object in memory
+        return UnusableRecord(self.root / folder / name, reason) if reason else self._remembered(folder, name, found)
+
+    def at(self, path: Path, digests: dict[str, str]) -> RunResult | UnusableRecord | None:
+        """Return the record at this path, checked against its own path and today's cards (name -> digest)."""
+        place = path.relative_to(self.root).as_posix()
+        folder, _, name = place.rpartition("/")
+        found = self._found(folder, name)
+        if not isinstance(found, RunResult):
+            return found
+        reason = stray(found, place, str(found.spec.path), digests)
+        return UnusableRecord(path, reason) if reason else self._remembered(folder, name, found)
+
+    def _found(self, folder: str, name: str) -> RunResult | UnusableRecord | None:
+        """Return what lies there: in brief if it is known to be sound, else whole and not verified yet."""
+        if folder not in self._folders:
+            self._folders[folder] = self._listed(folder)
+        listed, path = self._folders[folder], self.root / folder / name
+        plain = False
+        if listed:
+            entry = listed.files.get(name)
+            if entry is None:
+                return None
+            plain = entry.is_file(follow_symlinks=False)
+            brief = listed.verified.get(name)
+            if brief and plain and brief.stamp == stamp_of(entry.stat(follow_symlinks=False)):
+                try:
+                    return Recorded.of(brief, path, self.root)
+                except ValidationError:
+                    pass  # what is remembered is damaged
+        try:
+            return read_record(path, self.root, plain)
+        except UnusableRecord as error:
+            return error
+
+    def _listed(self, folder: str) -> Folder | None:
+        """List a folder; None if a record in it needs a closer look: a link leads there, or it cannot be listed."""
+        place = Path(self._real, folder)
+        try:
+            if place.resolve() != place:
+                return None
+            with os.scandir(place) as entries:
+                return Folder({entry.name: entry for entry in entries}, self._verified.of(folder))
+        except FileNotFoundError:
+            return Folder({}, {})
+        except OSError:
+            return None
+
+    def _remembered(self, folder: str, name: str, result: RunResult) -> RunResult:
+        """Remember a sound record; return it, in brief if many were."""
+        listed = self._folders[folder]
+        if isinstance(result, Recorded) or not listed:
+            return result
+        status = listed.files[name].stat(follow_symlinks=False)
+        if not (stat.S_ISREG(status.st_mode) and has_settled(status)):
+            return result
+        large: Any = {**dict.fromkeys(LARGE, True), "evaluations": {"__all__": {"channels"}}}
+        brief = Brief(stamp_of(status), result.model_dump_json(exclude=large), result.epochs, result.epoch_s)
+        self._verified.add(folder, name, brief)
+        self._new += 1
+        return result if self._new <= WORTH else Recorded.of(brief, self.root / folder / name, self.root)
+
+
+def read_record(path: Path, root: Path, plain: bool = False) -> RunResult | None:
+    """Read a record below a results directory; None if there is none. `plain`: no link lies on the way to it.
+
+    Raises UnusableRecord for what is no record: never blocks, never follows a link out of the directory. Raises
+    BenchError if the directory itself cannot be read.
+    """
+    try:
+        if not plain:
+            path.lstat()  # a missing record is found out a hundred times as fast as by the next line
+            found = os.path.realpath(path, strict=True)
+            if not found.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
+                raise BenchError("is a link out of the results directory")
+        return parse(RunResult, read_regular(path if plain else Path(found), LARGEST).decode(), str(path), remedy="")
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError) as error:
+        if not os.access(root, os.R_OK | os.X_OK) or not root.is_dir():
+            cause = f"cannot be read: {error}"
+            raise BenchError(f"results directory {root}: {cause}. Do: choose another --results") from None
+        raise UnusableRecord(path, f"cannot be read: {error}") from None
+    except (UnicodeDecodeError, BenchError) as error:
+        raise UnusableRecord(path, str(error).removeprefix(f"{path}: ")) from None
+
+
+def foreign(result: RunResult, spec: RunSpec) -> str | None:
+    """Return why a record does not belong to this spec; None if it does."""
+    if result.spec.protocol != spec.protocol:
+        return f"is a record of protocol {result.spec.protocol}; this is protocol {spec.protocol}"
+    if result.spec != spec:
+        return "holds the record of another run"
+    if fault := result.fault:
+        return fault
+    for name, found in result.where.data_sha256.items():
+        if found not in (card := cards()[name]).sha256:
+            return f"its data of {name} have SHA-256 {found[:8]!r}, the card says {card.sha256[0][:8]!r}"
+    weights = BACKBONES.get(spec.backbone or "")  # a user's own model may name one that is none
+    known = result.status == "done" or result.where.backbone_sha256  # a process that was lost did not tell
+    if known and result.where.backbone_sha256 != (weights and weights.sha256):
+        return f"its weights of {spec.backbone} are other ones"
+    own = MODELS[spec.model].weights if spec.model in MODELS else None
+    known = result.status == "done" or result.where.weights_sha256
+    if known and result.where.weights_sha256 != (own and own.sha256):
+        return f"its weights of {spec.model} are other ones"
+    return None
+
+
+def stray(result: RunResult, found: str, own: str, digests: dict[str, str]) -> str | None:
+    """Return why a record found at a path, whose own path is another or the same, cannot be used; None if it can.
+
+    `digests`: of today's cards, by name.
+    """
+    spec = result.spec
+    if spec.protocol != PROTOCOL:
+        return f"is a record of protocol {spec.protocol}; this is protocol {PROTOCOL}"
+    if found != own:
+        return f"holds the record of another run, {own}"
+    for name, digest in spec.task.cards.items():
+        if digests.get(name) != digest:
+            return f"the card of {name} has changed since it was made" if name in digests else f"no card of {name} here"
+    return foreign(result, spec)
