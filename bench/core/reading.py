@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,10 +40,17 @@ class UnusableRecord(BenchError):
 class Recorded(RunResult):
     """A verified record in brief. Its large parts are read from its file whenever they are asked for."""
 
+    spec: Any = None
+
     @classmethod
-    def of(cls, brief: Brief, path: Path, root: Path) -> Recorded:
-        """Return the record at `path` of which this is remembered. Raises ValidationError if that is damaged."""
+    def of(cls, brief: Brief, spec: RunSpec | None, path: Path, root: Path) -> Recorded:
+        """Return the record at `path` of which this is remembered; `spec`: its run, if that is at hand.
+
+        Raises ValidationError if what is remembered is damaged.
+        """
         found = cls.model_validate_json(brief.text, strict=True)
+        found.__dict__["spec"] = spec or RunSpec.model_validate_json(brief.spec, strict=True)
+        found.spec.__dict__.setdefault("key", brief.key)
         for name in LARGE:
             del found.__dict__[name]
         for each in found.evaluations:
@@ -114,12 +122,10 @@ class Reader:
     def get(self, spec: RunSpec) -> RunResult | UnusableRecord | None:
         """Return the record of this spec; None if it is missing; why it cannot be used."""
         folder, _, name = spec.place(spec.key).rpartition("/")
-        found = self._found(folder, name)
+        found = self._found(folder, name, spec)
         if not isinstance(found, RunResult):
             return found
         reason = foreign(found, spec)
-        if isinstance(found, Recorded):
-            found.__dict__["spec"] = spec  # one object in memory
         return UnusableRecord(self.root / folder / name, reason) if reason else self._remembered(folder, name, found)
 
     def at(self, path: Path, digests: dict[str, str]) -> RunResult | UnusableRecord | None:
@@ -132,25 +138,23 @@ class Reader:
         reason = stray(found, place, str(found.spec.path), digests)
         return UnusableRecord(path, reason) if reason else self._remembered(folder, name, found)
 
-    def _found(self, folder: str, name: str) -> RunResult | UnusableRecord | None:
+    def _found(self, folder: str, name: str, spec: RunSpec | None = None) -> RunResult | UnusableRecord | None:
         """Return what lies there: in brief if it is known to be sound, else whole and not verified yet."""
         if folder not in self._folders:
             self._folders[folder] = self._listed(folder)
-        listed, path = self._folders[folder], self.root / folder / name
-        plain = False
+        listed, plain = self._folders[folder], False
         if listed:
             entry = listed.files.get(name)
             if entry is None:
                 return None
             plain = entry.is_file(follow_symlinks=False)
             brief = listed.verified.get(name)
-            if brief and plain and brief.stamp == stamp_of(entry.stat(follow_symlinks=False)):
-                try:
-                    return Recorded.of(brief, path, self.root)
-                except ValidationError:
-                    pass  # what is remembered is damaged
+            known = brief and plain and brief.stamp == stamp_of(entry.stat(follow_symlinks=False))
+            if brief and known and (spec is None or spec.key == brief.key):
+                with suppress(ValidationError):  # what is remembered is damaged
+                    return Recorded.of(brief, spec, self.root / folder / name, self.root)
         try:
-            return read_record(path, self.root, plain)
+            return read_record(self.root / folder / name, self.root, plain)
         except UnusableRecord as error:
             return error
 
@@ -175,11 +179,12 @@ class Reader:
         status = listed.files[name].stat(follow_symlinks=False)
         if not (stat.S_ISREG(status.st_mode) and has_settled(status)):
             return result
-        large: Any = {**dict.fromkeys(LARGE, True), "evaluations": {"__all__": {"channels"}}}
-        brief = Brief(stamp_of(status), result.model_dump_json(exclude=large), result.epochs, result.epoch_s)
+        large: Any = {**dict.fromkeys(LARGE, True), "spec": True, "evaluations": {"__all__": {"channels"}}}
+        spec, text = result.spec.model_dump_json(), result.model_dump_json(exclude=large)
+        brief = Brief(stamp_of(status), result.spec.key, spec, text, result.epochs, result.epoch_s)
         self._verified.add(folder, name, brief)
         self._new += 1
-        return result if self._new <= WORTH else Recorded.of(brief, self.root / folder / name, self.root)
+        return result if self._new <= WORTH else Recorded.of(brief, result.spec, self.root / folder / name, self.root)
 
 
 def read_record(path: Path, root: Path, plain: bool = False) -> RunResult | None:

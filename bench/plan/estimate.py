@@ -69,10 +69,16 @@ def work(spec: RunSpec, share: float = 1.0) -> Work:
     return Work(int(steps), epochs * train, validations * val + tested, own.width)
 
 
+CellKey = tuple[bytes, bytes]
+"""`RunSpec.cell`."""
+
+
 class Cell(NamedTuple):
     """Runs that differ in their seed only."""
 
     spec: RunSpec
+    steps: int
+    """Optimiser steps that each is allowed."""
     runs: dict[int, tuple[float, float]]
     """Seed -> seconds that the run takes alone, and the share of its allowed steps that it took."""
 
@@ -82,15 +88,15 @@ class Estimates:
 
     def __init__(self, device: str, records: Iterable[RunResult], sharing: int | None = None) -> None:
         self.device, self.sharing = device, sharing or 1
-        self._cells: dict[str, dict[str, Cell]] = defaultdict(dict)  # kind -> cell -> its runs
-        self._peaks: dict[str, dict[str, float]] = defaultdict(dict)  # kind -> cell -> MiB
-        self._answers: dict[str, dict[str, Estimate]] = defaultdict(dict)  # kind -> cell -> estimate
+        self._cells: dict[str, dict[CellKey, Cell]] = defaultdict(dict)  # kind -> cell -> its runs
+        self._peaks: dict[str, dict[CellKey, float]] = defaultdict(dict)  # kind -> cell -> MiB
+        self._answers: dict[str, dict[CellKey, Estimate]] = defaultdict(dict)  # kind -> cell -> estimate
         for record in records:
             self.learn(record)
 
     def learn(self, result: RunResult) -> None:
         """Take in a run that has ended; one that failed, ran elsewhere or on a data set that is gone is ignored."""
-        spec, cost, cell = result.spec, result.cost, _cell(result.spec)
+        spec, cost, cell = result.spec, result.cost, result.spec.cell
         here = result.where.devices == (self.device,) and cards().keys() >= {*spec.task.datasets}
         if result.status != "done" or cost is None or not here:
             return
@@ -99,17 +105,18 @@ class Estimates:
             self._peaks[_kind(spec)][cell] = max(cost.peak_mb, self._peaks[_kind(spec)].get(cell, 0.0))
         # A record that does not say how many runs shared its GPU does not say what the run takes alone.
         if at_once := 1 if self.device == cpu_name() else result.where.sharing:
-            runs = self._cells[_kind(spec)].setdefault(cell, Cell(spec, {})).runs
-            runs[spec.seed] = cost.total_s / at_once, cost.steps / work(spec).steps
+            cells = self._cells[_kind(spec)]
+            own = cells.get(cell) or cells.setdefault(cell, Cell(spec, work(spec).steps, {}))
+            own.runs[spec.seed] = cost.total_s / at_once, cost.steps / own.steps
 
     def of(self, spec: RunSpec) -> Estimate:
         """Estimate one run; the answer is kept until a run of the model is learned."""
-        cell, answers = _cell(spec), self._answers[_kind(spec)]
+        cell, answers = spec.cell, self._answers[_kind(spec)]
         if cell not in answers:
             answers[cell] = self._answer(spec, cell)
         return answers[cell]
 
-    def _answer(self, spec: RunSpec, cell: str) -> Estimate:
+    def _answer(self, spec: RunSpec, cell: CellKey) -> Estimate:
         cells, peaks = self._cells[_kind(spec)], self._peaks[_kind(spec)]
         peak_mb = peaks.get(cell, max(peaks.values(), default=None))
         if not cells:
@@ -134,10 +141,6 @@ def _values(spec: RunSpec) -> int:
 def _kind(spec: RunSpec) -> str:
     """Return which runs can tell of each other: those of a model, apart from those that only probe it."""
     return spec.model + " states" * (spec.task.probe == "states")
-
-
-def _cell(spec: RunSpec) -> str:
-    return spec.with_seed(0).key
 
 
 def records_of(root: Path, models: Iterable[str]) -> list[RunResult]:
