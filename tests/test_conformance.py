@@ -158,7 +158,7 @@ class OwnGenerator(Good):
 
 class OwnMasks(Good):
     def forward(self, x: Tensor) -> Tensor:
-        noise = np.random.default_rng().normal() if self.training else 0
+        noise = np.random.default_rng().uniform(-0.05, 0.05) if self.training else 0  # too small to hide that it learns
         return super().forward(x) * (1 + noise)
 
 
