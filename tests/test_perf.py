@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench.__main__ import main
+from bench.core.base import BenchError
 from bench.perf import measure as perf
+from bench.perf import timing
 from bench.plan.suite import Filters
 
 NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
@@ -128,3 +131,23 @@ def test_what_cannot_be_measured_is_refused_in_one_line(words: list[str], said: 
     assert code == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
+
+
+def test_a_data_set_with_fewer_windows_than_two_batches_of_evaluation_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """ILI has 617 windows; a GPU evaluates 585 at once."""
+    (spec,) = perf.perf_specs("paper", Filters(models=("dlinear",), datasets=("ILI",), horizons=(24,)), 8)
+    monkeypatch.setitem(timing.SERIES_PER_BATCH, "cpu", 4096)
+    measured = timing._Ours(spec, torch.device("cpu"), 0.05).end()
+    assert measured["infer_s"] > 0
+
+
+def test_a_loop_that_does_not_answer_is_given_up_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    (spec,) = perf.perf_specs("efficiency", Filters(models=("dlinear",), horizons=(96,)), 8)
+    monkeypatch.setattr(timing, "LIMIT", 0.01)  # it takes seconds to start
+    with (
+        pytest.raises(BenchError, match=r"no answer in 0\.01 s\. Do: "),
+        timing.process_of("ours", spec, "cpu", 1, 0.05),
+    ):
+        pass

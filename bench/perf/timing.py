@@ -38,6 +38,8 @@ from models.llm_blocks import Blocks
 
 LoopName = Literal["ours", "plain"]
 Part = Literal["round", "end"]
+LIMIT = 600
+"""Seconds after which a process that has not answered is given up."""
 Measurement = dict[str, float]
 """Name of a figure -> its value, in seconds, operations (per second), MiB or windows."""
 VARIANTS = {
@@ -68,6 +70,8 @@ def process_of(
         try:
             if part:
                 pipe.send(part)
+            if not pipe.poll(LIMIT):
+                raise BenchError(f"{name}: no answer in {LIMIT} s. Do: try --no-plain, or a smaller --batch")
             answer: Measurement | str = pipe.recv()
         except (EOFError, OSError):
             raise BenchError(f"{name}: its process was killed, for memory most likely. Do: try --no-plain") from None
@@ -180,7 +184,8 @@ class _Ours(_Loop):
     def end(self) -> Measurement:
         """Measure once: inference, memory, steps without a graph, and floating-point operations per step."""
         # 1. Time the evaluation of two batches and read the peak memory.
-        evaluated = replace(self.windows, count=2 * max(1, SERIES_PER_BATCH[self.device.type] // self.shape.channels))
+        two_batches = 2 * max(1, SERIES_PER_BATCH[self.device.type] // self.shape.channels)
+        evaluated = replace(self.windows, count=min(len(self.windows), two_batches))
         figures = {"infer_s": _timed(partial(self._validate, evaluated), 1, self.device) / len(evaluated)}
         figures |= {"micro_batch": self.take_step.micro_batch, "start_s": self.start_s}
         figures |= self.peak() if self.device.type == "cpu" else self.peak_of_steps  # without the blocks' own graph
@@ -188,7 +193,7 @@ class _Ours(_Loop):
         if self.take_step.graph:
             one_by_one = Stepper(self.model, self.windows, self.config, graphs=False)
             self._loop(WARM_UP, one_by_one)
-            figures["one_by_one_s"] = self._loop(self.steps, one_by_one)
+            figures["one_by_one_s"] = self._loop(self.steps_per_round(self._loop(1, one_by_one)), one_by_one)
         # 3. Count operations, forward and backward.
         self.model.train()
         index = self.positions(1).to(self.device)
