@@ -27,8 +27,8 @@ from bench.analysis.results import Results
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged, load_claims
 from bench.cli import add_filters, filters_of
+from bench.core.reading import UnusableRecord
 from bench.core.record import Epoch
-from bench.core.store import UnusableRecord
 from bench.plan.suite import PlannedRun, entries, load_suite, plan
 from bench.report.contents import Review, tables_of
 from bench.report.figures.catalogue import Picture

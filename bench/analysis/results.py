@@ -12,9 +12,11 @@ import pandas as pd
 
 from bench.core.card import cards
 from bench.core.names import Metric
+from bench.core.reading import UnusableRecord
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import Store, UnusableRecord
+from bench.core.store import Store
+from bench.core.system import uncollected
 from bench.plan import registry
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, PlannedRun, Suite, entries
@@ -90,20 +92,18 @@ class Results:
     @classmethod
     def read(cls, planned: Sequence[PlannedRun], store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
         """Pair each planned run with its record in the store."""
-        runs: list[tuple[PlannedRun, RunResult | None]] = []
-        refused = {}
-        for entry in planned:
-            try:
-                runs.append((entry, store.get(entry.spec)))
-            except UnusableRecord as error:
-                runs.append((entry, None))
-                refused[entry.spec.key] = error
+        found = list(zip(planned, store.several(entry.spec for entry in planned), strict=True))
+        runs = [(entry, None if isinstance(each, UnusableRecord) else each) for entry, each in found]
+        refused = {entry.spec.key: each for entry, each in found if isinstance(each, UnusableRecord)}
         return cls(runs, refused, metrics)
 
-    @property
+    @cached_property
     def reference(self) -> list[RunSpec]:
-        """Specs of each model's first variant."""
-        return [entry.spec for entry in self.own.entry[self.own.usual]]
+        """Specs of each model's first variant, the first seed of each cell."""
+        specs: dict[tuple[bytes, bytes], RunSpec] = {}
+        for entry in [*self.own.entry[self.own.usual]]:
+            specs.setdefault(entry.spec.cell, entry.spec)
+        return [*specs.values()]
 
     @property
     def done(self) -> list[RunResult]:
@@ -124,9 +124,9 @@ class Results:
     def lead(self, what: str = "", averaged: bool = True) -> str:
         """Return the first sentences of a caption: `what` (by default what the errors are), look-back, seeds averaged
         over (or listed), filled data."""
-        specs = self.reference
+        specs, seeds = self.reference, self.own.seed[self.own.usual].unique()
         what = what or MEASURED.get(self.metrics[0], ON_CHANNELS)
-        return " ".join([f"{what}; look-back {_look_back(specs)}; {_seeds(specs, averaged)}.", *self.repairs])
+        return " ".join([f"{what}; look-back {_look_back(specs)}; {_seeds(seeds, averaged)}.", *self.repairs])
 
     @property
     def repairs(self) -> list[str]:
@@ -141,6 +141,7 @@ class Results:
         return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
     @cached_property
+    @uncollected()
     def frame(self) -> pd.DataFrame:
         """One row per planned run and data set it is tested on. Do not write into it.
 
@@ -168,13 +169,15 @@ class Results:
     @cached_property
     def own(self) -> pd.DataFrame:
         """The rows of `frame` that are tested on the data set they were trained on: one per planned run."""
-        return self.frame[self.frame.tested == self.frame.dataset]
+        own = self.frame.tested == self.frame.dataset
+        return self.frame if own.all() else self.frame[own]
 
 
 def read(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
     """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
-    chosen, _ = choose(suite, filters, store)
-    return Results.read(entries(suite, chosen), store, metrics)
+    with uncollected():
+        chosen, _ = choose(suite, filters, store)
+        return Results.read(entries(suite, chosen), store, metrics)
 
 
 def shared(dataset: str, share: float) -> str:
@@ -187,10 +190,14 @@ def run_title(model: str, variant: str = "") -> str:
     return f"{registry.title(model)}, {variant}" if variant else registry.title(model)
 
 
-def first_few(items: Sequence[str], separator: str = ", ", most: int = 3) -> str:
-    """Return the first `most` items, and how many more there are."""
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return separator.join(items[:most]) + more
+NAMED = 3
+"""Most items that a sentence names."""
+
+
+def first_few(items: Sequence[str], separator: str = ", ", count: int | None = None) -> str:
+    """Return the first items, and how many more there are of `count` (default: of all that are given)."""
+    rest = (len(items) if count is None else count) - NAMED
+    return separator.join(items[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def look_backs(specs: Iterable[RunSpec]) -> dict[int, list[str]]:
@@ -229,9 +236,8 @@ def _look_back(specs: Sequence[RunSpec]) -> str:
     return f"{usual} ({'; '.join(others)})" if others else str(usual)
 
 
-def _seeds(specs: Sequence[RunSpec], averaged: bool) -> str:
-    seeds = sorted({spec.seed for spec in specs})
-    several = f"{'mean over ' if averaged else ''}seeds {', '.join(map(str, seeds))}"
+def _seeds(seeds: Sequence[int], averaged: bool) -> str:
+    several = f"{'mean over ' if averaged else ''}seeds {', '.join(map(str, sorted(seeds)))}"
     return several if len(seeds) > 1 else f"one seed ({seeds[0]})"
 
 
