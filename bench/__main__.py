@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import cli
 from bench.cli import duration, positive
-from bench.core.system import THREADS
+from bench.core.system import THREADS, lasting
 from models.errors import BenchError
 
 if TYPE_CHECKING:
@@ -208,21 +208,20 @@ def _chosen(arguments: argparse.Namespace) -> tuple[Suite, Filters]:
     return suite, filters
 
 
+@lasting()
 def _plan(arguments: argparse.Namespace) -> int:
     from bench.core.store import Store
-    from bench.core.system import uncollected
     from bench.overview import counts, one_cell, plan_rows, plan_summary
 
     store = Store(arguments.results)
-    with uncollected():
-        planned = _planned(arguments)
-        if arguments.measure:
-            from bench.train.measure import measure
+    planned = _planned(arguments)
+    if arguments.measure:
+        from bench.train.measure import measure
 
-            with cli.console(stderr=True).status("timing a few steps of each run whose time is not known"):
-                rows, remaining = plan_rows(planned, store, measure)
-        else:
-            rows, remaining = plan_rows(planned, store)
+        with cli.console(stderr=True).status("timing a few steps of each run whose time is not known"):
+            rows, remaining = plan_rows(planned, store, measure)
+    else:
+        rows, remaining = plan_rows(planned, store)
     if arguments.format == "json":
         print(json.dumps(rows, indent=1))
     elif arguments.long or one_cell(planned):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -16,7 +16,7 @@ from bench.core.reading import UnusableRecord
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
-from bench.core.system import uncollected
+from bench.core.system import lasting
 from bench.plan import registry
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, PlannedRun, Suite, entries
@@ -55,6 +55,12 @@ MEASURED: dict[Metric, str] = {
     "rmse_original": f"Test RMSE {POOLED}",
 }
 """What a caption says of an error that is not MSE, MAE or RMSE on standardised channels."""
+OF_CELL = ("dataset", "fraction", "horizon", "model", "variant", "data", "title", "tested", "seen")
+OF_RUN = ("seed", "key", "entry", "result", "status", "why")
+TYPES: dict[str, type] = {"key": object, "entry": object, "result": object, **dict.fromkeys(ERRORS, float)}
+"""Types of columns, where they are not what pandas takes them for; keys are the specs' own texts, not copies."""
+TESTED = OF_CELL.index("tested")
+NO_ERRORS = (*[math.nan] * len(ERRORS), True)
 LOSSES = {"mse": "MSE", "l1": "L1", "smooth_l1": "smooth L1"}
 
 
@@ -131,7 +137,7 @@ class Results:
     @property
     def repairs(self) -> list[str]:
         """A sentence for each data set with filled rows or cells."""
-        names = dict.fromkeys(name for entry, _ in self.runs for name in entry.spec.task.datasets)
+        names = self.frame.tested.unique()
         return [f"{name}: {card.repaired}." for name in names if (card := cards().get(name)) and card.repaired]
 
     def common(self, about: str) -> str:
@@ -141,7 +147,7 @@ class Results:
         return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
     @cached_property
-    @uncollected()
+    @lasting()
     def frame(self) -> pd.DataFrame:
         """One row per planned run and data set it is tested on. Do not write into it.
 
@@ -150,20 +156,22 @@ class Results:
         ERRORS (NaN unless the run is done and its record has it), measured (whether the record, if there is one, has
         further errors), usual (the model's first variant).
         """
-        rows = []
+        cells: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+        rows: list[tuple[Any, ...]] = []
         for entry, result in self.runs:
-            (spec, variant), task, state = entry, entry.spec.task, self.state(entry, result)
-            run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed, spec.key]
-            titles = [shared(task.dataset, task.train_fraction), run_title(spec.model, variant)]
+            (spec, variant), state = entry, self.state(entry, result)
+            if (cell := (spec.cell, variant)) not in cells:
+                cells[cell] = _of_cell(entry)
             scored = result.evaluations if result is not None and state.status == "done" else ()
-            errors = {each.dataset: [*map(each.error, ERRORS), each.further is not None] for each in scored}
-            for tested in task.datasets:
-                found = errors.get(tested, [math.nan] * len(ERRORS) + [True])
-                seen = registry.has_seen(spec.model, tested)
-                rows.append([*run, *titles, entry, result, state.status, state.why, tested, seen, *found])
-        run_columns = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "data", "title"]
-        columns = [*run_columns, "entry", "result", "status", "why", "tested", "seen", *ERRORS, "measured"]
-        frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(ERRORS, float))
+            errors = {each.dataset: (*map(each.error, ERRORS), each.further is not None) for each in scored}
+            for alike in cells[cell]:
+                found = errors.get(alike[TESTED], NO_ERRORS)
+                rows.append((*alike, spec.seed, spec.key, entry, result, state.status, state.why, *found))
+        columns = (*OF_CELL, *OF_RUN, *ERRORS, "measured")
+        values = zip(*rows, strict=True) if rows else [()] * len(columns)
+        frame = pd.DataFrame(
+            {name: pd.Series(each, dtype=TYPES.get(name)) for name, each in zip(columns, values, strict=True)}
+        )
         return frame.assign(usual=frame.variant == frame.groupby("model").variant.transform("first"))
 
     @cached_property
@@ -173,9 +181,17 @@ class Results:
         return self.frame if own.all() else self.frame[own]
 
 
+def _of_cell(entry: PlannedRun) -> list[tuple[Any, ...]]:
+    """Return, for each data set that a run is tested on, the columns OF_CELL, which its other seeds share."""
+    (spec, variant), task = entry, entry.spec.task
+    run = (task.dataset, task.train_fraction, task.horizon, spec.model, variant)
+    titles = (shared(task.dataset, task.train_fraction), run_title(spec.model, variant))
+    return [(*run, *titles, tested, registry.has_seen(spec.model, tested)) for tested in task.datasets]
+
+
 def read(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
     """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
-    with uncollected():
+    with lasting():
         chosen, _ = choose(suite, filters, store)
         return Results.read(entries(suite, chosen), store, metrics)
 

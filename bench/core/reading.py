@@ -25,11 +25,8 @@ from models.llm_files import BACKBONES
 
 LARGEST = 32 << 20
 """Most bytes of a record."""
-LARGE: dict[str, TypeAdapter[Any]] = {
-    "layers": TypeAdapter(tuple[Layer, ...]),
-    "sample": TypeAdapter(Sample | None),
-    "curve": TypeAdapter(tuple[Epoch, ...]),
-}
+CURVE = TypeAdapter(tuple[Epoch, ...])
+LARGE: dict[str, TypeAdapter[Any]] = {"layers": TypeAdapter(tuple[Layer, ...]), "sample": TypeAdapter(Sample | None)}
 """Parts that make up most of a record, besides the errors of each channel; few tables need them."""
 
 
@@ -41,16 +38,19 @@ class UnusableRecord(BenchError):
         self.path, self.reason, self.remedy = path, reason, remedy
 
 
-_FIELDS: dict[type, set[str]] = {}
+_NAMES: dict[type, set[str]] = {}
 
 
 class Recorded(RunResult):
-    """A verified record in brief. Its large parts are read from its file whenever they are asked for."""
+    """A verified record in brief. Its curve is parsed, its large parts are read anew whenever they are asked for."""
 
     spec: Any = None
+    _path: str
+    _stamp: str
+    _curve: str
 
     @classmethod
-    def of(cls, brief: Brief, spec: RunSpec | None, path: Path) -> Recorded:
+    def of(cls, brief: Brief, spec: RunSpec | None, path: str) -> Recorded:
         """Return the record at `path` of which this is remembered; `spec`: its run, if that is at hand.
 
         Raises ValidationError if what is remembered is damaged.
@@ -58,25 +58,18 @@ class Recorded(RunResult):
         found = cls.model_validate_json(brief.text, strict=True)
         found.__dict__["spec"] = spec or RunSpec.model_validate_json(brief.spec, strict=True)
         found.spec.__dict__.setdefault("key", brief.key)
-        for name in LARGE:
-            del found.__dict__[name]
+        found._path, found._stamp, found._curve = path, brief.stamp, brief.curve
+        for name in ("curve", *LARGE):
+            del found.__dict__[name]  # so that `__getattr__` is asked for it
         for each in found.evaluations:
             del each.__dict__["channels"]
-        found.__dict__["_remembered"] = brief.stamp, brief.epochs, brief.epoch_s, path
         further = [each.further for each in found.evaluations if each.further]
         scaled = [each for own in further for each in (own.standardised, own.original)]
         for part in filter(None, (found, found.where, found.cost, *found.evaluations, *further, *scaled)):
-            shared = _FIELDS.setdefault(type(part), part.__pydantic_fields_set__)
-            object.__setattr__(part, "__pydantic_fields_set__", shared)  # a third of what a record in brief takes
+            # Of the names of a model's fields each has a set of its own, a third of what a record in brief takes.
+            names = _NAMES.setdefault(type(part), part.__pydantic_fields_set__)
+            object.__setattr__(part, "__pydantic_fields_set__", names)
         return found
-
-    @property
-    def epochs(self) -> int:
-        return int(self.__dict__["_remembered"][1])
-
-    @property
-    def epoch_s(self) -> float:
-        return float(self.__dict__["_remembered"][2])
 
     @property
     def fault(self) -> None:
@@ -87,22 +80,23 @@ class Recorded(RunResult):
         return tuple((mse, mae) for mse, mae in tested["channels"])
 
     def __getattr__(self, name: str) -> Any:
+        if name == "curve":
+            return CURVE.validate_json(self._curve)
         if name in LARGE:
             return LARGE[name].validate_python(self._in_file()[name])
-        raise AttributeError(name)
+        return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
 
     def _in_file(self) -> Any:
         """Return the file's JSON, which was verified. Raises BenchError if the file has changed since."""
-        stamp, _, _, path = self.__dict__["_remembered"]
         try:
-            with path.open("rb") as file:
+            with open(self._path, "rb") as file:  # noqa: PTH123  (thousands of Path objects take a tenth more)
                 content = file.read()
-                if stamp_of(os.fstat(file.fileno())) == stamp:
+                if stamp_of(os.fstat(file.fileno())) == self._stamp:
                     return from_json(content)
             cause = "it changed"
         except OSError as error:
             cause = str(error)
-        raise BenchError(f"{path}: cannot be read again: {cause}. Do: start the command again")
+        raise BenchError(f"{self._path}: cannot be read again: {cause}. Do: start the command again")
 
 
 class Folder(NamedTuple):
@@ -164,7 +158,7 @@ class Reader:
             known = brief and plain and brief.stamp == stamp_of(entry.stat(follow_symlinks=False))
             if brief and known and (spec is None or spec.key == brief.key):
                 with suppress(ValidationError):  # what is remembered is damaged
-                    return Recorded.of(brief, spec, self.root / folder / name)
+                    return Recorded.of(brief, spec, f"{self.root}/{folder}/{name}")
         try:
             return read_record(self.root / folder / name, self.root, plain)
         except UnusableRecord as error:
@@ -191,12 +185,17 @@ class Reader:
         status = listed.files[name].stat(follow_symlinks=False)
         if not (stat.S_ISREG(status.st_mode) and has_settled(status)):
             return result
-        large: Any = {**dict.fromkeys(LARGE, True), "spec": True, "evaluations": {"__all__": {"channels"}}}
-        spec, text = result.spec.model_dump_json(), result.model_dump_json(exclude=large)
-        brief = Brief(stamp_of(status), result.spec.key, spec, text, result.epochs, result.epoch_s)
+        apart: Any = {**dict.fromkeys(("spec", "curve", *LARGE), True), "evaluations": {"__all__": {"channels"}}}
+        brief = Brief(
+            stamp=stamp_of(status),
+            key=result.spec.key,
+            spec=result.spec.model_dump_json(),
+            curve=CURVE.dump_json(result.curve).decode(),
+            text=result.model_dump_json(exclude=apart),
+        )
         self._verified.add(folder, name, brief)
         self._new += 1
-        return result if self._new <= WORTH else Recorded.of(brief, result.spec, self.root / folder / name)
+        return result if self._new <= WORTH else Recorded.of(brief, result.spec, f"{self.root}/{folder}/{name}")
 
 
 def read_record(path: Path, root: Path, plain: bool = False) -> RunResult | None:

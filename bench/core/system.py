@@ -43,13 +43,17 @@ def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Suspend the cyclic garbage collector while objects are made that stay: it would walk them again and again."""
+def lasting() -> Iterator[None]:
+    """Make objects that stay: the cyclic garbage collector walks them neither now nor later, when it would find none.
+
+    With 100,000 planned runs, walking them again and again takes a third of a report's time.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         if enabled:
             gc.enable()
 

@@ -36,10 +36,10 @@ class Brief(NamedTuple):
     """Of its run."""
     spec: str
     """The run, as JSON."""
+    curve: str
+    """As JSON."""
     text: str
     """The rest of the record, as JSON, without its large parts."""
-    epochs: int
-    epoch_s: float
 
 
 def stamp_of(status: os.stat_result) -> str:
@@ -63,7 +63,7 @@ class Verified:
     def of(self, folder: str) -> dict[str, Brief]:
         """Return file name -> what is remembered of each record in this folder of the results directory."""
         with suppress(sqlite3.Error):
-            query = "SELECT name, stamp, key, spec, text, epochs, epoch_s FROM record WHERE folder = ?"
+            query = "SELECT name, stamp, key, spec, curve, text FROM record WHERE folder = ?"
             rows = self._base.execute(query, (folder,)).fetchall() if self._base else []
             return {name: Brief(*brief) for name, *brief in rows}
         return {}
@@ -88,7 +88,7 @@ class Verified:
         with self._base:
             self._base.executemany("DELETE FROM record WHERE folder = ? AND name = ?", gone)
             rows = ((folder, name, *brief) for folder, name, brief in self._new)
-            self._base.executemany("REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._base.executemany("REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def _opened(self) -> sqlite3.Connection | None:
         """Open the file, made anew if other code or cards verified its records, or if it is damaged."""
@@ -108,7 +108,7 @@ class Verified:
 def _make(base: sqlite3.Connection) -> None:
     base.executescript(
         "BEGIN; DROP TABLE IF EXISTS record; CREATE TABLE record (folder TEXT, name TEXT, stamp TEXT, key TEXT,"
-        " spec TEXT, text TEXT, epochs INTEGER, epoch_s REAL, UNIQUE (folder, name));"
+        " spec TEXT, curve TEXT, text TEXT, UNIQUE (folder, name));"
         f" PRAGMA user_version = {_fingerprint()}; COMMIT"
     )
 

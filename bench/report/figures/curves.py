@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
 from bench.analysis.results import Results
+from bench.core.record import RunResult
 from bench.report.figures.panels import Drawn, by_panel, drawn, missing, named, part, ratio_scale, shortest
 from bench.report.figures.style import COLOURS, FAINT, FURTHER_COLOURS, MARKERS, SMALL, Look, looks, narrow
 
@@ -30,8 +32,8 @@ def curves(planned: Results) -> Drawn | None:
     """Draw a panel for each model, a colour for each data set at its shortest horizon; None if none trains."""
     # 1. Which models train.
     chosen = shortest(planned.own)
-    chosen = chosen.assign(curve=[() if row.why else row.result.curve for row in chosen.itertuples()])
-    trained = chosen[chosen.curve.map(len) > 0]
+    chosen = chosen.assign(losses=[_losses(row.result) for row in chosen.itertuples()])
+    trained = chosen[chosen.losses.map(len) > 0]
     still = [name for name in chosen[chosen.why == ""].title.unique() if name not in set(trained.title)]
     models = [name for name in looks(planned) if name not in still]
     if not models:
@@ -56,6 +58,10 @@ def curves(planned: Results) -> Drawn | None:
     return drawn(own, figure, lead, nothing, alt=_best_epochs(trained), averaged=False)
 
 
+def _losses(result: RunResult | None) -> tuple[float, ...]:
+    return tuple(epoch.val_loss for epoch in result.curve) if result else ()
+
+
 def _best_epochs(trained: pd.DataFrame) -> str:
     """Say in which epochs each model was best."""
     best = trained.assign(best=[row.result.best_epoch for row in trained.itertuples()])
@@ -65,7 +71,7 @@ def _best_epochs(trained: pd.DataFrame) -> str:
 
 def spread(planned: Results) -> Drawn | None:
     """Draw a dot for each run, a row for each model, a panel for each data set; None for a single seed."""
-    frame = planned.own
+    frame = planned.own[["data", "horizon", "title", "seed", "mse"]]
     if frame.seed.nunique() < 2:
         return None
     cell = frame.groupby(["data", "horizon", "title"], sort=False).mse
@@ -98,12 +104,11 @@ def spread(planned: Results) -> Drawn | None:
 
 def _draw_curves(axes: Axes, own: pd.DataFrame, datasets: dict[str, Look]) -> None:
     """Draw a thin line for each run, its best epoch marked, and a thick one for each data set's mean."""
-    trained = own[own.curve.map(len) > 0]
+    trained = own[own.losses.map(len) > 0]
     for data, runs in trained.groupby("data", sort=False):
         look = datasets[str(data)]
-        losses_of = {row.seed: [epoch.val_loss for epoch in row.curve] for row in runs.itertuples()}
-        seeds = pd.DataFrame.from_dict(losses_of, orient="index").T
-        seeds.index += 1  # epochs
+        epochs = list(itertools.zip_longest(*runs.losses, fillvalue=math.nan))
+        seeds = pd.DataFrame(epochs, index=range(1, len(epochs) + 1), columns=runs.seed)
         seeds = seeds / seeds.min()
         for seed, losses in itertools.islice(seeds.items(), SEEDS):
             axes.plot(_thinned(losses.dropna()), color=look.colour, linewidth=0.5, alpha=0.6, gid=f"seed {seed}")
