@@ -129,7 +129,7 @@ class Reader:
         """Return the record of this spec; None if it is missing; why it cannot be used."""
         folder, _, name = spec.place(spec.key).rpartition("/")
         found = self._found(folder, name, spec)
-        if not isinstance(found, RunResult):
+        if not isinstance(found, RunResult) or isinstance(found, Recorded):
             return found
         reason = foreign(found, spec)
         return UnusableRecord(self.root / folder / name, reason) if reason else self._remembered(folder, name, found)
@@ -139,13 +139,13 @@ class Reader:
         place = path.relative_to(self.root).as_posix()
         folder, _, name = place.rpartition("/")
         found = self._found(folder, name)
-        if not isinstance(found, RunResult):
+        if not isinstance(found, RunResult) or isinstance(found, Recorded):
             return found
         reason = stray(found, place, str(found.spec.path), digests)
         return UnusableRecord(path, reason) if reason else self._remembered(folder, name, found)
 
     def _found(self, folder: str, name: str, spec: RunSpec | None = None) -> RunResult | UnusableRecord | None:
-        """Return what lies there: in brief if it is known to be sound, else whole and not verified yet."""
+        """Return what lies there: in brief if it is remembered as verified, else whole and not verified yet."""
         if folder not in self._folders:
             self._folders[folder] = self._listed(folder)
         listed, plain = self._folders[folder], False
@@ -153,9 +153,12 @@ class Reader:
             entry = listed.files.get(name)
             if entry is None:
                 return None
-            plain = entry.is_file(follow_symlinks=False)
-            brief = listed.verified.pop(name, None)
-            known = brief and plain and brief.stamp == stamp_of(entry.stat(follow_symlinks=False))
+            try:
+                status = entry.stat(follow_symlinks=False)  # before it is read: what is written later has another stamp
+            except FileNotFoundError:
+                return None
+            plain, brief = stat.S_ISREG(status.st_mode), listed.verified.pop(name, None)
+            known = brief and plain and brief.stamp == stamp_of(status)
             if brief and known and (spec is None or spec.key == brief.key):
                 with suppress(ValidationError):  # what is remembered is damaged
                     return Recorded.of(brief, spec, f"{self.root}/{folder}/{name}")
@@ -180,9 +183,9 @@ class Reader:
     def _remembered(self, folder: str, name: str, result: RunResult) -> RunResult:
         """Remember a sound record; return it, in brief if many were."""
         listed = self._folders[folder]
-        if isinstance(result, Recorded) or not listed:
+        if not listed:
             return result
-        status = listed.files[name].stat(follow_symlinks=False)
+        status = listed.files[name].stat(follow_symlinks=False)  # kept since before it was read
         if not (stat.S_ISREG(status.st_mode) and has_settled(status)):
             return result
         apart: Any = {**dict.fromkeys(("spec", "curve", *LARGE), True), "evaluations": {"__all__": {"channels"}}}

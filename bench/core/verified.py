@@ -24,6 +24,8 @@ from bench.core.system import ROOT
 
 WORTH = 1000
 """Least records that must have been read anew before they are remembered; fewer are read in a moment."""
+CACHE = "logo-llm-bench"
+"""This project's folder among the user's caches."""
 SETTLED = 2.0
 """Seconds for which a file must not have changed: within a tick of a file system's clock two contents share a stamp."""
 
@@ -56,7 +58,9 @@ class Verified:
     """The verified records of one results directory. Whatever is wrong with the file, nothing is remembered then."""
 
     def __init__(self, root: Path) -> None:
-        self._path = folder() / f"{hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:24]}.sqlite"
+        name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:24]
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111  (never raises)
+        self._path = caches / CACHE / f"{name}.sqlite"
         self._base = self._opened() if self._path.is_file() else None
         self._new: list[tuple[str, str, Brief]] = []
 
@@ -75,20 +79,20 @@ class Verified:
     def close(self, listed: Mapping[str, set[str]]) -> None:
         """Write what is new, if it is worth it, and forget records that are gone from these folders (-> file names)."""
         with suppress(sqlite3.Error, OSError):
-            if len(self._new) >= WORTH:
+            if len(self._new) >= WORTH and self._path.is_absolute():  # else nobody knows the user's folder
                 self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._base = self._base or self._opened()
-                self._write(listed)
+                if self._base:
+                    self._write(self._base, listed)
         if self._base:
             self._base.close()
 
-    def _write(self, listed: Mapping[str, set[str]]) -> None:
-        assert self._base
+    def _write(self, base: sqlite3.Connection, listed: Mapping[str, set[str]]) -> None:
         gone = [(folder, name) for folder, names in listed.items() for name in self.of(folder).keys() - names]
-        with self._base:
-            self._base.executemany("DELETE FROM record WHERE folder = ? AND name = ?", gone)
+        with base:
+            base.executemany("DELETE FROM record WHERE folder = ? AND name = ?", gone)
             rows = ((folder, name, *brief) for folder, name, brief in self._new)
-            self._base.executemany("REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+            base.executemany("REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def _opened(self) -> sqlite3.Connection | None:
         """Open the file, made anew if other code or cards verified its records, or if it is damaged."""
@@ -111,11 +115,6 @@ def _make(base: sqlite3.Connection) -> None:
         " spec TEXT, curve TEXT, text TEXT, UNIQUE (folder, name));"
         f" PRAGMA user_version = {_fingerprint()}; COMMIT"
     )
-
-
-def folder() -> Path:
-    """Return the user's cache folder of this project."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "logo-llm-bench"
 
 
 def _fingerprint() -> int:

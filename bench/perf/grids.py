@@ -1,24 +1,20 @@
-"""`python -m bench.perf.grids` measures plan, table and report over a large grid of invented records. No torch.
-
-python -m bench.perf.grids                                   100,000 planned runs, 20,000 of them with a record
-python -m bench.perf.grids --runs 1000 --records 200 --keep /tmp/grid
-"""
+"""What plan, table and report take over a large grid of invented records (`bench perf --records`). No torch."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from bench import cli
 from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.record import Cost, Epoch, Evaluation, Further, RunResult, Sample, Scaled, Where
@@ -29,25 +25,15 @@ from bench.plan.suite import MOST_RUNS, Filters, load_suite, plan
 from models import MODELS
 from models.llm_files import BACKBONES
 
-RUNS, RECORDS = MOST_RUNS, 20_000
-"""Planned runs and records of the grid that is measured."""
+SHARE = 5
+"""Planned runs for each record, at most `MOST_RUNS`."""
 WHOLE = 0.55
 """Share of the records that the first runs of the plan get; the others lie scattered over the rest of the plan."""
-FAILED = 100
+FAILED = 20
 """Every so many-th record is of a run that failed."""
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What one command took."""
-
-    name: str
-    wall_s: float
-    user_s: float
-    peak_mb: float
-
-
-def write_grid(folder: Path, runs: int = RUNS, records: int = RECORDS) -> Path:
+def write_grid(folder: Path, runs: int, records: int) -> Path:
     """Write a suite of at most `runs` planned runs, and below `results/` so many records; return the suite's file.
 
     The suite is `paper` with more seeds. Its first data sets are complete, and of every other cell some seeds are done,
@@ -153,50 +139,44 @@ def _where() -> Where:
     )
 
 
-def grid_readings(folder: Path, runs: int = RUNS, records: int = RECORDS) -> list[Reading]:
-    """Write the grid and measure commands over it, each in its own process; the first reads every record anew."""
-    suite = write_grid(folder, runs, records)
-    words = ["--suite", str(suite), "--results", str(folder / "results")]
-    report = ["bench.report", *words, "--into", str(folder / "report")]
-    commands = {
-        "plan, first": ["bench", "plan", *words],
-        "plan": ["bench", "plan", *words],
-        "table": ["bench.report", "--table", "main", *words],
-        "report": report,
-    }
-    return [_reading(name, command) for name, command in commands.items()]
+def perf_records(records: int) -> dict[str, Any]:
+    """Measure commands over a grid of which a fifth has a record, each in a process of its own: seconds and peak MiB.
 
-
-def _reading(name: str, words: list[str]) -> Reading:
-    """Measure `python -m words`. Raises BenchError if it fails."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", *words], cwd=HOME, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr
-    said = process.stderr.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode not in (0, 1):  # 1: cells are missing
-        raise BenchError(f"python -m {' '.join(words[:3])} failed: {said.strip()[-200:]}")
-    return Reading(name, time.perf_counter() - started, used.ru_utime, used.ru_maxrss / 1024)
-
-
-def main(words: list[str] | None = None) -> int:
-    """Print what each command takes, and the size of the page."""
-    parser = argparse.ArgumentParser("python -m bench.perf.grids", description="Time plan, table and report.")
-    parser.add_argument("--runs", type=int, default=RUNS, help=f"planned runs (default: {RUNS})")
-    parser.add_argument("--records", type=int, default=RECORDS, help=f"records of them (default: {RECORDS})")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="write the grid here and keep it")
-    arguments = parser.parse_args(words)
+    The first reads every record anew; it remembers which it has verified, in a cache folder that is made for this.
+    """
+    runs = min(MOST_RUNS, SHARE * records)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = arguments.keep or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        for each in grid_readings(folder, arguments.runs, arguments.records):
-            print(f"{each.name:<12} {each.wall_s:6.2f} s  user {each.user_s:6.2f} s  peak {each.peak_mb:6.0f} MiB")
-        print(f"index.html   {(folder / 'report' / 'index.html').stat().st_size / 1e6:.2f} MB")
-    return 0
+        folder = Path(temporary)
+        suite = write_grid(folder, runs, records)
+        words = ["--suite", str(suite), "--results", str(folder / "results")]
+        commands = {
+            "plan, the first time": ["bench", "plan", *words],
+            "plan": ["bench", "plan", *words],
+            "report --table main": ["bench.report", "--table", "main", *words],
+            "report": ["bench.report", *words, "--into", str(folder / "report")],
+        }
+        taken = {name: _taken(command, folder) for name, command in commands.items()}
+        page_mb = (folder / "report" / "index.html").stat().st_size / 1e6
+    return {"device": cpu_name(), "runs": runs, "records": records, "commands": taken, "page_mb": page_mb}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _taken(words: list[str], cache: Path) -> dict[str, float]:
+    """Return what `python -m words` takes. Raises BenchError if it fails."""
+    started = time.perf_counter()
+    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
+    with (cache / "stderr").open("w+", encoding="utf-8") as said:
+        command = [sys.executable, "-m", *words]
+        process = subprocess.Popen(command, cwd=HOME, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 1):  # 1: cells are missing
+            said.seek(0)
+            raise BenchError(f"python -m {' '.join(words[:2])} failed: {said.read().strip()[-200:]}. Do: mend it")
+    return {"seconds": time.perf_counter() - started, "peak_mb": used.ru_maxrss / 1024}
+
+
+def records_text(measured: Mapping[str, Any]) -> str:
+    """Return what `perf_records` measured as a table."""
+    rows = [[name, f"{each['seconds']:.1f}", f"{each['peak_mb']:.0f}"] for name, each in measured["commands"].items()]
+    grid = "{records} records of {runs} planned runs, on {device}; the report's page has {page_mb:.2f} MB"
+    return f"{grid.format_map(measured)}\n\n{cli.words_table(rows, ['Command', 'Seconds', 'Peak, MiB'])}"
