@@ -37,12 +37,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Leave the user's caches alone, in every process that a test starts too."""
-    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
-
-
 @pytest.fixture
 def make_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DatasetCard]:
     """Return a function that writes values as a data set below BENCH_DATA and registers and returns its card."""
