@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import cli
 from bench.cli import duration, positive
-from bench.core.system import THREADS, lasting
+from bench.core.system import THREADS, uncollected
 from models.errors import BenchError
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _chosen(arguments: argparse.Namespace) -> tuple[Suite, Filters]:
     return suite, filters
 
 
-@lasting()
+@uncollected()
 def _plan(arguments: argparse.Namespace) -> int:
     from bench.core.store import Store
     from bench.overview import counts, one_cell, plan_rows, plan_summary

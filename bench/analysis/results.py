@@ -16,7 +16,7 @@ from bench.core.reading import UnusableRecord
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
-from bench.core.system import lasting
+from bench.core.system import uncollected
 from bench.plan import registry
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, PlannedRun, Suite, entries
@@ -147,7 +147,6 @@ class Results:
         return " ".join(sentence.rstrip() for sentence in sentences if sentence)
 
     @cached_property
-    @lasting()
     def frame(self) -> pd.DataFrame:
         """One row per planned run and data set it is tested on. Do not write into it.
 
@@ -191,7 +190,7 @@ def _of_cell(entry: PlannedRun) -> list[tuple[Any, ...]]:
 
 def read(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
     """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
-    with lasting():
+    with uncollected():
         chosen, _ = choose(suite, filters, store)
         return Results.read(entries(suite, chosen), store, metrics)
 

@@ -77,13 +77,13 @@ class Recorded(RunResult):
 
     def channels_on(self, dataset: str) -> tuple[tuple[float, float], ...]:
         tested = next(each for each in self._in_file()["evaluations"] if each["dataset"] == dataset)
-        return tuple((mse, mae) for mse, mae in tested["channels"])
+        return tuple((mse, mae) for mse, mae in tested.get("channels", ()))  # an old record has none
 
     def __getattr__(self, name: str) -> Any:
         if name == "curve":
             return CURVE.validate_json(self._curve)
         if name in LARGE:
-            return LARGE[name].validate_python(self._in_file()[name])
+            return LARGE[name].validate_python(self._in_file().get(name, RunResult.model_fields[name].default))
         return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
 
     def _in_file(self) -> Any:

@@ -155,24 +155,26 @@ def perf_records(records: int) -> dict[str, Any]:
             "report --table main": ["bench.report", "--table", "main", *words],
             "report": ["bench.report", *words, "--into", str(folder / "report")],
         }
-        taken = {name: _taken(command, folder) for name, command in commands.items()}
+        figures = {name: taken(command, folder) for name, command in commands.items()}
         page_mb = (folder / "report" / "index.html").stat().st_size / 1e6
-    return {"device": cpu_name(), "runs": runs, "records": records, "commands": taken, "page_mb": page_mb}
+    return {"device": cpu_name(), "runs": runs, "records": records, "commands": figures, "page_mb": page_mb}
 
 
-def _taken(words: list[str], cache: Path) -> dict[str, float]:
-    """Return what `python -m words` takes. Raises BenchError if it fails."""
-    started = time.perf_counter()
-    environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
-    with (cache / "stderr").open("w+", encoding="utf-8") as said:
-        command = [sys.executable, "-m", *words]
+def taken(words: list[str], cache: Path | None = None) -> dict[str, float]:
+    """Return the seconds and the peak MiB of `python -m words`, by default with the user's own cache folder.
+
+    Raises BenchError if it fails.
+    """
+    environment = os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {})
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        started, command = time.perf_counter(), [sys.executable, "-m", *words]
         process = subprocess.Popen(command, cwd=HOME, env=environment, stdout=subprocess.DEVNULL, stderr=said)
         _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds, process.returncode = time.perf_counter() - started, os.waitstatus_to_exitcode(status)
         if process.returncode not in (0, 1):  # 1: cells are missing
             said.seek(0)
-            raise BenchError(f"python -m {' '.join(words[:2])} failed: {said.read().strip()[-200:]}. Do: mend it")
-    return {"seconds": time.perf_counter() - started, "peak_mb": used.ru_maxrss / 1024}
+            raise BenchError(f"perf: {' '.join(['python', *command[1:4]])} failed: {said.read().strip()[-200:]}")
+    return {"seconds": seconds, "peak_mb": used.ru_maxrss / 1024}
 
 
 def records_text(measured: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
 from bench.core.store import Store
-from bench.core.system import HOME, lasting, write_whole
+from bench.core.system import HOME, uncollected, write_whole
 from bench.plan import suite as suites
 from bench.plan.language_model import choose, recorded, usable
 from bench.plan.suite import Filters, Suite
@@ -30,6 +30,7 @@ from bench.report.shelf import shelved, write_index
 REPORTS = HOME / "reports"
 
 
+@uncollected()
 def report(arguments: argparse.Namespace) -> int:
     """Print a table or write a report; return 1 if planned cells are missing, unless --partial."""
     store = Store(arguments.results)
@@ -55,7 +56,6 @@ def report(arguments: argparse.Namespace) -> int:
     return 0 if not missing or arguments.partial else 1
 
 
-@lasting()
 def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     planned, tables = tables_named(arguments.table, suite, filters, store, arguments.metric)
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
