@@ -130,15 +130,15 @@ def test_a_record_that_changed_is_verified_anew(change: Callable[[Path], None], 
     read(store)
     read(store)
     time.sleep(0.02)  # a tick of the file system's clock
-    change(store.root / PLANNED[0].path)
+    change(store.root / PLANNED[1].path)
     found = read(store)
-    assert isinstance(found[0], UnusableRecord)
-    assert all(isinstance(each, Recorded) for each in found[1:-3])
+    assert isinstance(found[1], UnusableRecord)
+    assert all(isinstance(each, Recorded) for each in (found[0], *found[2:-3]))
     with pytest.raises(UnusableRecord) as refusal:
-        store.get(PLANNED[0])
-    assert str(found[0]) == str(refusal.value)
+        store.get(PLANNED[1])
+    assert str(found[1]) == str(refusal.value)
     (again,) = [each for each in store.everything() if isinstance(each, UnusableRecord)]
-    assert again.path == found[0].path
+    assert again.path == found[1].path
 
 
 def test_a_record_that_is_gone_or_new_is_missing_or_there(store: Store, tmp_path: Path) -> None:
