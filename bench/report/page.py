@@ -91,7 +91,6 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> Page:
         shared=_shared(review.planned),
         blocks={title: (rows, Counter(row.verdict for row in rows)) for title, rows in blocks(review.claims).items()},
         INTERVALS=INTERVALS,
-        STATES=STATES,
         GLYPHS=GLYPHS,
         ERRORS=[ERRORS[metric] for metric in review.planned.metrics],
         LONG=LONG,
