@@ -31,11 +31,7 @@ EXAMPLES = {
     "fetch": ("--suite paper", "--suite paper --datasets ETTh1 ETTh2 --into bundle"),
     "run": ("--suite quick", "--suite paper --datasets ETTh1 ILI --models logo_llm patchtst --time-budget 8h"),
     "tune": ("--suite tune --datasets ILI", "--suite mine.toml --time-budget 9m"),
-    "perf": (
-        "--suite quick --models dlinear patchtst",
-        "--suite efficiency --device cuda --json perf.json",
-        "--records 20000",
-    ),
+    "perf": ("--suite efficiency --device cuda --json perf.json", "--records 20000"),
     "predict": ("--run 3f9a1c", "--run 3f9a1c --on new_rows.csv --into forecast.csv --plot forecast.png"),
     "check": ("mymodel:Mine", "dlinear --suite paper --option kernel=13"),
     "add-dataset": ("sales.csv --step 1M", "sensors.csv --stamp Date Time --fill linear --drop comment"),
