@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import cli
 from bench.cli import duration, positive
-from bench.core.system import THREADS
+from bench.core.system import THREADS, uncollected
 from models.errors import BenchError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ EXAMPLES = {
     "fetch": ("--suite paper", "--suite paper --datasets ETTh1 ETTh2 --into bundle"),
     "run": ("--suite quick", "--suite paper --datasets ETTh1 ILI --models logo_llm patchtst --time-budget 8h"),
     "tune": ("--suite tune --datasets ILI", "--suite mine.toml --time-budget 9m"),
-    "perf": ("--suite quick --models dlinear patchtst", "--suite efficiency --device cuda --json perf.json"),
+    "perf": ("--suite efficiency --device cuda --json perf.json", "--records 20000"),
     "predict": ("--run 3f9a1c", "--run 3f9a1c --on new_rows.csv --into forecast.csv --plot forecast.png"),
     "check": ("mymodel:Mine", "dlinear --suite paper --option kernel=13"),
     "add-dataset": ("sales.csv --step 1M", "sensors.csv --stamp Date Time --fill linear --drop comment"),
@@ -83,6 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     perf.add_argument("--rounds", type=positive, help="turns of each loop (default: 5, on a GPU 3)")
     perf.add_argument(
         "--no-plain", action="store_true", help="leave the plain loops out: wide data need much memory there"
+    )
+    perf.add_argument(
+        "--records", type=positive, metavar="N", help="time plan, table and report over N invented records instead"
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     cli.add_results(perf)
@@ -208,6 +211,7 @@ def _chosen(arguments: argparse.Namespace) -> tuple[Suite, Filters]:
     return suite, filters
 
 
+@uncollected()
 def _plan(arguments: argparse.Namespace) -> int:
     from bench.core.store import Store
     from bench.overview import counts, one_cell, plan_rows, plan_summary
@@ -352,14 +356,20 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 
 
 def _perf(arguments: argparse.Namespace) -> int:
-    from bench.perf.measure import perf, perf_specs, perf_text
-
-    specs = perf_specs(arguments.suite, cli.filters_of(arguments), arguments.batch)
     if arguments.json and not arguments.json.absolute().parent.is_dir():  # said before minutes are spent
         raise BenchError(f"--json {arguments.json}: its folder does not exist. Do: make it first")
-    plain, console = not arguments.no_plain, cli.console(stderr=True)
-    measured = perf(specs, arguments.device, arguments.threads, plain, arguments.rounds, console)
-    print(perf_text(measured))
+    if arguments.records:
+        from bench.perf.grids import perf_records, records_text
+
+        measured = perf_records(arguments.records)
+        print(records_text(measured))
+    else:
+        from bench.perf.measure import perf, perf_specs, perf_text
+
+        specs = perf_specs(arguments.suite, cli.filters_of(arguments), arguments.batch)
+        plain, console = not arguments.no_plain, cli.console(stderr=True)
+        measured = perf(specs, arguments.device, arguments.threads, plain, arguments.rounds, console)
+        print(perf_text(measured))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured, indent=1) + "\n")
     return cli.DONE

@@ -31,7 +31,8 @@ from bench.analysis.records import plan_frame, recorded, records_of_suite
 from bench.analysis.results import Results, read
 from bench.core.base import BenchError, parse
 from bench.core.names import Format, Metric, TableName, What
-from bench.core.store import Store, UnusableRecord
+from bench.core.reading import UnusableRecord
+from bench.core.store import Store
 from bench.core.system import THREADS
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, entries, load_suite

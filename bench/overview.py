@@ -15,7 +15,7 @@ from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards
 from bench.core.record import SUFFIX, Further, RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import Store
+from bench.core.store import Store, raise_unusable
 from bench.core.system import THREADS, cpu_name, free_memory, this_device
 from bench.data.series import file_of
 from bench.grid.display import duration_text
@@ -91,7 +91,8 @@ def plan_rows(
     written in the model's row.
     """
     # 1. The state of every run, and the records to estimate from.
-    results = {entry.spec.key: store.get(entry.spec) for entry in entries}
+    specs = {entry.spec.key: entry.spec for entry in entries}
+    results = dict(zip(specs, raise_unusable(store.several(specs.values())), strict=True))
     states = {key: result.status if result else "missing" for key, result in results.items()}
     records = records_of(store.root, {entry.spec.model for entry in entries})
     estimates = Estimates(this_device(), [*records, *filter(None, results.values())], threads=threads)

@@ -26,7 +26,7 @@ from bench.grid.display import duration_text
 from bench.overview import plan_rows, plan_summary
 from bench.plan import capacity, estimate
 from bench.plan.capacity import fits, makespan, slots
-from bench.plan.estimate import Estimate, Estimates, records_of, work
+from bench.plan.estimate import CellKey, Estimate, Estimates, records_of, work
 from bench.plan.own_code import own_code
 from bench.plan.suite import Filters, PlannedRun, load_suite, plan
 from bench.train import device as machine
@@ -292,14 +292,14 @@ def test_two_thousand_runs_are_estimated_cell_by_cell_and_once(monkeypatch: pyte
     calls = []
     original = Estimates._answer
 
-    def count(self: Estimates, spec: RunSpec, cell: str) -> Estimate:
+    def count(self: Estimates, spec: RunSpec, cell: CellKey) -> Estimate:
         calls.append(cell)
         return original(self, spec, cell)
 
     monkeypatch.setattr(Estimates, "_answer", count)
     specs = paper(models=(*TRAINED, "repeat_last"), seeds=tuple(range(8)))
     assert len(specs) >= 2000
-    cells = {estimate._cell(spec): spec.model for spec in specs}
+    cells = {spec.cell: spec.model for spec in specs}
     estimates = Estimates("this CPU", [record(one(model), 5) for model in (*TRAINED, "repeat_last")])
     assert all(estimates.of(spec).seconds for spec in specs)
     assert sorted(calls) == sorted(cells)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.analysis.results import Results
 from bench.core.base import ROOT
-from bench.core.store import UnusableRecord
+from bench.core.reading import UnusableRecord
 from bench.plan.suite import Filters, entries, load_suite
 from bench.report.methods import Section, methods
 from models import MODELS

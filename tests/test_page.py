@@ -27,9 +27,10 @@ from bench.analysis.results import Results
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged, load_claims
 from bench.cli import add_filters, filters_of
+from bench.core.reading import UnusableRecord
 from bench.core.record import Epoch
-from bench.core.store import UnusableRecord
 from bench.plan.suite import PlannedRun, entries, load_suite, plan
+from bench.report import embedded as embedding
 from bench.report.contents import Review, tables_of
 from bench.report.figures.catalogue import Picture
 from bench.report.forest import forest_plot
@@ -105,15 +106,26 @@ class Outline(HTMLParser):
         return [{key: value or "" for key, value in own.items()} for _, own in self.elements if name in own]
 
 
+def html_of(review: Review, results: str = RESULTS) -> str:
+    """The page itself; of these small ones it holds every run."""
+    html, files = page(review, results)
+    assert not files
+    return html
+
+
 RUN = ("cell", "seed", "state", "why", "file", "date", "errors", "best", "curve", "cost", "where")
 CELL = ("title", "folder", "command", "several", "settings")
 
 
-def embedded(html: str) -> dict[str, Any]:
-    """The data in the page, with each run as page.js unpacks it."""
+def embedded_text(html: str) -> str:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)
     assert found
-    data = json.loads(found[1])
+    return found[1]
+
+
+def embedded(html: str) -> dict[str, Any]:
+    """The data in the page, with each run as page.js unpacks it."""
+    data = json.loads(embedded_text(html))
     for number, values in enumerate(data["runs"]):
         run = dict(zip(RUN, values, strict=False))
         cell = dict(zip(CELL, data["cells"][run["cell"]], strict=True))
@@ -121,6 +133,14 @@ def embedded(html: str) -> dict[str, Any]:
         command = f"{cell['command']} {run['seed']} --rerun all --results again"
         run |= cell | {"settings": settings, "command": command, "path": f"{cell['folder']}/{run['file']}"}
         data["runs"][number] = run
+    data["lists"] = [
+        [
+            number
+            for first, count in zip(ranges[::2], ranges[1::2], strict=True)
+            for number in range(first, first + count)
+        ]
+        for ranges, _ in data["lists"]
+    ]
     return data
 
 
@@ -130,8 +150,8 @@ def test_hostile_text_of_records_and_suites_adds_no_element_and_is_shown_as_it_i
         told = [(entry, run and run.model_copy(update={"error": text if run.error else None})) for entry, run in runs]
         return Results(told, {"nobody": text})
 
-    plain = Outline(page(reviewed(with_error("Plain")), RESULTS))
-    html = page(reviewed(with_error(HOSTILE), said=HOSTILE), RESULTS)
+    plain = Outline(html_of(reviewed(with_error("Plain"))))
+    html = html_of(reviewed(with_error(HOSTILE), said=HOSTILE))
     hostile = Outline(html)
     shapes = [[(tag, sorted(own)) for tag, own in outline.elements] for outline in (plain, hostile)]
     assert shapes[0] == shapes[1]
@@ -141,7 +161,7 @@ def test_hostile_text_of_records_and_suites_adds_no_element_and_is_shown_as_it_i
 
 
 def test_a_hostile_results_directory_is_a_path_and_nothing_else() -> None:
-    html = page(reviewed(planned(holes=False)), 'javascript:alert(1)//"><script>/# ?')
+    html = html_of(reviewed(planned(holes=False)), 'javascript:alert(1)//"><script>/# ?')
     assert {link["href"][:1] for link in Outline(html).links("href") if "json" in link["href"]} == {"j"}
     assert not re.search(r'href="javascript:|"><script>', html)
     assert embedded(html)["results"].startswith("javascript%3Aalert")
@@ -150,7 +170,7 @@ def test_a_hostile_results_directory_is_a_path_and_nothing_else() -> None:
 
 def test_the_embedded_data_hold_every_planned_run_with_its_settings_errors_and_curve() -> None:
     drawn = trained(planned(holes=True))
-    data = embedded(page(reviewed(drawn), RESULTS))
+    data = embedded(html_of(reviewed(drawn)))
     by_path = {run["path"]: run for run in data["runs"]}
     assert len(by_path) == len(data["runs"]) == len(drawn.runs)
     for entry, result in drawn.runs:
@@ -173,7 +193,7 @@ def lines(table: Table) -> list[list]:
 
 def test_every_number_in_tables_and_verdicts_leads_to_the_records_it_stands_on() -> None:
     review = reviewed(planned(holes=True))
-    html = page(review, RESULTS)
+    html = html_of(review)
     data, opened = embedded(html), {link["id"]: link["data-runs"] for link in Outline(html).links("data-runs")}
     paths = {entry.spec.key: str(entry.spec.path) for entry, _ in review.planned.runs}
     expected = {
@@ -193,7 +213,7 @@ def test_every_number_in_tables_and_verdicts_leads_to_the_records_it_stands_on()
 
 def test_a_number_is_printed_as_in_other_forms_with_its_mark_spread_or_footnote() -> None:
     review = reviewed(planned(holes=True))
-    html = page(review, RESULTS)
+    html = html_of(review)
     assert re.search(r"<strong>0\.401</strong><span class=\"spread\">±0\.007</span>", html)
     assert re.search(r"<u>0\.411</u>", html)
     notes = re.findall(r'<li id="(main-note-\d)">(.*?)</li>', html)
@@ -213,7 +233,7 @@ def test_the_index_says_of_every_cell_which_runs_are_there_and_why_others_are_no
     refusal = UnusableRecord(Path("results/s2021.json"), "is of another protocol")
     entry, _ = drawn.runs[0]
     drawn = Results([(entry, None), *drawn.runs[1:]], {entry.spec.key: refusal})
-    html = page(reviewed(drawn), RESULTS)
+    html = html_of(reviewed(drawn))
     rows = re.findall(r'<tr id="cell-\d+"><td>(.*?)</td>(.*?)</tr>', html, re.DOTALL)
     counts = Counter(re.findall(r"(\d+) (done|failed|not run|refused)", " ".join(state for state, _ in rows)))
     found = Counter()
@@ -229,7 +249,7 @@ def test_the_index_says_of_every_cell_which_runs_are_there_and_why_others_are_no
 
 
 def test_nothing_is_loaded_and_only_the_pages_own_script_may_run() -> None:
-    html = page(reviewed(planned(holes=False)), RESULTS)
+    html = html_of(reviewed(planned(holes=False)))
     outline = Outline(html)
     for link in [*outline.links("href"), *outline.links("src")]:
         assert re.match(r"#|data:|(tables|figures)/\w|\.\./\.\./results/", link.get("href", link.get("src", "")))
@@ -248,11 +268,14 @@ def test_nothing_is_loaded_and_only_the_pages_own_script_may_run() -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_the_command_of_a_run_plans_that_run_and_says_when_it_plans_more(name: str) -> None:
     drawn, suite = experiment(name), load_suite(name)
-    data = embedded(page(replace(reviewed(planned(holes=False), ()), suite=suite, planned=drawn, claims=[]), RESULTS))
+    data = embedded(html_of(replace(reviewed(planned(holes=False), ()), suite=suite, planned=drawn, claims=[])))
     parser = argparse.ArgumentParser()
     parser.add_argument("--suite")
     add_filters(parser)
-    for (entry, _), run in zip(drawn.runs, data["runs"], strict=True):
+    by_path = {run["path"]: run for run in data["runs"]}
+    assert len(by_path) == len(data["runs"]) == len(drawn.runs)
+    for entry, _ in drawn.runs:
+        run = by_path[str(entry.spec.path)]
         assert run["command"].endswith(" --rerun all --results again")
         words = shlex.split(run["command"].removesuffix(" --rerun all --results again"))
         assert words[:4] == ["python", "-m", "bench", "run"]
@@ -271,7 +294,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_best_and_its_last_epoch() -> None
     (entry, run), *others = drawn.runs
     assert run
     runs = [(entry, run.model_copy(update={"curve": curve, "best_epoch": 47})), *others]
-    epochs, kept = embedded(page(reviewed(Results(runs)), RESULTS))["runs"][0]["curve"]
+    epochs, kept = embedded(html_of(reviewed(Results(runs))))["runs"][0]["curve"]
     assert len(epochs) < 35
     assert {1, 47, 98} <= set(epochs)
     assert kept == pytest.approx([losses[epoch - 1] for epoch in epochs], rel=1e-3)
@@ -281,7 +304,7 @@ def test_a_verdicts_runs_of_another_suite_are_there_with_that_suites_command() -
     other = experiment("ablation").runs[1:3]  # the first one is planned by the suite paper too
     review = reviewed(planned(holes=False))
     row = replace(review.claims[0], suite="ablation", runs=tuple((entry, run) for entry, run in other if run))
-    data = embedded(page(replace(review, claims=[row]), RESULTS))
+    data = embedded(html_of(replace(review, claims=[row])))
     added = data["runs"][len(review.planned.runs) :]
     assert [run["path"] for run in added] == [str(entry.spec.path) for entry, _ in other]
     assert all("--suite ablation" in run["command"] and run["title"].endswith("suite ablation") for run in added)
@@ -297,7 +320,7 @@ def test_nine_hundred_runs_with_their_curves_leave_room_for_figures_below_a_mega
 
     runs = [(entry, done(entry)) for entry in entries(suite)]
     review = Review(suite, "", Results(runs), load_claims()[0], [], [], [], [])
-    html = page(review, RESULTS)
+    html = html_of(review)
     assert len(embedded(html)["runs"]) == len(runs) == 864
     assert len(html.encode()) < 850_000
 
@@ -334,17 +357,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path.write_text(result.model_dump_json(), encoding="utf-8")
     file = root / "reports" / "paper" / "index.html"
     file.parent.mkdir(parents=True)
-    file.write_text(page(review, RESULTS), encoding="utf-8")
+    file.write_text(html_of(review), encoding="utf-8")
     return file
 
 
 @pytest.fixture
 def opened(browser: Any, site: Path) -> Iterator[Opened]:
-    """Opens the page; when the test is over, nothing but the file was asked for and nothing was complained about."""
+    """Opens the page; when the test is over, nothing but the file (and those in `loads`) was asked for and nothing was
+    complained about."""
     contexts, complaints, files, requests = [], [], set(), []
 
-    def open_page(fragment: str = "", file: Path = site, **options: Any) -> Any:
-        files.add(file.as_uri())
+    def open_page(fragment: str = "", file: Path = site, loads: tuple[Path, ...] = (), **options: Any) -> Any:
+        files.update(each.as_uri() for each in (file, *loads))
         context = browser.new_context(**options)
         contexts.append(context)
         tab = context.new_page()
@@ -446,11 +470,65 @@ def test_details_of_a_run_show_settings_cost_provenance_and_a_command_to_copy(op
     details.get_by_role("button", name=re.compile("Copied|Selected")).wait_for()
 
 
+PART = 5
+
+
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The page of `site` written as if it were a large one: its runs lie beside it, PART in each file."""
+    monkeypatch.setattr(embedding, "EMBEDDED", 0)
+    monkeypatch.setattr(embedding, "PART", PART)
+    html, files = page(reviewed(trained(planned(holes=True))), RESULTS)
+    (tmp_path / "runs").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    file = tmp_path / "index.html"
+    file.write_text(html, "utf-8")
+    return file
+
+
+def test_a_large_page_loads_the_runs_behind_a_number_when_it_is_opened(opened: Opened, large: Path, site: Path) -> None:
+    rows = [json.loads(path.read_text().split(", ", 2)[2][:-3]) for path in large.parent.glob("runs/*.js")]
+    assert sorted(map(len, rows), reverse=True)[:-1] == [PART] * (len(rows) - 1)
+    assert "runs" not in json.loads(embedded_text(large.read_text()))
+    held = embedded(site.read_text())["runs"]
+    assert {(row[0], row[1], row[4]) for part in rows for row in part} == {
+        (run["cell"], run["seed"], run["file"]) for run in held
+    }
+    whole, number = opened(), "main.0.0"
+    ranges, _ = json.loads(embedded_text(large.read_text()))["lists"][
+        int(whole.locator(f'[id="{number}"]').get_attribute("data-runs"))
+    ]
+    wanted = {
+        run // PART
+        for first, count in zip(ranges[::2], ranges[1::2], strict=True)
+        for run in range(first, first + count)
+    }
+    tab = opened(f"#{number}", file=large, loads=tuple(large.parent / f"runs/{part}.js" for part in wanted))
+    whole.locator(f'[id="{number}"]').click()
+    for each in (whole, tab):
+        each.locator("#panel .run").first.wait_for()
+    assert tab.locator("#panel").text_content() == whole.locator("#panel").text_content()
+    assert unfold(tab).text_content() == unfold(whole).text_content()
+
+
+@pytest.mark.parametrize("fault", ["gone", "of another page"])
+def test_a_large_page_says_what_is_wrong_if_its_runs_are_not_there(fault: str, browser: Any, large: Path) -> None:
+    for path in large.parent.glob("runs/*.js"):
+        path.unlink() if fault == "gone" else path.write_text(path.read_text().replace('addRuns("', 'addRuns("0'))
+    tab = browser.new_page()
+    tab.goto(f"{large.as_uri()}#main.0.0")
+    said = tab.locator("#panel .why")
+    said.wait_for(timeout=5000)
+    assert re.search(r"runs/\d+\.js", said.first.text_content())
+    tab.close()
+
+
 def test_a_suite_that_only_a_file_names_is_said_to_be_one(opened: Opened, tmp_path: Path) -> None:
     review = reviewed(planned(holes=False), ("main",))
     file = tmp_path / "index.html"
     suite = review.suite.model_copy(update={"name": "mine"})
-    file.write_text(page(replace(review, suite=suite), RESULTS), "utf-8")
+    file.write_text(html_of(replace(review, suite=suite)), "utf-8")
     tab = opened("#main.0.0", file=file)
     said = unfold(tab).text_content() + tab.locator("footer").text_content()
     assert said.count("path of the suite's file") == 2
@@ -526,7 +604,7 @@ def test_a_long_table_is_folded_until_it_is_asked_for(opened: Opened, tmp_path: 
     review = reviewed(planned(holes=False), ("main",))
     (table,) = review.tables
     file = tmp_path / "index.html"
-    file.write_text(page(replace(review, tables=[replace(table, rows=table.rows * 10)]), RESULTS), "utf-8")
+    file.write_text(html_of(replace(review, tables=[replace(table, rows=table.rows * 10)])), "utf-8")
     tab = opened(file=file, reduced_motion="reduce")  # scrolls at once
     assert not tab.locator("#main table").is_visible()
     tab.goto(f"{file.as_uri()}#main")
@@ -692,7 +770,7 @@ def test_print_cuts_no_table_of_eight_models(opened: Opened, tmp_path: Path) -> 
     review = reviewed(planned(holes=True))
     wide = [replace(table, groups=table.groups * 2, rows=_twice(table.rows)) for table in review.tables]
     file = tmp_path / "index.html"
-    file.write_text(page(replace(review, tables=[replace(table, summary=[]) for table in wide]), RESULTS), "utf-8")
+    file.write_text(html_of(replace(review, tables=[replace(table, summary=[]) for table in wide])), "utf-8")
     tab = opened(file=file)
     tab.emulate_media(media="print")
     for selector, width in ((".scroll:not(.wide *)", 688), (".wide .scroll", 1047)):  # A4 without margins; turned

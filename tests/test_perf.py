@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
 from bench.__main__ import main
+from bench.analysis.results import Results
 from bench.core.base import BenchError
+from bench.core.store import Store
 from bench.perf import measure as perf
 from bench.perf import timing
-from bench.plan.suite import Filters
+from bench.perf.grids import FAILED, write_grid
+from bench.plan.suite import Filters, entries, load_suite
 
 NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
 
 FIGURES = ("step_s", "epoch_s")
-COMMANDS = {"report over 500 results, s", "a run in a grid besides its model, ms", "--help, s"}
+COMMANDS = {"a run in a grid besides its model, ms", "--help, s"}
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(perf, "SECONDS", {"cpu": 0.05, "cuda": 0.05})
-    monkeypatch.setattr(perf, "REPORTED", 500)
     monkeypatch.setattr(perf, "GRID_OF", 5)
 
 
@@ -99,7 +102,30 @@ def test_the_command_prints_a_table_and_writes_json(capsys: pytest.CaptureFixtur
     assert all(row[f"{name} {figure}"] > 0 for name in ("0 workers", "workers") for figure in FIGURES)
     assert row["epoch_s"] > row["ms_step"] / 1000 * 1060, "8,449 windows in 1,057 batches, and the validation"
     assert "bf16 epoch_s" not in row, "the model trains in float32"
-    assert all(word in text for word in ("dlinear", "speed-up", "ceiling", "outside", "report over 500 results"))
+    assert all(word in text for word in ("dlinear", "speed-up", "ceiling", "outside", "a run in a grid"))
+
+
+def test_commands_over_invented_records_are_measured_in_processes_of_their_own(
+    capsys: pytest.CaptureFixture, tmp_path: Path
+) -> None:
+    assert main(["perf", "--records", "100", "--json", str(tmp_path / "perf.json")]) == 0
+    measured, text = json.loads((tmp_path / "perf.json").read_text()), capsys.readouterr().out
+    assert (measured["runs"], measured["records"]) == (500, 100)
+    assert list(measured["commands"]) == ["plan, the first time", "plan", "report --table main", "report"]
+    assert all(each["seconds"] > 0.1 and each["peak_mb"] > 50 for each in measured["commands"].values())
+    assert all(name in text for name in measured["commands"])
+    assert 0.1 < measured["page_mb"] < 2
+
+
+def test_an_invented_grid_is_one_that_reports_read(tmp_path: Path) -> None:
+    suite = load_suite(str(write_grid(tmp_path, 700, 140)))
+    found = Results.read(entries(suite, Filters(backbone="gpt2")), Store(tmp_path / "results"))
+    states = Counter(found.state(entry, result).status for entry, result in found.runs)
+    assert not found.refused
+    assert states["done"] + states["failed"] == 140 and states["failed"] in (140 // FAILED - 1, 140 // FAILED)
+    assert found.frame[found.frame.status == "done"].groupby("model").mse.count().gt(0).all()
+    with pytest.raises(BenchError, match=r"800 records of \d+ runs\. Do: ask for fewer"):
+        write_grid(tmp_path, 700, 800)
 
 
 def test_a_model_that_fails_is_named(capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch) -> None:

@@ -30,9 +30,9 @@ from matplotlib.text import Text
 from bench.analysis.results import Results
 from bench.analysis.stats import datasets_needed
 from bench.analysis.tables import mean_error
+from bench.core.reading import UnusableRecord
 from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Sample
 from bench.core.spec import RunSpec
-from bench.core.store import UnusableRecord
 from bench.plan import suite as suites
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report.figures.catalogue import PLOTS, Picture, Plot, pictures, plots

@@ -21,7 +21,8 @@ from bench.analysis.results import Results
 from bench.analysis.tables import Cell, full_table, main_table, zero_shot_table
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards
-from bench.core.store import Store, UnusableRecord
+from bench.core.reading import UnusableRecord
+from bench.core.store import Store
 from bench.data.bundle import make_bundle, use_bundle
 from bench.data.fetch import fetch_weights
 from bench.plan import registry

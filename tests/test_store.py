@@ -16,8 +16,9 @@ import torch
 
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
+from bench.core.reading import LARGEST, UnusableRecord
 from bench.core.record import RunResult
-from bench.core.store import LARGEST, WORK, Store, UnusableRecord
+from bench.core.store import WORK, Store
 from bench.plan.estimate import records_of
 from bench.train.execute import run_one
 from tests.builders import done, make_spec, waves

@@ -12,9 +12,10 @@ import pandas as pd
 from bench.analysis.results import Results, read, run_title
 from bench.core.base import canonical
 from bench.core.card import canonical_card
+from bench.core.reading import UnusableRecord
 from bench.core.record import Cost, Evaluation, RunResult, Scaled
 from bench.core.spec import RunSpec
-from bench.core.store import Store, UnusableRecord
+from bench.core.store import Store
 from bench.plan import registry
 from bench.plan.suite import Filters, load_suite
 from models.llm_files import BACKBONES
@@ -95,8 +96,8 @@ def _records_of_store(store: Store, filters: Filters) -> tuple[pd.DataFrame, lis
     for each in store.everything(wanted.get("datasets", ("*",))):
         if isinstance(each, UnusableRecord):
             unusable.append(each)
-        elif _passes(each.result.spec, wanted):
-            rows.extend(_rows(each.result, each.key))
+        elif _passes(each.spec, wanted):
+            rows.extend(_rows(each, each.spec.key))
     return _records(rows).sort_values(["dataset", "horizon", "model"], kind="stable", ignore_index=True), unusable
 
 
@@ -127,7 +128,7 @@ def _rows(result: RunResult, key: str, variant: str = "") -> Iterator[Row]:
     """Yield a row of COLUMNS for each data set that the run is tested on; it has no errors if the run has none."""
     where, cost, tested = result.where, result.cost, {each.dataset: each for each in result.evaluations}
     shared = _about(result.spec, key, variant) | {"status": result.status, "why": result.error or ""}
-    shared |= {"epochs": len(result.curve), "epoch_s": result.epoch_s if cost else None}
+    shared |= {"epochs": result.epochs, "epoch_s": result.epoch_s if cost else None}
     shared |= {name: getattr(cost, name) for name in COSTS} if cost else {}
     shared |= {name: getattr(where, name) for name in PROVENANCE}
     shared["kept"] = ",".join(each.what for each in result.kept)

@@ -40,10 +40,11 @@ def regimes_table(planned: Results) -> list[Table]:
     seen = planned.own.title[planned.own.seen].unique()
     unseen = planned.own[~planned.own.title.isin(seen)]
     planned = Results(list(zip(unseen.entry, unseen.result, strict=True)), planned.refused)
-    errors = _channel_errors(planned)
     listed = dict(grouped(planned.own, "dataset"))
-    described = [name for name in listed if name in set(known.dataset)]
-    whole = [name for name in described if set(listed[name].key) <= set(errors.key)]
+    described = [name for name, runs in listed.items() if name in set(known.dataset) and (runs.status == "done").all()]
+    errors = _channel_errors(planned.own[planned.own.dataset.isin(described)])
+    held = set(errors.key.unique())
+    whole = [name for name in described if held.issuperset(listed[name].key)]
     keys = {title: tuple(runs.key) for title, runs in grouped(planned.own[planned.own.dataset.isin(whole)], "title")}
     left_out = [name for name in listed if name not in whole]
     # 2. A table for each error.
@@ -63,12 +64,12 @@ def regimes_table(planned: Results) -> list[Table]:
     return tables
 
 
-def _channel_errors(planned: Results) -> pd.DataFrame:
-    """Return a row per run and channel of the runs that hold them: dataset, channel, title, key, mse, mae."""
+def _channel_errors(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per run and channel of these runs that hold them: dataset, channel, title, key, mse, mae."""
     rows = []
-    for run in planned.own[planned.own.status == "done"].itertuples():
-        own = next(each for each in run.result.evaluations if each.dataset == run.dataset)
-        rows += [(run.dataset, i, run.title, run.key, *both) for i, both in enumerate(own.channels)]
+    for run in runs.itertuples():
+        own = run.result.channels_on(run.dataset)
+        rows += [(run.dataset, i, run.title, run.key, *both) for i, both in enumerate(own)]
     return pd.DataFrame(rows, columns=["dataset", "channel", "title", "key", *METRICS])
 
 

@@ -6,15 +6,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from bench.core.card import cards
 from bench.core.names import Metric
+from bench.core.reading import UnusableRecord
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import Store, UnusableRecord
+from bench.core.store import Store
+from bench.core.system import uncollected
 from bench.plan import registry
 from bench.plan.language_model import choose
 from bench.plan.suite import Filters, PlannedRun, Suite, entries
@@ -53,6 +55,12 @@ MEASURED: dict[Metric, str] = {
     "rmse_original": f"Test RMSE {POOLED}",
 }
 """What a caption says of an error that is not MSE, MAE or RMSE on standardised channels."""
+OF_CELL = ("dataset", "fraction", "horizon", "model", "variant", "data", "title", "tested", "seen")
+OF_RUN = ("seed", "key", "entry", "result", "status", "why")
+TYPES: dict[str, type] = {"key": object, "entry": object, "result": object, **dict.fromkeys(ERRORS, float)}
+"""Types of columns, where they are not what pandas takes them for; keys are the specs' own texts, not copies."""
+TESTED = OF_CELL.index("tested")
+NO_ERRORS = (*[math.nan] * len(ERRORS), True)
 LOSSES = {"mse": "MSE", "l1": "L1", "smooth_l1": "smooth L1"}
 
 
@@ -90,20 +98,18 @@ class Results:
     @classmethod
     def read(cls, planned: Sequence[PlannedRun], store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
         """Pair each planned run with its record in the store."""
-        runs: list[tuple[PlannedRun, RunResult | None]] = []
-        refused = {}
-        for entry in planned:
-            try:
-                runs.append((entry, store.get(entry.spec)))
-            except UnusableRecord as error:
-                runs.append((entry, None))
-                refused[entry.spec.key] = error
+        found = list(zip(planned, store.several(entry.spec for entry in planned), strict=True))
+        runs = [(entry, None if isinstance(each, UnusableRecord) else each) for entry, each in found]
+        refused = {entry.spec.key: each for entry, each in found if isinstance(each, UnusableRecord)}
         return cls(runs, refused, metrics)
 
-    @property
+    @cached_property
     def reference(self) -> list[RunSpec]:
-        """Specs of each model's first variant."""
-        return [entry.spec for entry in self.own.entry[self.own.usual]]
+        """Specs of each model's first variant, the first seed of each cell."""
+        specs: dict[tuple[bytes, bytes], RunSpec] = {}
+        for entry in [*self.own.entry[self.own.usual]]:
+            specs.setdefault(entry.spec.cell, entry.spec)
+        return [*specs.values()]
 
     @property
     def done(self) -> list[RunResult]:
@@ -124,14 +130,14 @@ class Results:
     def lead(self, what: str = "", averaged: bool = True) -> str:
         """Return the first sentences of a caption: `what` (by default what the errors are), look-back, seeds averaged
         over (or listed), filled data."""
-        specs = self.reference
+        specs, seeds = self.reference, self.own.seed[self.own.usual].unique()
         what = what or MEASURED.get(self.metrics[0], ON_CHANNELS)
-        return " ".join([f"{what}; look-back {_look_back(specs)}; {_seeds(specs, averaged)}.", *self.repairs])
+        return " ".join([f"{what}; look-back {_look_back(specs)}; {_seeds(seeds, averaged)}.", *self.repairs])
 
     @property
     def repairs(self) -> list[str]:
         """A sentence for each data set with filled rows or cells."""
-        names = dict.fromkeys(name for entry, _ in self.runs for name in entry.spec.task.datasets)
+        names = self.frame.tested.unique()
         return [f"{name}: {card.repaired}." for name in names if (card := cards().get(name)) and card.repaired]
 
     def common(self, about: str) -> str:
@@ -149,32 +155,44 @@ class Results:
         ERRORS (NaN unless the run is done and its record has it), measured (whether the record, if there is one, has
         further errors), usual (the model's first variant).
         """
-        rows = []
+        cells: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+        rows: list[tuple[Any, ...]] = []
         for entry, result in self.runs:
-            (spec, variant), task, state = entry, entry.spec.task, self.state(entry, result)
-            run = [task.dataset, task.train_fraction, task.horizon, spec.model, variant, spec.seed, spec.key]
-            titles = [shared(task.dataset, task.train_fraction), run_title(spec.model, variant)]
+            (spec, variant), state = entry, self.state(entry, result)
+            if (cell := (spec.cell, variant)) not in cells:
+                cells[cell] = _of_cell(entry)
             scored = result.evaluations if result is not None and state.status == "done" else ()
-            errors = {each.dataset: [*map(each.error, ERRORS), each.further is not None] for each in scored}
-            for tested in task.datasets:
-                found = errors.get(tested, [math.nan] * len(ERRORS) + [True])
-                seen = registry.has_seen(spec.model, tested)
-                rows.append([*run, *titles, entry, result, state.status, state.why, tested, seen, *found])
-        run_columns = ["dataset", "fraction", "horizon", "model", "variant", "seed", "key", "data", "title"]
-        columns = [*run_columns, "entry", "result", "status", "why", "tested", "seen", *ERRORS, "measured"]
-        frame = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(ERRORS, float))
+            errors = {each.dataset: (*map(each.error, ERRORS), each.further is not None) for each in scored}
+            for alike in cells[cell]:
+                found = errors.get(alike[TESTED], NO_ERRORS)
+                rows.append((*alike, spec.seed, spec.key, entry, result, state.status, state.why, *found))
+        columns = (*OF_CELL, *OF_RUN, *ERRORS, "measured")
+        values = zip(*rows, strict=True) if rows else [()] * len(columns)
+        frame = pd.DataFrame(
+            {name: pd.Series(each, dtype=TYPES.get(name)) for name, each in zip(columns, values, strict=True)}
+        )
         return frame.assign(usual=frame.variant == frame.groupby("model").variant.transform("first"))
 
     @cached_property
     def own(self) -> pd.DataFrame:
         """The rows of `frame` that are tested on the data set they were trained on: one per planned run."""
-        return self.frame[self.frame.tested == self.frame.dataset]
+        own = self.frame.tested == self.frame.dataset
+        return self.frame if own.all() else self.frame[own]
+
+
+def _of_cell(entry: PlannedRun) -> list[tuple[Any, ...]]:
+    """Return, for each data set that a run is tested on, the columns OF_CELL, which its other seeds share."""
+    (spec, variant), task = entry, entry.spec.task
+    run = (task.dataset, task.train_fraction, task.horizon, spec.model, variant)
+    titles = (shared(task.dataset, task.train_fraction), run_title(spec.model, variant))
+    return [(*run, *titles, tested, registry.has_seen(spec.model, tested)) for tested in task.datasets]
 
 
 def read(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Results:
     """Return the suite's planned runs with their records; which language model they read is `choose`'s matter."""
-    chosen, _ = choose(suite, filters, store)
-    return Results.read(entries(suite, chosen), store, metrics)
+    with uncollected():
+        chosen, _ = choose(suite, filters, store)
+        return Results.read(entries(suite, chosen), store, metrics)
 
 
 def shared(dataset: str, share: float) -> str:
@@ -187,10 +205,14 @@ def run_title(model: str, variant: str = "") -> str:
     return f"{registry.title(model)}, {variant}" if variant else registry.title(model)
 
 
-def first_few(items: Sequence[str], separator: str = ", ", most: int = 3) -> str:
-    """Return the first `most` items, and how many more there are."""
-    more = f" and {len(items) - most} more" if len(items) > most else ""
-    return separator.join(items[:most]) + more
+NAMED = 3
+"""Most items that a sentence names."""
+
+
+def first_few(items: Sequence[str], separator: str = ", ", count: int | None = None) -> str:
+    """Return the first items, and how many more there are of `count` (default: of all that are given)."""
+    rest = (len(items) if count is None else count) - NAMED
+    return separator.join(items[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def look_backs(specs: Iterable[RunSpec]) -> dict[int, list[str]]:
@@ -229,9 +251,8 @@ def _look_back(specs: Sequence[RunSpec]) -> str:
     return f"{usual} ({'; '.join(others)})" if others else str(usual)
 
 
-def _seeds(specs: Sequence[RunSpec], averaged: bool) -> str:
-    seeds = sorted({spec.seed for spec in specs})
-    several = f"{'mean over ' if averaged else ''}seeds {', '.join(map(str, seeds))}"
+def _seeds(seeds: Sequence[int], averaged: bool) -> str:
+    several = f"{'mean over ' if averaged else ''}seeds {', '.join(map(str, sorted(seeds)))}"
     return several if len(seeds) > 1 else f"one seed ({seeds[0]})"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import ERRORS, METRICS, Results, first_few, run_title
+from bench.analysis.results import ERRORS, METRICS, NAMED, Results, first_few, run_title
 from bench.analysis.stats import comparable
 from bench.core.base import BenchError
 from bench.core.names import Metric
@@ -160,39 +160,47 @@ class Table:
         notes = [note for note in self.notes if note != NOT_RUN]
         return replace(self, rows=renumbered, rules=rules, unrun=unrun, notes=notes)
 
-    def cell(self, runs: pd.DataFrame, value: float | None, digits: int = 3, spread: float | None = None) -> Cell:
+    def gap(self, runs: pd.DataFrame) -> int | None:
+        """Return the number of the footnote that says which of these runs are missing; None if every run is done."""
+        absent = runs.status != "done"
+        if not absent.any():
+            return None
+        if (runs.status == "missing").all():
+            return self.footnote(NOT_RUN)  # the same for all such cells, which then share a footnote
+        named = runs.loc[absent, ["data", "horizon", "seed", "why"]].head(NAMED).itertuples(index=False, name=None)
+        names = [f"{data} h{horizon} s{seed} {why}" for data, horizon, seed, why in named]
+        missing = int(absent.sum())
+        count = f"{missing} of {len(runs)} runs missing"
+        return self.footnote(f"{runs.title.iloc[0]}: {count}: {first_few(names, '; ', missing)}")
+
+    def cell(self, runs: pd.DataFrame, value: float | None, digits: int = 3) -> Cell:
         """Return the value of these runs; a dash whose footnote says what is missing unless every run is done."""
-        keys = tuple(runs.key)
-        if not any(runs.why):
-            return Cell(value, digits, spread=spread, runs=keys)
-        note = NOT_RUN  # the same for all such cells, which then share a footnote
-        if any(status != "missing" for status in runs.status):
-            missing = runs[runs.why != ""]
-            names = [f"{run.data} h{run.horizon} s{run.seed} {run.why}" for run in missing.itertuples()]
-            count = f"{len(missing)} of {len(runs)} runs missing"
-            note = f"{runs.title.iloc[0]}: {count}: {first_few(names, '; ')}"
-        return Cell(None, digits, note=self.footnote(note), runs=keys)
+        gap = self.gap(runs)
+        return Cell(value if gap is None else None, digits, note=gap, runs=tuple(runs.key))
 
     def errors(self, runs: pd.DataFrame) -> list[Cell]:
         """Return the mean errors of these runs; partial ones where seeds are missing, but no horizon, or where the
         model was pretrained on the data set."""
-        spreads = {metric: runs[metric].std() if self.spreads else None for metric in self.metrics}
-        found = [self.cell(runs, mean_error(runs, metric), spread=spreads[metric]) for metric in self.metrics]
-        for cell, metric in zip(found, self.metrics, strict=True):
-            if cell.value is None and cell.note is None:
-                cell.note, cell.spread = self.footnote(_unknown(runs, metric)), None
-        if not any(runs.why) and any(runs.seen):
-            note = self.footnote(leakage(runs))
-            return [replace(cell, value=None, spread=None, partial=cell.value, note=note) for cell in found]
-        horizons = {horizon for horizon, why in zip(runs.horizon, runs.why, strict=True) if not why}
-        if not any(runs.why) or horizons != set(runs.horizon):
-            return found
-        done = runs[runs.why == ""]
+        gap, keys = self.gap(runs), tuple(runs.key)
+        if gap is None:
+            return [self._error(runs, metric, keys) for metric in self.metrics]
+        cells = [Cell(None, note=gap, runs=keys) for _ in self.metrics]
+        done = runs.loc[runs.status == "done", ["horizon", "status", *self.metrics]]
+        if {*done.horizon} != {*runs.horizon}:
+            return cells
         count = f"{len(done)} of {len(runs)}"
-        return [
-            replace(cell, partial=mean_error(done, metric), count=count)
-            for cell, metric in zip(found, self.metrics, strict=True)
-        ]
+        partial = [mean_error(done, metric) for metric in self.metrics]
+        return [replace(cell, partial=mean, count=count) for cell, mean in zip(cells, partial, strict=True)]
+
+    def _error(self, runs: pd.DataFrame, metric: Metric, keys: tuple[str, ...]) -> Cell:
+        """Return the mean error of these runs, all of which are done."""
+        spread = runs[metric].std() if self.spreads else None
+        cell = Cell(mean_error(runs, metric), spread=spread, runs=keys)
+        if cell.value is None:
+            cell.note, cell.spread = self.footnote(_unknown(runs, metric)), None
+        if runs.seen.any():
+            return replace(cell, value=None, spread=None, partial=cell.value, note=self.footnote(leakage(runs)))
+        return cell
 
 
 def main_table(planned: Results) -> list[Table]:
@@ -324,7 +332,7 @@ def behind(cells: Iterable[Cell]) -> tuple[str, ...]:
 
 def mean_error(runs: pd.DataFrame, metric: str) -> float:
     """Return the mean over seeds, then over horizons; NaN unless every run is done and has this error."""
-    lacking = any(runs.why) or runs[metric].isna().any()
+    lacking = (runs.status != "done").any() or runs[metric].isna().any()
     return math.nan if lacking else float(runs.groupby("horizon", sort=False)[metric].mean().mean())
 
 

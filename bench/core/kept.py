@@ -28,8 +28,9 @@ import numpy as np
 
 from bench.core.base import BenchError, require_regular
 from bench.core.names import What
+from bench.core.reading import UnusableRecord, read_record
 from bench.core.record import SUFFIX, RunResult
-from bench.core.store import Store, UnusableRecord, read_record
+from bench.core.store import Store
 
 MOST_EXACT = 64 << 20
 """Most bytes of a run's forecasts in float32; beyond, they are kept in float16."""

@@ -102,6 +102,10 @@ class Further(Frozen):
         )
 
 
+ORIGINAL: dict[Metric, str] = {"wape": "wape", "smape": "smape", "mae_original": "mae", "rmse_original": "rmse"}
+"""Error that tables show in original units -> its field in `Scaled`."""
+
+
 class Evaluation(Frozen):
     """Errors on the test split of one data set, in units of its standardised channels."""
 
@@ -120,15 +124,13 @@ class Evaluation(Frozen):
         WAPE and sMAPE are those in original units, where they mean something; the others are standardised, unless
         `_original` ends their name.
         """
-        match metric:
-            case "mse" | "mae":
-                return self.mse if metric == "mse" else self.mae
-            case "rmse":
-                return math.sqrt(self.mse)
-            case "mase":
-                return self.further.mase if self.further else None
-            case "wape" | "smape" | "mae_original" | "rmse_original":
-                return getattr(self.further.original, metric.removesuffix("_original")) if self.further else None
+        if metric in ("mse", "mae"):
+            return self.mse if metric == "mse" else self.mae
+        if metric == "rmse":
+            return math.sqrt(self.mse)
+        if self.further is None:
+            return None
+        return self.further.mase if metric == "mase" else getattr(self.further.original, ORIGINAL[metric])
 
     def faults(self, task: Task, card: DatasetCard | None) -> Faults:
         """Yield what no test on this data set can have found."""
@@ -339,9 +341,18 @@ class RunResult(Frozen):
     """The files beside the record. Nothing but `predict` and what reads forecasts needs them."""
 
     @property
+    def epochs(self) -> int:
+        """The number of training epochs."""
+        return len(self.curve)
+
+    @property
     def epoch_s(self) -> float:
         """Seconds of the fastest training epoch, with its validation (the first warms up); 0 if nothing trains."""
         return min((epoch.seconds for epoch in self.curve), default=0.0)
+
+    def channels_on(self, dataset: str) -> tuple[tuple[Error, Error], ...]:
+        """Return MSE and MAE of each channel of a data set that the run is tested on; none if the record is old."""
+        return next(each.channels for each in self.evaluations if each.dataset == dataset)
 
     @property
     def fault(self) -> str | None:

@@ -6,6 +6,8 @@ JSON: every field that can change a number is in the spec, nothing else is.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import PurePosixPath
@@ -13,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
-from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, Size, digest
+from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, Size
 from models import MODELS, library_of
 from models.llm_files import Published, find
 
@@ -96,12 +98,34 @@ class RunSpec(Frozen):
 
     @cached_property
     def key(self) -> str:
-        return digest(self.model_dump(mode="json"))
+        """SHA-256 of the canonical JSON of all fields: sorted keys, no blanks."""
+        head, tail = self.cell
+        return hashlib.sha256(b"%b%d%b" % (head, self.seed, tail)).hexdigest()
+
+    @cached_property
+    def cell(self) -> tuple[bytes, bytes]:
+        """The canonical JSON before and after the seed: the same for runs that differ in their seed alone."""
+        fields = self.model_dump(mode="json", exclude={"seed"})
+        parts = ({name: fields[name] for name in fields if (name < "seed") is before} for before in (True, False))
+        head, tail = (json.dumps(part, sort_keys=True, separators=(",", ":")) for part in parts)
+        return f'{head[:-1]},"seed":'.encode(), f",{tail[1:]}".encode()
+
+    def with_seed(self, seed: int) -> Self:
+        """Return the run of the same cell with this seed, which is not validated."""
+        _ = self.cell  # written once, for all copies
+        copied = self.__class__.__new__(self.__class__)  # five times as fast as pydantic's own copy
+        own = self.__dict__ | {"seed": seed}
+        own.pop("key", None)
+        object.__setattr__(copied, "__dict__", own)
+        for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+            object.__setattr__(copied, name, getattr(self, name))
+        return copied
 
     def model_copy(self, **changes: Any) -> Self:
         """Return a copy with `update`, as pydantic does; it computes its own key."""
         copied = super().model_copy(**changes)
-        copied.__dict__.pop("key", None)
+        for derived in ("key", "cell"):
+            copied.__dict__.pop(derived, None)
         return copied
 
     @property

@@ -11,38 +11,19 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from bench.core.base import BenchError, parse, read_regular
+from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.names import What
+from bench.core.reading import Reader, UnusableRecord, foreign, read_record
 from bench.core.record import SUFFIX, RunResult
-from bench.core.spec import PROTOCOL, RunSpec
+from bench.core.spec import RunSpec
 from bench.core.system import keep_end, write_whole
-from models import MODELS
-from models.llm_files import BACKBONES
 
 WORK = ".work"
 """Folder in the results directory for unfinished runs: one folder per run, and the file of claims."""
-LARGEST = 32 << 20
-"""Most bytes of a record."""
 LOG = 1 << 20
 """Most bytes of what a user's own model printed that are kept beside its record."""
-
-
-class UnusableRecord(BenchError):
-    """A record that exists but is damaged, or belongs to another run, protocol, data or weights."""
-
-    def __init__(self, path: Path, reason: str, remedy: str = "move it away and run again") -> None:
-        super().__init__(f"{path}: {reason}. Do: {remedy}")
-        self.path, self.reason, self.remedy = path, reason, remedy
-
-
-class Stored(NamedTuple):
-    """A record and the key of its run."""
-
-    key: str
-    result: RunResult
 
 
 class Store:
@@ -58,29 +39,26 @@ class Store:
         """Return the record of this spec; None if it is missing. Raises UnusableRecord for another record."""
         path = self.root / spec.path
         result = read_record(path, self.root)
-        if result is None:
-            return None
-        if foreign := _foreign(result, spec):
-            raise UnusableRecord(path, foreign)
+        if result and (reason := foreign(result, spec)):
+            raise UnusableRecord(path, reason)
         return result
 
-    def everything(self, datasets: Iterable[str] = ("*",)) -> Iterator[Stored | UnusableRecord]:
+    def several(self, specs: Iterable[RunSpec]) -> Iterator[RunResult | UnusableRecord | None]:
+        """Yield what `get` returns of each spec, or the error that it raises; large parts are read when asked for."""
+        with Reader(self.root) as reader:
+            yield from map(reader.get, specs)
+
+    def everything(self, datasets: Iterable[str] = ("*",)) -> Iterator[RunResult | UnusableRecord]:
         """Yield every record of runs trained on these data sets (default: all); for one that cannot be used, why.
 
         Each is checked as `get` checks it, and against its own path and today's cards, which a plan would have named.
         """
         digests = {name: card.digest for name, card in cards().items()}
-        for path in sorted(path for name in datasets for path in self.root.glob(f"{name}/h*/*/s*.json")):
-            try:
-                result = read_record(path, self.root)
-            except UnusableRecord as error:
-                yield error
-                continue
-            if result is None:  # it was removed a moment ago
-                continue
-            key = result.spec.key
-            stray = _stray(result, path.relative_to(self.root).as_posix(), result.spec.place(key), digests)
-            yield UnusableRecord(path, stray) if stray else Stored(key, result)
+        with Reader(self.root) as reader:
+            for path in sorted(path for name in datasets for path in self.root.glob(f"{name}/h*/*/s*.json")):
+                found = reader.at(path, digests)
+                if found is not None:  # else it was removed a moment ago
+                    yield found
 
     def status(self, spec: RunSpec) -> str:
         """Return done, failed or missing."""
@@ -235,65 +213,12 @@ class Store:
         return path
 
 
-def read_record(path: Path, root: Path) -> RunResult | None:
-    """Read a record below a results directory; None if there is none.
-
-    Raises UnusableRecord for what is no record: never blocks, never follows a link out of the directory. Raises
-    BenchError if the directory itself cannot be read.
-    """
-    try:
-        path.lstat()  # most records of a plan are missing, and this says so a hundred times as fast as the next line
-        found = os.path.realpath(path, strict=True)
-        if not found.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
-            raise BenchError("is a link out of the results directory")
-        return parse(RunResult, read_regular(Path(found), LARGEST).decode(), str(path), remedy="")
-    except FileNotFoundError:
-        return None
-    except (OSError, RuntimeError) as error:
-        if not os.access(root, os.R_OK | os.X_OK) or not root.is_dir():
-            cause = f"cannot be read: {error}"
-            raise BenchError(f"results directory {root}: {cause}. Do: choose another --results") from None
-        raise UnusableRecord(path, f"cannot be read: {error}") from None
-    except (UnicodeDecodeError, BenchError) as error:
-        raise UnusableRecord(path, str(error).removeprefix(f"{path}: ")) from None
-
-
-def _foreign(result: RunResult, spec: RunSpec) -> str | None:
-    """Return why a record does not belong to this spec; None if it does."""
-    if result.spec.protocol != spec.protocol:
-        return f"is a record of protocol {result.spec.protocol}; this is protocol {spec.protocol}"
-    if result.spec != spec:
-        return "holds the record of another run"
-    if fault := result.fault:
-        return fault
-    for name, found in result.where.data_sha256.items():
-        if found not in (card := cards()[name]).sha256:
-            return f"its data of {name} have SHA-256 {found[:8]!r}, the card says {card.sha256[0][:8]!r}"
-    weights = BACKBONES.get(spec.backbone or "")  # a user's own model may name one that is none
-    known = result.status == "done" or result.where.backbone_sha256  # a process that was lost did not tell
-    if known and result.where.backbone_sha256 != (weights and weights.sha256):
-        return f"its weights of {spec.backbone} are other ones"
-    own = MODELS[spec.model].weights if spec.model in MODELS else None
-    known = result.status == "done" or result.where.weights_sha256
-    if known and result.where.weights_sha256 != (own and own.sha256):
-        return f"its weights of {spec.model} are other ones"
-    return None
-
-
-def _stray(result: RunResult, found: str, own: str, digests: dict[str, str]) -> str | None:
-    """Return why a record found at a path, whose own path is another or the same, cannot be used; None if it can.
-
-    `digests`: of today's cards, by name.
-    """
-    spec = result.spec
-    if spec.protocol != PROTOCOL:
-        return f"is a record of protocol {spec.protocol}; this is protocol {PROTOCOL}"
-    if found != own:
-        return f"holds the record of another run, {own}"
-    for name, digest in spec.task.cards.items():
-        if digests.get(name) != digest:
-            return f"the card of {name} has changed since it was made" if name in digests else f"no card of {name} here"
-    return _foreign(result, spec)
+def raise_unusable(found: Iterable[RunResult | UnusableRecord | None]) -> Iterator[RunResult | None]:
+    """Yield these records. Raises the first UnusableRecord among them."""
+    for each in found:
+        if isinstance(each, UnusableRecord):
+            raise each
+        yield each
 
 
 def _byte(spec: RunSpec) -> int:

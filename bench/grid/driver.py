@@ -22,7 +22,7 @@ from bench.core.jobs import Event, Job, Lost, Progress, Saved
 from bench.core.names import What
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import Store
+from bench.core.store import Store, raise_unusable
 from bench.grid.display import Display, duration_text
 from bench.grid.engine import Engine
 from bench.plan.capacity import fits
@@ -119,14 +119,18 @@ def selected(mine: dict[str, PlannedRun], store: Store, orders: Orders) -> tuple
 
     A run that is done but does not keep what it shall is to be done again: only training has its forecasts and weights.
     """
-    states = {key: _state(entry, store, orders) for key, entry in mine.items()}
+    states = _states(mine, store, orders)
     todo = {key: entry for key, entry in mine.items() if states[key] in RERUN[orders.rerun]}
     return todo, {key for key, state in states.items() if state in ("done", "unkept") and key not in todo}
 
 
-def _state(entry: PlannedRun, store: Store, orders: Orders) -> str:
-    """Return the state of a run: done, failed, missing, or `unkept` if it is done and its files are not there."""
-    result = store.get(entry.spec)
+def _states(planned: Mapping[str, PlannedRun], store: Store, orders: Orders) -> dict[str, str]:
+    """Return key -> state of a run: done, failed, missing, or `unkept` if it is done and its files are not there."""
+    found = raise_unusable(store.several(entry.spec for entry in planned.values()))
+    return {key: _state(planned[key], each, store, orders) for key, each in zip(planned, found, strict=True)}
+
+
+def _state(entry: PlannedRun, result: RunResult | None, store: Store, orders: Orders) -> str:
     if result is None:
         return "missing"
     wanted = _to_keep(entry.spec, orders.keep) if result.status == "done" else ()
@@ -140,7 +144,7 @@ def _to_keep(spec: RunSpec, keep: Iterable[What]) -> list[What]:
 
 def again(todo: Mapping[str, PlannedRun], store: Store, orders: Orders) -> list[str]:
     """Return a line that says how many runs are done again only for what they are to keep; none if there are none."""
-    count = sum(_state(entry, store, orders) == "unkept" for entry in todo.values()) if orders.keep else 0
+    count = [*_states(todo, store, orders).values()].count("unkept") if orders.keep else 0
     what = " and ".join(orders.keep)
     return [f"{count} runs are done but did not keep {what}: they are done again, and replaced once that went well"] * (
         count > 0

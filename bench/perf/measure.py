@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,23 +12,18 @@ from rich.console import Console
 from tabulate import tabulate
 
 from bench.core.base import BenchError
-from bench.core.card import cards
-from bench.core.record import Cost, Epoch, Evaluation, RunResult, Where, machine
-from bench.core.schedule import StepPlan
+from bench.core.record import RunResult, machine
 from bench.core.spec import RunSpec
-from bench.core.system import HOME
+from bench.perf.grids import taken
 from bench.perf.timing import VARIANTS, LoopName, Measurement, process_of
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import pick_device, provenance
 from models import MODELS
-from models.llm_files import BACKBONES
 
 SECONDS = {"cpu": 4.0, "cuda": 0.5}
 """Kind of device -> seconds that one measurement of one loop may take, about."""
 ROUNDS = {"cpu": 5, "cuda": 3}
 """Kind of device -> turns of each loop."""
-REPORTED = 10_000
-"""Results that the timed report reads."""
 GRID_OF = 100
 """Runs of the timed grid."""
 
@@ -143,18 +135,17 @@ def perf_specs(suite: str, filters: Filters, batch: int | None) -> list[RunSpec]
 def perf(
     specs: list[RunSpec], device: str, threads: int, with_plain: bool, rounds: int | None, console: Console
 ) -> dict[str, Any]:
-    """Measure every spec and three commands; return the JSON document of `--json`."""
+    """Measure every spec and two commands; return the JSON document of `--json`."""
     where, kind = provenance(pick_device(device), {}, None), pick_device(device).type
     seconds, rounds = SECONDS[kind], rounds or ROUNDS[kind]
     rows = []
     for spec in specs:
         with console.status(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}"):
             rows.append(measure(spec, device, threads, with_plain, rounds, seconds))
-    with console.status("report and --help"):
+    with console.status("a grid and --help"):
         commands = {
-            f"report over {REPORTED:,} results, s": report_seconds(),
             "a run in a grid besides its model, ms": 1000 * overhead_seconds(),
-            "--help, s": _seconds("bench", "--help"),
+            "--help, s": taken(["bench", "--help"])["seconds"],
         }
     where = where.model_copy(update={"threads": threads})
     return {"where": where.model_dump(mode="json"), "rounds": rounds, "rows": rows, "commands": commands}
@@ -203,72 +194,13 @@ def _cells(row: dict[str, Any], columns: dict[str, tuple[str, str]]) -> dict[str
     return cells
 
 
-def report_seconds() -> float:
-    """Return the seconds that the main table over `REPORTED` invented results of suite `paper` takes."""
-    suite = load_suite("paper")
-    cells = len(plan(suite, Filters(seeds=(0,))))
-    seeds = tuple(range(REPORTED // cells + 1))
-    where = provenance(pick_device("cpu"), {}, None)
-    with tempfile.TemporaryDirectory() as folder:
-        for number, spec in enumerate(plan(suite, Filters(seeds=seeds))[:REPORTED]):
-            path = Path(folder, spec.path)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(_invented(spec, number, where).model_dump_json())
-        names = [str(seed) for seed in seeds]
-        return _seconds("bench.report", "--table", "main", "--suite", "paper", "--results", folder, "--seeds", *names)
-
-
-def _invented(spec: RunSpec, number: int, where: Where) -> RunResult:
-    """Return a record as of a run of this spec, with errors by its number."""
-    card, task = cards()[spec.task.dataset], spec.task
-    weights = BACKBONES[spec.backbone].sha256 if spec.backbone else None
-    steps = StepPlan(spec.train, card.windows("train", task.context, task.horizon, task.train_fraction))
-    trains, windows = MODELS[spec.model].trains, card.windows("test", task.context, task.horizon)
-    epochs = (steps.ends_after([1.0] * spec.train.epochs) or 0) * trains
-    done = [min(number * steps.per_epoch, steps.total) for number in range(epochs + 1)]
-    curve = [
-        Epoch(epoch=epoch, train_loss=1, val_loss=1, lr=steps.lr(last - 1), seconds=1)
-        for epoch, last in enumerate(done[1:], 1)
-    ]
-    return RunResult(
-        spec=spec,
-        status="done",
-        evaluations=(Evaluation(dataset=card.name, mse=number % 7 + 1, mae=(number % 5 + 1) / 5, windows=windows),),
-        best_epoch=1 if trains else None,
-        curve=tuple(curve),
-        cost=Cost(
-            train_s=epochs,
-            total_s=epochs + windows,
-            steps=done[-1],
-            samples_per_s=1e9 if trains else None,
-            infer_ms=1,
-            peak_mb=1,
-            params=trains,
-            trainable=trains,
-            flops=trains,
-        ),
-        where=where.model_copy(update={"data_sha256": {card.name: card.sha256[0]}, "backbone_sha256": weights}),
-    )
-
-
 def overhead_seconds() -> float:
     """Return the seconds per run outside data and model: a grid of 1 + `GRID_OF` runs against a grid of one."""
     words = ["run", "--suite", "quick", "--models", "repeat_last", "--horizons", "24", "--device", "cpu", "--jobs", "1"]
     besides = []
     for count in (1, 1 + GRID_OF):
         with tempfile.TemporaryDirectory() as folder:
-            seconds = _seconds("bench", *words, "--results", folder, "--seeds", *map(str, range(count)))
+            seconds = taken(["bench", *words, "--results", folder, "--seeds", *map(str, range(count))])["seconds"]
             records = [RunResult.model_validate_json(path.read_text()) for path in Path(folder).rglob("s*.json")]
             besides.append(seconds - sum(record.cost.total_s for record in records if record.cost))
     return (besides[1] - besides[0]) / GRID_OF
-
-
-def _seconds(module: str, *words: str) -> float:
-    """Return the wall time in seconds of `python -m module words`. Raises BenchError if the command fails."""
-    started = time.perf_counter()
-    command = [sys.executable, "-m", module, *words]
-    done = subprocess.run(command, cwd=HOME, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - started
-    if done.returncode not in (0, 1):  # 1: cells are missing
-        raise BenchError(f"perf: python -m {module} failed: {done.stderr.strip()[-200:]}")
-    return seconds

@@ -18,9 +18,9 @@ from typing import Literal, NamedTuple
 
 from bench.core.base import BenchError
 from bench.core.card import cards
+from bench.core.reading import read_record
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import read_record
 from bench.core.system import THREADS, cpu_name
 
 RECORDS_PER_TASK = 2
@@ -71,10 +71,16 @@ def work(spec: RunSpec, share: float = 1.0) -> Work:
     return Work(int(steps), epochs * train, validations * val + tested, own.width)
 
 
+CellKey = tuple[bytes, bytes]
+"""`RunSpec.cell`."""
+
+
 class Cell(NamedTuple):
     """Runs that differ in their seed only."""
 
     spec: RunSpec
+    steps: int
+    """Optimiser steps that each is allowed."""
     runs: dict[int, tuple[float, float]]
     """Seed -> seconds that the run takes alone, and the share of its allowed steps that it took."""
 
@@ -86,9 +92,9 @@ class Estimates:
         self, device: str, records: Iterable[RunResult], sharing: int | None = None, threads: int = THREADS
     ) -> None:
         self.device, self.sharing, self.threads = device, sharing or 1, threads
-        self._cells: dict[str, dict[str, Cell]] = defaultdict(dict)  # kind -> cell -> its runs
-        self._peaks: dict[str, dict[str, tuple[int, float]]] = defaultdict(dict)  # kind -> cell -> series a step, MiB
-        self._answers: dict[str, dict[str, Estimate]] = defaultdict(dict)  # kind -> cell -> estimate
+        self._cells: dict[str, dict[CellKey, Cell]] = defaultdict(dict)  # kind -> cell -> its runs
+        self._peaks: dict[str, dict[CellKey, tuple[int, float]]] = defaultdict(dict)  # kind -> cell -> series, MiB
+        self._answers: dict[str, dict[CellKey, Estimate]] = defaultdict(dict)  # kind -> cell -> estimate
         for record in records:
             self.learn(record)
 
@@ -104,24 +110,25 @@ class Estimates:
         # A record with other threads, or that does not say how many runs shared its GPU, tells of memory alone.
         as_now = int(result.where.threads == self.threads)
         if at_once := as_now if self.device == cpu_name() else result.where.sharing:
-            runs = self._cells[_kind(spec)].setdefault(_cell(spec), Cell(spec, {})).runs
-            runs[spec.seed] = cost.total_s / at_once, cost.steps / work(spec).steps
+            cells = self._cells[_kind(spec)]
+            own = cells.get(spec.cell) or cells.setdefault(spec.cell, Cell(spec, work(spec).steps, {}))
+            own.runs[spec.seed] = cost.total_s / at_once, cost.steps / own.steps
 
     def learn_peak(self, spec: RunSpec, peak_mb: float) -> None:
         """Take in the MiB that a run takes at most, also of one that has not ended."""
         self._answers.pop(_kind(spec), None)
-        peaks, cell = self._peaks[_kind(spec)], _cell(spec)
+        peaks, cell = self._peaks[_kind(spec)], spec.cell
         _, before = peaks.get(cell, (0, 0.0))
         peaks[cell] = _series(spec), max(before, peak_mb)
 
     def of(self, spec: RunSpec) -> Estimate:
         """Estimate one run; the answer is kept until a run of the model is learned."""
-        cell, answers = _cell(spec), self._answers[_kind(spec)]
+        cell, answers = spec.cell, self._answers[_kind(spec)]
         if cell not in answers:
             answers[cell] = self._answer(spec, cell)
         return answers[cell]
 
-    def _answer(self, spec: RunSpec, cell: str) -> Estimate:
+    def _answer(self, spec: RunSpec, cell: CellKey) -> Estimate:
         cells, peaks = self._cells[_kind(spec)], self._peaks[_kind(spec)]
         widest, largest = (max(each) for each in zip(*peaks.values(), strict=True)) if peaks else (0, None)
         # Narrow data tell nothing of the memory that much wider data take.
@@ -153,10 +160,6 @@ def _series(spec: RunSpec) -> int:
 def _kind(spec: RunSpec) -> str:
     """Return which runs can tell of each other: those of a model, apart from those that only probe it."""
     return spec.model + " states" * (spec.task.probe == "states")
-
-
-def _cell(spec: RunSpec) -> str:
-    return spec.model_copy(update={"seed": 0}).key
 
 
 def records_of(root: Path, models: Iterable[str]) -> list[RunResult]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Iterator
 
+from bench.core.record import RunResult
 from bench.core.spec import RunSpec
-from bench.core.store import Store, UnusableRecord
+from bench.core.store import Store
 from bench.plan import registry
-from bench.plan.suite import Filters, Suite, plan
+from bench.plan.suite import Filters, Suite, planned
 from models import MODELS
 from models.errors import BenchError
 from models.llm_files import BACKBONES, find, locate
@@ -23,10 +25,10 @@ def choose(suite: Suite, filters: Filters, store: Store) -> tuple[Filters, str]:
     if filters.backbone:
         return filters, ""
     own = suite.backbone
-    if not _readers(suite, filters, own):
+    if not any(True for _ in _readers(suite, filters, own)):
         return filters.model_copy(update={"backbone": own}), ""
     name, why = own, "the suite's own"
-    if not (recorded(suite, filters, store, own) or _is_here(own)):
+    if not (any(_done(_readers(suite, filters, own), store)) or _is_here(own)):
         counts = {other: recorded(suite, filters, store, other) for other in usable(suite)}
         here = [other for other in counts if BACKBONES[other].pretrained and _is_here(other)]
         if any(counts.values()):
@@ -46,22 +48,22 @@ def usable(suite: Suite) -> list[str]:
 
 def recorded(suite: Suite, filters: Filters, store: Store, name: str) -> int:
     """Return how many runs that read this language model are done."""
-    return sum(_is_done(spec, store) for spec in _readers(suite, filters, name))
+    specs = {spec.key: spec for spec in _readers(suite, filters, name)}
+    return sum(_done(specs.values(), store))
 
 
-def _readers(suite: Suite, filters: Filters, name: str) -> list[RunSpec]:
-    """Return the planned runs that read this language model; models that read none are not planned, to save time."""
+def _done(specs: Iterable[RunSpec], store: Store) -> Iterator[bool]:
+    """Yield of each run whether it is done."""
+    for found in store.several(specs):
+        yield isinstance(found, RunResult) and found.status == "done"
+
+
+def _readers(suite: Suite, filters: Filters, name: str) -> Iterator[RunSpec]:
+    """Yield the planned runs that read this language model; models that read none are not planned, to save time."""
     names = map(registry.canonical, filters.models or suite.models)
     models = tuple(model for model in names if model not in MODELS or MODELS[model].uses_backbone)
-    specs = plan(suite, filters.model_copy(update={"backbone": name, "models": models})) if models else []
-    return [spec for spec in specs if spec.backbone]
-
-
-def _is_done(spec: RunSpec, store: Store) -> bool:
-    try:
-        return store.status(spec) == "done"
-    except UnusableRecord:
-        return False
+    runs = planned(suite, filters.model_copy(update={"backbone": name, "models": models})) if models else ()
+    yield from (entry.spec for entry in runs if entry.spec.backbone)
 
 
 def _is_here(name: str) -> bool:

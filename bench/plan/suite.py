@@ -9,6 +9,7 @@ that a suite lacks are taken from the suite that its `base` names, except `name`
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -208,7 +209,12 @@ def plan(suite: Suite, filters: Filters = Filters()) -> list[RunSpec]:  # noqa: 
 
 
 def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # noqa: B008  (frozen)
-    """Return the planned runs, ordered by data set, share of its windows, horizon, seed, model, variant.
+    """Return the planned runs, as `planned` yields them."""
+    return list(planned(suite, filters))
+
+
+def planned(suite: Suite, filters: Filters = Filters()) -> Iterator[PlannedRun]:  # noqa: B008  (frozen)
+    """Yield the planned runs, ordered by data set, share of its windows, horizon, seed, model, variant.
 
     Models and data sets of a filter that are not the suite's run under its settings. Raises BenchError for a misfit.
     """
@@ -226,7 +232,6 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
     cells = sum(map(len, horizons.values())) * len(set(suite.fractions)) * sum(map(len, variants.values()))
     if cells * len(seeds) > MOST_RUNS:
         raise BenchError(f"suite {suite.name}: plans {cells * len(seeds)} runs, at most {MOST_RUNS}. Do: split it")
-    planned: list[PlannedRun] = []
     for card in chosen:
         for fraction, horizon in product(dict.fromkeys(suite.fractions), horizons[card.name]):
             task = _task(suite, card, horizon, fraction)
@@ -236,8 +241,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
                 for variant in variants[model]
             ]
             for seed in seeds:
-                planned += [run._replace(spec=run.spec.model_copy(update={"seed": seed})) for run in runs]
-    return planned
+                yield from (PlannedRun(spec.with_seed(seed), variant) for spec, variant in runs)
 
 
 def _task(suite: Suite, card: DatasetCard, horizon: int, fraction: float) -> Task:

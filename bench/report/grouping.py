@@ -11,8 +11,7 @@ Value = TypeVar("Value")
 
 def gathered(pairs: Iterable[tuple[Key, Value]]) -> dict[Key, list[Value]]:
     """Return key -> its values, each once."""
-    groups: dict[Key, list[Value]] = {}
+    groups: dict[Key, dict[Value, None]] = {}
     for key, value in pairs:
-        if value not in groups.setdefault(key, []):
-            groups[key].append(value)
-    return groups
+        groups.setdefault(key, {})[value] = None
+    return {key: list(values) for key, values in groups.items()}

@@ -125,7 +125,8 @@ def _models(planned: Results) -> Section:
 def _settings(entries: Sequence[PlannedRun]) -> Section:
     """List each model's settings with the data sets and horizons that use them; equal settings share a row."""
     models = list(dict.fromkeys(entry.spec.model for entry in entries))
-    uses = gathered(map(_use, sorted(entries, key=lambda entry: models.index(entry.spec.model))))
+    cells = {(entry.spec.cell, entry.variant): entry for entry in entries}.values()  # seeds make no difference
+    uses = gathered(map(_use, sorted(cells, key=lambda entry: models.index(entry.spec.model))))
     rows = tuple((title, _places(places), train, options) for (title, train, options), places in uses.items())
     return Section("Settings", (), ("Model", "On", "Training", "Options"), rows)
 

@@ -1,7 +1,8 @@
-"""Make index.html of a review: one file that loads nothing and holds every run behind its numbers. Pure; no torch.
+"""Make index.html of a review, which opens every run behind its numbers. Pure; no torch.
 
 The question and its answer, verdicts, tables, figures and methods are plain HTML (assets/page.html). The runs are JSON
-in the same file; page.js filters and sorts tables and opens the runs behind a number.
+in the same file, or in files beside it if they are many (`bench.report.embedded`); page.js filters and sorts tables
+and opens the runs behind a number.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -25,10 +26,9 @@ from bench.plan import registry
 from bench.plan.suite import suite_names
 from bench.report.answer import answer
 from bench.report.contents import Review
-from bench.report.embedded import packed, runs_of
+from bench.report.embedded import Cell, cells_of, embedded
 from bench.report.figures.inline import inlined
 from bench.report.forest import forest_plot
-from bench.report.grouping import gathered
 from bench.report.render import ASSETS, SUFFIX, templates
 from bench.report.sheet import entry_of
 from bench.report.shelf import MARK, Shelved, policy
@@ -41,21 +41,29 @@ COMMITS = 4
 """Most commits named in the head; each run names its own."""
 LONG = 18
 """Rows from which a table is folded."""
+LISTED, REASONS = 30, 3
+"""Most seeds of a cell whose records the list of all runs links, and most failures of which it gives the reason."""
 
 
-def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
-    """Return index.html. `results`: results directory, relative to the page's folder; `reports`: those beside it."""
+class Page(NamedTuple):
+    """index.html, and the files that it loads."""
+
+    html: str
+    files: dict[str, str]
+    """Path, relative to the page's folder -> text."""
+
+
+def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> Page:
+    """Return the page. `results`: results directory, relative to the page's folder; `reports`: those beside it."""
     # 1. The runs, and the sets of them that a number opens.
     tables = [table.folded() for table in review.tables]
-    runs = runs_of(review)
-    lists = {keys: number for number, keys in enumerate(_stood_on(tables, review.claims, runs))}
-    numbers = {key: number for number, key in enumerate(runs)}
-    cells = gathered((run["cell"], key) for key, run in runs.items())
-    data = packed(runs, list(cells)) | {
+    cells = cells_of(review)
+    lists = {keys: number for number, keys in enumerate(_stood_on(tables, review.claims, cells))}
+    data, files = embedded(cells, lists)
+    data |= {
         "results": quote(os.fsencode(results.rstrip("/"))),
         "states": STATES,
         "unnamed": review.suite.name not in suite_names(),
-        "lists": [[numbers[key] for key in keys] for keys in lists],
     }
     # 2. Figures, the first one beside the answer.
     drawn = inlined(review.pictures)
@@ -75,7 +83,7 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
     }
     environment = templates(filters, autoescape=True, finalize=_finalize)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
-    return environment.get_template("page.html").render(
+    html = environment.get_template("page.html").render(
         review=review,
         question=review.suite.question or review.suite.title,
         answer=answer(review.claims, review.tables) if review.planned.done else ["None of its runs is done yet."],
@@ -83,7 +91,6 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
         shared=_shared(review.planned),
         blocks={title: (rows, Counter(row.verdict for row in rows)) for title, rows in blocks(review.claims).items()},
         INTERVALS=INTERVALS,
-        STATES=STATES,
         GLYPHS=GLYPHS,
         ERRORS=[ERRORS[metric] for metric in review.planned.metrics],
         LONG=LONG,
@@ -94,16 +101,19 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> str:
         lead=lead,
         drawings=drawn.drawings,
         reports=reports,
-        runs=runs,
-        index=[(cell, [runs[key] for key in keys], lists[tuple(keys)]) for cell, keys in cells.items()],
-        places={key: number for number, keys in enumerate(cells.values()) for key in keys},
+        count=sum(len(cell.runs) for cell in cells),
+        index=[(cell, lists[_cell_keys(cell)]) for cell in cells],
+        places={run.entry.spec.key: number for number, cell in enumerate(cells) for run in cell.runs},
+        LISTED=LISTED,
+        REASONS=REASONS,
         lists=lists,
         data=visible(data),
         script=Markup(script),
         style=Markup(style),
-        policy=policy(style, script),
+        policy=policy(style, script, loads=bool(files)),
         mark=Markup(MARK),
     )
+    return Page(html, files)
 
 
 def _finalize(value: Any) -> Any:
@@ -133,13 +143,16 @@ class _Names:
         return " ".join(map(str, sorted(numbers)))
 
 
-def _stood_on(tables: list[Table], claims: list[Judged], runs: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+def _stood_on(tables: list[Table], claims: list[Judged], index: list[Cell]) -> list[tuple[str, ...]]:
     """Return each set of runs that a cell, a verdict or a line of the index opens."""
     lines = [cells for table in tables for _, cells in table.rows + table.summary]
     cells = [cell.runs for line in lines for cell in line if cell.runs]
     verdicts = [_keys(row) for row in claims if row.runs]
-    index = gathered((run["cell"], key) for key, run in runs.items()).values()
-    return list(dict.fromkeys([*cells, *verdicts, *map(tuple, index)]))
+    return list(dict.fromkeys([*cells, *verdicts, *map(_cell_keys, index)]))
+
+
+def _cell_keys(cell: Cell) -> tuple[str, ...]:
+    return tuple(run.entry.spec.key for run in cell.runs)
 
 
 def _keys(row: Judged) -> tuple[str, ...]:
@@ -201,7 +214,6 @@ def _commits(where: list[Where]) -> str:
     return ", ".join(named) + more
 
 
-def _states(runs: Iterable[dict[str, Any]]) -> str:
-    """Return how many of these runs are in which state."""
-    counts = Counter(run["state"] for run in runs)
+def _states(counts: Counter[str]) -> str:
+    """Return how many runs are in which state."""
     return ", ".join(f"{counts[state]} {words}" for state, words in STATES.items() if counts[state])

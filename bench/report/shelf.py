@@ -65,10 +65,14 @@ def write_index(folder: Path) -> Path | None:
     return index
 
 
-def policy(style: str, script: str = "") -> str:
-    """Return a Content-Security-Policy that loads nothing and runs only this style and this script."""
+def policy(style: str, script: str = "", loads: bool = False) -> str:
+    """Return a Content-Security-Policy that runs only this style and this script, and loads nothing.
+
+    `loads`: the script may load others ('strict-dynamic': nothing else in the page may).
+    """
     digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    scripts = f"'sha256-{digests[1]}'" if script else "'none'"
+    loaded = " 'strict-dynamic'" if loads else ""
+    scripts = f"'sha256-{digests[1]}'{loaded}" if script else "'none'"
     return (
         "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
         f"script-src {scripts}; style-src 'sha256-{digests[0]}'"

@@ -17,7 +17,7 @@ from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
 from bench.core.store import Store
-from bench.core.system import HOME, write_whole
+from bench.core.system import HOME, uncollected, write_whole
 from bench.plan import suite as suites
 from bench.plan.language_model import choose, recorded, usable
 from bench.plan.suite import Filters, Suite
@@ -30,6 +30,7 @@ from bench.report.shelf import shelved, write_index
 REPORTS = HOME / "reports"
 
 
+@uncollected()
 def report(arguments: argparse.Namespace) -> int:
     """Print a table or write a report; return 1 if planned cells are missing, unless --partial."""
     store = Store(arguments.results)
@@ -112,11 +113,13 @@ def _note_other_backbones(suite: Suite, filters: Filters, store: Store, used: st
 
 
 def _write(content: Review, results: Path, folder: Path) -> list[Path]:
-    """Write index.html, report.md, and tables/ (in every format) and figures/ anew; return the two pages."""
+    """Write index.html with its runs, report.md, tables/ (in every format) and figures/ anew; return the two pages."""
+    from bench.report.embedded import FOLDER
     from bench.report.page import page  # only a whole report needs the page
 
-    for name in ("tables", "figures"):
+    for name in ("tables", "figures", FOLDER):
         shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("tables", "figures"):
         (folder / name).mkdir()
     # 1. Tables and figures.
     sheets = [*verdicts_sheets(content.claims, content.paper), *map(table_sheet, content.tables)]
@@ -137,8 +140,12 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
         for picture in content.pictures
     ]
     parts += [render(section_sheet(section), "md") for section in content.methods]
+    made = page(content, os.path.relpath(results, folder), beside)
+    for name, text in made.files.items():
+        (folder / FOLDER).mkdir(exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
     pages = {
-        folder / "index.html": page(content, os.path.relpath(results, folder), beside),
+        folder / "index.html": made.html,
         folder / "report.md": "\n\n".join(part.strip() for part in parts) + "\n",
     }
     for path, text in pages.items():

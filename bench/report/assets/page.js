@@ -1,7 +1,7 @@
 // The runs behind each number, filtered and sorted tables, light and dark. What records say is only ever set as text.
 "use strict";
 
-const data = unpacked(JSON.parse(document.getElementById("data").textContent));
+const data = JSON.parse(document.getElementById("data").textContent);
 const panel = document.getElementById("panel");
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -20,19 +20,52 @@ function filled(element, attributes, inside) {
 }
 
 // Runs come as values without names; their cells hold what the seeds of a cell share.
-function unpacked(data) {
-  data.runs = data.runs.map(([cell, seed, state, why, file, date, errors, best, curve, cost, where]) => {
-    const [title, folder, command, several, settings] = data.cells[cell];
-    return {
-      title, seed, state, why, several, date, errors, best, curve,
-      path: `${folder}/${file}`,
-      command: `${command} ${seed} --rerun all --results again`,
-      settings: Object.assign({}, ...settings.map((number) => data.settings[number])),
-      cost: cost?.length ? Object.fromEntries(cost.map((value, number) => [data.cost[number], value])) : undefined,
-      where: data.where[where],
-    };
-  });
-  return data;
+function unpacked([cell, seed, state, why, file, date, errors, best, curve, cost, where]) {
+  const [title, folder, command, several, settings] = data.cells[cell];
+  return {
+    title, seed, state, why, several, date, errors, best, curve,
+    path: `${folder}/${file}`,
+    command: `${command} ${seed} --rerun all --results again`,
+    settings: Object.assign({}, ...settings.map((number) => data.settings[number])),
+    cost: cost?.length ? Object.fromEntries(cost.map((value, number) => [data.cost[number], value])) : undefined,
+    where: data.where[where],
+  };
+}
+
+// The runs of a small page are in it; those of a large one are scripts beside it, each loaded when it is needed.
+
+const runs = data.runs ?? [];
+const parts = new Map();
+
+function addRuns(made, first, rows) {
+  if (made === data.made) rows.forEach((row, number) => { runs[first + number] = row; });
+}
+
+function part(number) {
+  const file = `runs/${number}.js`;
+  if (!parts.has(file))
+    parts.set(file, new Promise((resolve, reject) => {
+      const script = make("script", { src: file });
+      const absent = () => reject(new Error(`${file} is not there, or not of this page. Copy the page with its whole folder, or reload it.`));
+      script.addEventListener("load", () => (runs[number * data.part] ? resolve() : absent()));
+      script.addEventListener("error", absent);
+      document.head.append(script);
+    }));
+  return parts.get(file);
+}
+
+async function loaded(numbers) {
+  const absent = numbers.filter((number) => !runs[number]).map((number) => Math.floor(number / data.part));
+  await Promise.all([...new Set(absent)].map(part));
+  return numbers.map((number) => unpacked(runs[number]));
+}
+
+// A list of runs comes as the first number and the length of each range.
+function numbersOf(ranges) {
+  const numbers = [];
+  for (let at = 0; at < ranges.length; at += 2)
+    for (let number = ranges[at]; number < ranges[at] + ranges[at + 1]; number++) numbers.push(number);
+  return numbers;
 }
 
 // Filters: what is pressed stays; of a kind of which nothing is pressed, all stays.
@@ -90,21 +123,43 @@ function comparison(column, sign) {
 
 // The panel: the runs behind the number that was chosen, made when it opens.
 
+const SHOWN = 100; // runs that the panel shows at once
+
 function open(link) {
-  const numbers = data.lists[link.dataset.runs];
-  const runs = numbers.map((number) => data.runs[number]);
+  const [ranges, states] = data.lists[link.dataset.runs];
+  const numbers = numbersOf(ranges);
   const counts = Object.entries(data.states)
-    .map(([state, word]) => [runs.filter((run) => run.state === state).length, word])
-    .filter(([count]) => count)
-    .map(([count, word]) => `${count} ${word}`);
+    .filter(([state]) => states[state])
+    .map(([state, word]) => `${states[state]} ${word}`);
   panel.querySelector("h2").textContent = titleOf(link);
   panel.querySelector(".value").textContent =
     `${link.closest(".numbers") ? `${link.textContent.trim()} · ` : ""}${numbers.length === 1 ? "1 run" : `${numbers.length} runs`}: ${counts.join(", ")}`;
-  panel.querySelector(".runs").replaceChildren(...runs.map(shown));
+  const list = panel.querySelector(".runs");
+  list.replaceChildren();
+  list.dataset.of = link.id;
+  showMore(list, numbers, link.id);
   if (!panel.open) panel.showModal();
   panel.scrollTop = 0;
   history.replaceState(null, "", `#${link.id}`);
   panel.addEventListener("close", () => link.focus({ preventScroll: true }), { once: true });
+}
+
+// Appends some runs, and a button for more; nothing if another number was opened meanwhile.
+async function showMore(list, numbers, id) {
+  let added;
+  try {
+    added = (await loaded(numbers.slice(0, SHOWN))).map(shown);
+  } catch (error) {
+    added = [make("p", { class: "why" }, error.message)];
+    parts.clear();
+  }
+  if (list.dataset.of !== id) return;
+  list.append(...added);
+  const rest = numbers.slice(SHOWN);
+  if (!rest.length) return;
+  const more = make("button", { type: "button", class: "more" }, `Show more of ${rest.length} runs`);
+  more.addEventListener("click", () => { more.remove(); showMore(list, rest, id); });
+  list.append(more);
 }
 
 function titleOf(link) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import matplotlib
@@ -83,28 +83,26 @@ PLOTS = {
 }
 
 
-def plots(planned: Results, suite: Suite) -> list[Plot]:
+def plots(planned: Results, suite: Suite) -> Iterator[Plot]:
     """Draw the figures that belong to the suite's tables, except those that make no sense for its planned runs."""
-    kinds = {name: kind for name, kind in PLOTS.items() if kind.tables & set(suite.tables)}
-    wide, narrow = (_drawn(kinds, planned, width) for width in (WIDE, NARROW))
-    return [
-        Plot(name, PLOTS[name].title, each.caption, each.alt, each.figure, narrow[name].figure)
-        for name, each in wide.items()
-    ]
+    for name, kind in PLOTS.items():
+        if kind.tables & set(suite.tables):
+            wide, narrow = (_drawn(kind, planned, width) for width in (WIDE, NARROW))
+            if wide and narrow:
+                yield Plot(name, kind.title, wide.caption, wide.alt, wide.figure, narrow.figure)
 
 
-def _drawn(kinds: dict[str, Kind], planned: Results, width: float) -> dict[str, Drawn]:
-    """Draw these kinds of figure at a width; those that make no sense are left out."""
+def _drawn(kind: Kind, planned: Results, width: float) -> Drawn | None:
+    """Draw a figure at a width; None if it makes no sense."""
     token = WIDTH.set(width)
     try:
         with styled():
-            built = {name: kind.build(planned) for name, kind in kinds.items()}
+            return kind.build(planned)
     finally:
         WIDTH.reset(token)
-    return {name: each for name, each in built.items() if each}
 
 
-def pictures(plots: list[Plot]) -> list[Picture]:
+def pictures(plots: Iterable[Plot]) -> list[Picture]:
     """Turn figures into files, the same bytes for the same figure, and empty the figures."""
     return [_picture(plot) for plot in plots]
 

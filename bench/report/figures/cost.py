@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, blank, drawn, key, named, own_frame, ratio_scale
+from bench.report.figures.panels import Drawn, blank, drawn, key, named, ratio_scale
 from bench.report.figures.style import FAINT, Look, looks, narrow
 
 COSTS = {
@@ -27,7 +27,7 @@ def cost(planned: Results) -> Drawn | None:
     names = looks(planned)
     if len(names) < 2:
         return None
-    frame = own_frame(planned)
+    frame = planned.own
     common, left_out = _common(frame, list(names))
     lead = (
         "Test MSE relative to the geometric mean over the models drawn, geometric mean over cells (a data set at one "

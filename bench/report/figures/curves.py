@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 
 import numpy as np
@@ -11,11 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, by_panel, drawn, missing, named, own_frame, part, ratio_scale, shortest
+from bench.core.record import RunResult
+from bench.report.figures.panels import Drawn, by_panel, drawn, missing, named, part, ratio_scale, shortest
 from bench.report.figures.style import COLOURS, FAINT, FURTHER_COLOURS, MARKERS, SMALL, Look, looks, narrow
 
 POINTS = 30
 """Most points of a line."""
+SEEDS = 20
+"""Most seeds of a cell whose curves are drawn, the first ones."""
+DOTS = 50
+"""Most runs of a row that are drawn as dots, evenly by their rank."""
 CROWDED = 10
 """Percent beyond which the spread's axis has numbers at powers of ten alone."""
 HIGHEST = 3.0
@@ -25,16 +31,17 @@ HIGHEST = 3.0
 def curves(planned: Results) -> Drawn | None:
     """Draw a panel for each model, a colour for each data set at its shortest horizon; None if none trains."""
     # 1. Which models train.
-    chosen = shortest(own_frame(planned))
-    chosen = chosen.assign(curve=[() if row.why else row.result.curve for row in chosen.itertuples()])
-    trained = chosen[chosen.curve.map(len) > 0]
+    chosen = shortest(planned.own)
+    chosen = chosen.assign(losses=[_losses(row.result) for row in chosen.itertuples()])
+    trained = chosen[chosen.losses.map(len) > 0]
     still = [name for name in chosen[chosen.why == ""].title.unique() if name not in set(trained.title)]
     models = [name for name in looks(planned) if name not in still]
     if not models:
         return None
+    seeds = f"the first {SEEDS} seeds" if chosen.seed.nunique() > SEEDS else "seeds"
     lead = (
         "Validation loss after each epoch relative to that of the run's best epoch, at each data set's shortest "
-        "horizon: thin lines for seeds, a thick one for their mean as far as all of them go; markers at the best "
+        f"horizon: thin lines for {seeds}, a thick one for their mean as far as all of them go; markers at the best "
         f"epochs; panels end at {HIGHEST:g}; models train with different losses, so only shapes compare"
     )
     nothing = f"Nothing to train: {named(still)}." if still else ""
@@ -51,6 +58,10 @@ def curves(planned: Results) -> Drawn | None:
     return drawn(own, figure, lead, nothing, alt=_best_epochs(trained), averaged=False)
 
 
+def _losses(result: RunResult | None) -> tuple[float, ...]:
+    return tuple(epoch.val_loss for epoch in result.curve) if result else ()
+
+
 def _best_epochs(trained: pd.DataFrame) -> str:
     """Say in which epochs each model was best."""
     best = trained.assign(best=[row.result.best_epoch for row in trained.itertuples()])
@@ -60,7 +71,7 @@ def _best_epochs(trained: pd.DataFrame) -> str:
 
 def spread(planned: Results) -> Drawn | None:
     """Draw a dot for each run, a row for each model, a panel for each data set; None for a single seed."""
-    frame = own_frame(planned)
+    frame = planned.own[["data", "horizon", "title", "seed", "mse"]]
     if frame.seed.nunique() < 2:
         return None
     cell = frame.groupby(["data", "horizon", "title"], sort=False).mse
@@ -73,6 +84,8 @@ def spread(planned: Results) -> Drawn | None:
     if not complete.any():
         text = "No cell is complete over its seeds: there is no spread to draw."
         return drawn(planned, text, lead, averaged=False)
+    if (frame[complete].groupby(["data", "title"], sort=False).size() > DOTS).any():
+        lead += f"; where a row has more than {DOTS} runs, {DOTS} of them, evenly by their rank"
     height = 0.165 * frame.title.nunique() + 0.45
     long, short = (
         "lower than the mean of its cell (%)  ←  0: as the mean  →  higher (%)",
@@ -91,14 +104,13 @@ def spread(planned: Results) -> Drawn | None:
 
 def _draw_curves(axes: Axes, own: pd.DataFrame, datasets: dict[str, Look]) -> None:
     """Draw a thin line for each run, its best epoch marked, and a thick one for each data set's mean."""
-    trained = own[own.curve.map(len) > 0]
+    trained = own[own.losses.map(len) > 0]
     for data, runs in trained.groupby("data", sort=False):
         look = datasets[str(data)]
-        seeds = pd.DataFrame(
-            {row.seed: {epoch.epoch: epoch.val_loss for epoch in row.curve} for row in runs.itertuples()}
-        )
+        epochs = list(itertools.zip_longest(*runs.losses, fillvalue=math.nan))
+        seeds = pd.DataFrame(epochs, index=range(1, len(epochs) + 1), columns=runs.seed)
         seeds = seeds / seeds.min()
-        for seed, losses in seeds.items():
+        for seed, losses in itertools.islice(seeds.items(), SEEDS):
             axes.plot(_thinned(losses.dropna()), color=look.colour, linewidth=0.5, alpha=0.6, gid=f"seed {seed}")
             axes.plot(losses.idxmin(), 1, look.marker, color=look.colour, markersize=3.5, zorder=3, clip_on=False)
         if len(seeds.columns) > 1:
@@ -131,6 +143,8 @@ def _draw_spread(axes: Axes, own: pd.DataFrame, looks: dict[str, Look], steps: t
         axes.axvline(end, color=FAINT, linewidth=0.6, linestyle=(0, (1, 2)), zorder=1, gid="linear")
     for row, (name, look) in enumerate(looks.items()):
         dots = own[own.title == name].deviation.dropna()
+        if len(dots) > DOTS:
+            dots = dots.sort_values().iloc[np.linspace(0, len(dots) - 1, DOTS).astype(int)]
         axes.plot(dots, np.full(len(dots), row), look.marker, color=look.colour, markersize=3.6, alpha=0.8, label=name)
         if dots.empty:
             side = axes.get_yaxis_transform()

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.results import Results
 from bench.core.record import Sample
-from bench.report.figures.panels import Drawn, blank, drawn, foot, own_frame, part, shortest
+from bench.report.figures.panels import Drawn, blank, drawn, foot, part, shortest
 from bench.report.figures.style import FAINT, GRID, INK, PAST, SMALL, Look, looks, narrow
 
 FILLED = 0.93
@@ -24,7 +24,7 @@ OLD = "none in\nits record"
 
 def forecasts(planned: Results) -> Drawn:
     """Draw the first seed's samples: a row for each data set at its shortest horizon, a section for each model."""
-    chosen = shortest(own_frame(planned))
+    chosen = shortest(planned.own)
     chosen = chosen[chosen.seed == chosen.seed.iloc[0]]
     chosen = chosen.assign(gap=[_gap(row) for row in chosen.itertuples()])
     lead = (

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from bench.analysis.results import ERRORS, MEASURED, Results
 from bench.core.names import Metric
-from bench.report.figures.panels import Drawn, blank, drawn, of_the_done, over_seeds, titled
+from bench.report.figures.panels import Drawn, blank, drawn, of_the_done, over_seeds
 from bench.report.figures.style import FAINT, HOLE, INK, SMALL, looks, narrow
 
 DETAILED = 12
@@ -82,7 +82,7 @@ def _best(errors: pd.DataFrame, error: str) -> str:
 
 def _with_rows(planned: Results) -> tuple[pd.DataFrame, str]:
     """Return the runs, each with the `row` of the map that it belongs to, and what a row is."""
-    frame = titled(planned.frame)
+    frame = planned.frame
     pairs = frame[frame.tested != frame.dataset]
     if len(pairs):
         what = "data set trained on → data set tested on, averaged over horizons"

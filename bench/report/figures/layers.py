@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds, own_frame
+from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds
 from bench.report.figures.style import EMPTY, FAINT, SMALL, Look, looks, narrow
 
 READ = {"local_r2": "Local change", "trend_r2": "Slow trend"}
@@ -27,7 +27,7 @@ TAPS = {"local_tap": ("local_tap",), "global_tap": ("global_tap", "blocks")}
 def layers(planned: Results) -> Drawn | None:
     """Draw what probes read off each block, and the error by tap; None if nothing is probed and no tap is moved."""
     # 1. Probed runs of the data sets on which all are done; variants that move a tap.
-    frame = own_frame(planned).assign(spec=[entry.spec for entry, _ in planned.runs])
+    frame = planned.own.assign(spec=[entry.spec for entry, _ in planned.runs])
     probed = frame[[bool(spec.task.probe) for spec in frame.spec]]
     whole = probed[~probed.data.isin(probed[probed.why != ""].data)]
     swept = {tap: changes for tap in TAPS if len((changes := _by_tap(frame, tap)).columns) > 1}

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, by_panel, drawn, missing, over_seeds, own_frame, ratio_scale
+from bench.report.figures.panels import Drawn, by_panel, drawn, missing, over_seeds, ratio_scale
 from bench.report.figures.style import FAINT, SMALL, WIDTH, Look, looks
 
 HIGHEST = 1.6
@@ -21,7 +21,7 @@ APART = 0.2
 
 def horizons(planned: Results) -> Drawn:
     """Draw the error over the horizon, relative to the best model there, a panel for each data set."""
-    frame = own_frame(planned).assign(x=lambda rows: rows.horizon)
+    frame = planned.own.assign(x=lambda rows: rows.horizon)
     best = over_seeds(frame, ["data", "x", "title"])["mean"].groupby(level=["data", "x"]).min().rename("best")
     frame = frame.join(best, on=["data", "x"])
     frame = frame.assign(mse=frame.mse / frame.best)
@@ -31,7 +31,7 @@ def horizons(planned: Results) -> Drawn:
 
 def few_shot(planned: Results) -> Drawn | None:
     """Draw the error over the share of training windows, a panel for each data set; None for a single share."""
-    frame = own_frame(planned).assign(x=lambda rows: 100 * rows.fraction, data=lambda rows: rows.dataset)
+    frame = planned.own.assign(x=lambda rows: 100 * rows.fraction, data=lambda rows: rows.dataset)
     if frame.x.nunique() < 2:
         return None
     what = "Test MSE on standardised channels by share of the training windows, averaged over horizons"

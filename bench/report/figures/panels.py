@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from bench.analysis.results import Results, run_title, shared
+from bench.analysis.results import Results
 from bench.report.figures.style import FAINT, WIDTH, Look, letters, narrow
 from bench.report.grouping import gathered
 
@@ -47,22 +47,8 @@ def drawn(planned: Results, figure: Figure | str, lead: str, *more: str, alt: st
     return Drawn(figure, caption, alt)
 
 
-def titled(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the titles of models (`title`) and of data sets (`data`)."""
-    return frame.assign(
-        title=list(map(run_title, frame.model, frame.variant)), data=list(map(shared, frame.dataset, frame.fraction))
-    )
-
-
-def own_frame(planned: Results) -> pd.DataFrame:
-    """Return `Results.own` with titles, each planned `entry` and its `result` (None: no record)."""
-    return titled(planned.own).assign(
-        entry=[entry for entry, _ in planned.runs], result=[result for _, result in planned.runs]
-    )
-
-
 def part(planned: Results, frame: pd.DataFrame) -> Results:
-    """Return only the runs in these rows of `own_frame`."""
+    """Return only the runs in these rows of `Results.own`."""
     return Results(list(zip(frame.entry, frame.result, strict=True)), planned.refused)
 
 
@@ -168,7 +154,7 @@ def named(names: Iterable[str], most: int = MODELS_NAMED) -> str:
 
 def _runs_done(planned: Results) -> str:
     """Return how many runs are done, which are missing, and why."""
-    frame = own_frame(planned)
+    frame = planned.own
     absent = frame[frame.why != ""]
     if absent.empty:
         return f"All {len(frame)} runs are done." if len(frame) > 1 else "Its one run is done."
@@ -176,11 +162,12 @@ def _runs_done(planned: Results) -> str:
     kinds = absent.status.replace("missing", "not run").value_counts(sort=False)
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     # 2. Which models on which data sets.
+    titles = frame.title.unique()
     together = gathered(
-        (tuple(frame.title[frame.title.isin(rows.title)].unique()), str(data))
-        for data, rows in absent.groupby("data", sort=False)
+        (tuple(title for title in titles if title in own), str(data))
+        for data, own in ((data, set(rows.title)) for data, rows in absent.groupby("data", sort=False))
     )
-    count = frame.title.nunique()
+    count = len(titles)
     cells = "; ".join(
         f"{'every model' if len(names) == count > 1 else named(names)} on {', '.join(datasets)}"
         for names, datasets in together.items()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import matplotlib.style
 
-from bench.analysis.results import Results, run_title
+from bench.analysis.results import Results
 from models import MODELS
 
 WIDE, NARROW = 7.0, 3.2
@@ -84,8 +84,6 @@ def looks(planned: Results) -> dict[str, Look]:
     registered = dict(zip(MODELS, zip(COLOURS, MARKERS, strict=True), strict=False))
     further = zip(cycle(FURTHER_COLOURS), cycle(FURTHER_MARKERS), strict=False)
     taken: dict[str, Look] = {}
-    for entry, _ in planned.runs:
-        name = run_title(entry.spec.model, entry.variant)
-        if name not in taken:
-            taken[name] = Look(*(registered.pop(entry.spec.model, None) or next(further)))
+    for name, model in planned.own.drop_duplicates("title").set_index("title").model.items():
+        taken[name] = Look(*(registered.pop(model, None) or next(further)))
     return taken

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bench.analysis.results import Results, run_title
-from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds, own_frame
+from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds
 from bench.report.figures.style import FAINT, INK, SMALL, letters, looks, narrow
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "d", "p")
@@ -22,7 +22,7 @@ NAMED = 3
 
 def variants(planned: Results) -> Drawn | None:
     """Draw a row for each variant but the first, a marker for each data set; None if no model has two variants."""
-    frame = own_frame(planned)
+    frame = planned.own
     changes = _changes(frame)
     if changes.empty:
         return None

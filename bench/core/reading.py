@@ -1,0 +1,263 @@
+"""Read records of a results directory: one of them whole, or thousands of them in brief. No torch.
+
+Every record is verified before anything of it is used. `bench.core.verified` remembers what was verified by the stamps
+of the files, so that thousands of records are not verified anew for every table.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from bench.core.base import BenchError, parse, read_regular
+from bench.core.card import cards
+from bench.core.record import Epoch, Layer, RunResult, Sample
+from bench.core.spec import PROTOCOL, RunSpec
+from bench.core.verified import WORTH, Brief, Verified, has_settled, stamp_of
+from models import MODELS
+from models.llm_files import BACKBONES
+
+LARGEST = 32 << 20
+"""Most bytes of a record."""
+CURVE = TypeAdapter(tuple[Epoch, ...])
+LARGE: dict[str, TypeAdapter[Any]] = {"layers": TypeAdapter(tuple[Layer, ...]), "sample": TypeAdapter(Sample | None)}
+"""Parts that make up most of a record, besides the errors of each channel; few tables need them."""
+
+
+class UnusableRecord(BenchError):
+    """A record that exists but is damaged, or belongs to another run, protocol, data or weights."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "move it away and run again") -> None:
+        super().__init__(f"{path}: {reason}. Do: {remedy}")
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+
+_NAMES: dict[type, set[str]] = {}
+
+
+class Recorded(RunResult):
+    """A verified record in brief. Its curve is parsed, its large parts are read anew whenever they are asked for."""
+
+    spec: Any = None
+    _path: str
+    _stamp: str
+    _curve: str
+
+    @classmethod
+    def of(cls, brief: Brief, spec: RunSpec | None, path: str) -> Recorded:
+        """Return the record at `path` of which this is remembered; `spec`: its run, if that is at hand.
+
+        Raises ValidationError if what is remembered is damaged.
+        """
+        found = cls.model_validate_json(brief.text, strict=True)
+        found.__dict__["spec"] = spec or RunSpec.model_validate_json(brief.spec, strict=True)
+        found.spec.__dict__.setdefault("key", brief.key)
+        found._path, found._stamp, found._curve = path, brief.stamp, brief.curve
+        for name in ("curve", *LARGE):
+            del found.__dict__[name]  # so that `__getattr__` is asked for it
+        for each in found.evaluations:
+            del each.__dict__["channels"]
+        further = [each.further for each in found.evaluations if each.further]
+        scaled = [each for own in further for each in (own.standardised, own.original)]
+        for part in filter(None, (found, found.where, found.cost, *found.evaluations, *further, *scaled)):
+            # Of the names of a model's fields each has a set of its own, a third of what a record in brief takes.
+            names = _NAMES.setdefault(type(part), part.__pydantic_fields_set__)
+            object.__setattr__(part, "__pydantic_fields_set__", names)
+        return found
+
+    @property
+    def fault(self) -> None:
+        """None: its file had no fault when it was verified."""
+
+    def channels_on(self, dataset: str) -> tuple[tuple[float, float], ...]:
+        tested = next(each for each in self._in_file()["evaluations"] if each["dataset"] == dataset)
+        return tuple((mse, mae) for mse, mae in tested.get("channels", ()))  # an old record has none
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "curve":
+            return CURVE.validate_json(self._curve)
+        if name in LARGE:
+            return LARGE[name].validate_python(self._in_file().get(name, RunResult.model_fields[name].default))
+        return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
+
+    def _in_file(self) -> Any:
+        """Return the file's JSON, which was verified. Raises BenchError if the file has changed since."""
+        try:
+            with open(self._path, "rb") as file:  # noqa: PTH123  (thousands of Path objects take a tenth more)
+                content = file.read()
+                if stamp_of(os.fstat(file.fileno())) == self._stamp:
+                    return from_json(content)
+            cause = "it changed"
+        except OSError as error:
+            cause = str(error)
+        raise BenchError(f"{self._path}: cannot be read again: {cause}. Do: start the command again")
+
+
+class Folder(NamedTuple):
+    """A folder of records, as it was when it was listed."""
+
+    files: dict[str, os.DirEntry[str]]
+    verified: dict[str, Brief]
+    """File name -> what is remembered of the record."""
+
+
+class Reader:
+    """Reads many records of one directory, of each folder those that lie there when it is first asked for. A context.
+
+    The first `WORTH` records that were not verified before are returned whole, all others in brief.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self._real = root, os.path.realpath(root)
+        self._verified = Verified(root)
+        self._folders: dict[str, Folder | None] = {}
+        self._new = 0
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._verified.close({name: {*folder.files} for name, folder in self._folders.items() if folder})
+
+    def get(self, spec: RunSpec) -> RunResult | UnusableRecord | None:
+        """Return the record of this spec; None if it is missing; why it cannot be used."""
+        folder, _, name = spec.place(spec.key).rpartition("/")
+        found = self._found(folder, name, spec)
+        if not isinstance(found, RunResult) or isinstance(found, Recorded):
+            return found
+        reason = foreign(found, spec)
+        return UnusableRecord(self.root / folder / name, reason) if reason else self._remembered(folder, name, found)
+
+    def at(self, path: Path, digests: dict[str, str]) -> RunResult | UnusableRecord | None:
+        """Return the record at this path, checked against its own path and today's cards (name -> digest)."""
+        place = path.relative_to(self.root).as_posix()
+        folder, _, name = place.rpartition("/")
+        found = self._found(folder, name)
+        if not isinstance(found, RunResult) or isinstance(found, Recorded):
+            return found
+        reason = stray(found, place, str(found.spec.path), digests)
+        return UnusableRecord(path, reason) if reason else self._remembered(folder, name, found)
+
+    def _found(self, folder: str, name: str, spec: RunSpec | None = None) -> RunResult | UnusableRecord | None:
+        """Return what lies there: in brief if it is remembered as verified, else whole and not verified yet."""
+        if folder not in self._folders:
+            self._folders[folder] = self._listed(folder)
+        listed, plain = self._folders[folder], False
+        if listed:
+            entry = listed.files.get(name)
+            if entry is None:
+                return None
+            try:
+                status = entry.stat(follow_symlinks=False)  # before it is read: what is written later has another stamp
+            except FileNotFoundError:
+                return None
+            plain, brief = stat.S_ISREG(status.st_mode), listed.verified.pop(name, None)
+            known = brief and plain and brief.stamp == stamp_of(status)
+            if brief and known and (spec is None or spec.key == brief.key):
+                with suppress(ValidationError):  # what is remembered is damaged
+                    return Recorded.of(brief, spec, f"{self.root}/{folder}/{name}")
+        try:
+            return read_record(self.root / folder / name, self.root, plain)
+        except UnusableRecord as error:
+            return error
+
+    def _listed(self, folder: str) -> Folder | None:
+        """List a folder; None if a record in it needs a closer look: a link leads there, or it cannot be listed."""
+        place = Path(self._real, folder)
+        try:
+            if place.resolve() != place:
+                return None
+            with os.scandir(place) as entries:
+                return Folder({entry.name: entry for entry in entries}, self._verified.of(folder))
+        except FileNotFoundError:
+            return Folder({}, {})
+        except OSError:
+            return None
+
+    def _remembered(self, folder: str, name: str, result: RunResult) -> RunResult:
+        """Remember a sound record; return it, in brief if many were."""
+        listed = self._folders[folder]
+        if not listed:
+            return result
+        status = listed.files[name].stat(follow_symlinks=False)  # kept since before it was read
+        if not (stat.S_ISREG(status.st_mode) and has_settled(status)):
+            return result
+        apart: Any = {**dict.fromkeys(("spec", "curve", *LARGE), True), "evaluations": {"__all__": {"channels"}}}
+        brief = Brief(
+            stamp=stamp_of(status),
+            key=result.spec.key,
+            spec=result.spec.model_dump_json(),
+            curve=CURVE.dump_json(result.curve).decode(),
+            text=result.model_dump_json(exclude=apart),
+        )
+        self._verified.add(folder, name, brief)
+        self._new += 1
+        return result if self._new <= WORTH else Recorded.of(brief, result.spec, f"{self.root}/{folder}/{name}")
+
+
+def read_record(path: Path, root: Path, plain: bool = False) -> RunResult | None:
+    """Read a record below a results directory; None if there is none. `plain`: no link lies on the way to it.
+
+    Raises UnusableRecord for what is no record: never blocks, never follows a link out of the directory. Raises
+    BenchError if the directory itself cannot be read.
+    """
+    try:
+        if not plain:
+            path.lstat()  # a missing record is found out a hundred times as fast as by the next line
+            found = os.path.realpath(path, strict=True)
+            if not found.startswith(os.path.realpath(root).rstrip(os.sep) + os.sep):
+                raise BenchError("is a link out of the results directory")
+        return parse(RunResult, read_regular(path if plain else Path(found), LARGEST).decode(), str(path), remedy="")
+    except FileNotFoundError:
+        return None
+    except (OSError, RuntimeError) as error:
+        if not os.access(root, os.R_OK | os.X_OK) or not root.is_dir():
+            cause = f"cannot be read: {error}"
+            raise BenchError(f"results directory {root}: {cause}. Do: choose another --results") from None
+        raise UnusableRecord(path, f"cannot be read: {error}") from None
+    except (UnicodeDecodeError, BenchError) as error:
+        raise UnusableRecord(path, str(error).removeprefix(f"{path}: ")) from None
+
+
+def foreign(result: RunResult, spec: RunSpec) -> str | None:
+    """Return why a record does not belong to this spec; None if it does."""
+    if result.spec.protocol != spec.protocol:
+        return f"is a record of protocol {result.spec.protocol}; this is protocol {spec.protocol}"
+    if result.spec != spec:
+        return "holds the record of another run"
+    if fault := result.fault:
+        return fault
+    for name, found in result.where.data_sha256.items():
+        if found not in (card := cards()[name]).sha256:
+            return f"its data of {name} have SHA-256 {found[:8]!r}, the card says {card.sha256[0][:8]!r}"
+    weights = BACKBONES.get(spec.backbone or "")  # a user's own model may name one that is none
+    known = result.status == "done" or result.where.backbone_sha256  # a process that was lost did not tell
+    if known and result.where.backbone_sha256 != (weights and weights.sha256):
+        return f"its weights of {spec.backbone} are other ones"
+    own = MODELS[spec.model].weights if spec.model in MODELS else None
+    known = result.status == "done" or result.where.weights_sha256
+    if known and result.where.weights_sha256 != (own and own.sha256):
+        return f"its weights of {spec.model} are other ones"
+    return None
+
+
+def stray(result: RunResult, found: str, own: str, digests: dict[str, str]) -> str | None:
+    """Return why a record found at a path, whose own path is another or the same, cannot be used; None if it can.
+
+    `digests`: of today's cards, by name.
+    """
+    spec = result.spec
+    if spec.protocol != PROTOCOL:
+        return f"is a record of protocol {spec.protocol}; this is protocol {PROTOCOL}"
+    if found != own:
+        return f"holds the record of another run, {own}"
+    for name, digest in spec.task.cards.items():
+        if digests.get(name) != digest:
+            return f"the card of {name} has changed since it was made" if name in digests else f"no card of {name} here"
+    return foreign(result, spec)
