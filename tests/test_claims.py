@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 from statsmodels.stats.multitest import multipletests
 
 from bench.analysis.claims import KINDS, Verdict
+from bench.analysis.intervals import MOST
 from bench.analysis.published import published
 from bench.analysis.results import Results
-from bench.analysis.verdicts import judged, load_claims
+from bench.analysis.verdicts import Judged, judged, load_claims
 from bench.core.base import BenchError
 from bench.core.record import Layer, RunResult
 from bench.core.store import Store
@@ -179,6 +181,41 @@ def test_a_value_is_reached_within_its_tolerance(error: Callable[[int], float], 
     assert row.ours == f"{mean:.3f}"
     assert row.interval.endswith("over 3 seeds")
     assert ("better than printed" in row.evidence) is (mean < 0.37)
+
+
+def needed(row: Judged) -> int:
+    """How many data sets or seeds would decide an inconclusive claim; what is said of it is part of the evidence."""
+    assert row.verdict is OPEN and row.evidence.endswith(f"; {row.needed}")
+    found = re.fullmatch(r"some (\d+) (data sets|seeds) like these would decide it", row.needed)
+    assert found, row.needed
+    return int(found[1])
+
+
+def test_an_inconclusive_claim_says_how_much_would_decide_it() -> None:
+    def below(least: float, spread: float) -> Judged:
+        apart = [least + spread * (number % 3 - 1) for number in range(9)]
+        rule = logo(1.0, lambda entry: 1 + apart[rank(entry)] / 100)
+        return verdict("below_calf", rule)
+
+    near, far = needed(below(-2.0, 5.0)), needed(below(-1.0, 5.0))
+    assert 9 < near < far
+    assert needed(below(1.0, 5.0)) == pytest.approx(far, rel=0.1), "as much against the claim as before for it"
+    assert below(-20.0, 5.0).needed == ""
+    assert below(0.0, 5.0).needed == f"not even {MOST} data sets like these would decide it"
+
+
+def test_a_value_that_is_almost_reached_needs_more_seeds_than_one_that_is_far() -> None:
+    def off(mean: float) -> Judged:
+        return verdict("value_ettm1", with_errors(lambda entry: mean + 0.02 * (entry.spec.seed - 2022), ("logo_llm",)))
+
+    assert 3 < needed(off(0.43)) < needed(off(0.41))
+    assert needed(off(0.387)) > 100, "within 2 % of the printed number: seven thousandths to either side"
+
+
+def test_no_number_of_seeds_decides_where_their_ranges_overlap() -> None:
+    rule = with_errors(lambda entry: 1.0 + 0.1 * (entry.spec.seed - 2021) + 0.01 * bool(entry.variant), ("logo_llm",))
+    row = verdict("local_mixer", rule, datasets=("ILI",))
+    assert row.needed == "no number of seeds would decide it, because their ranges overlap"
 
 
 ORDER = load_suite("ablation").datasets

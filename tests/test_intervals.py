@@ -11,11 +11,15 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttest_ind
 
 from bench.analysis.intervals import (
     LEVEL,
+    MOST,
+    POWER,
     STRICTNESS,
+    Interval,
     at_least,
     holm,
     over_datasets,
@@ -106,3 +110,43 @@ def test_an_interval_over_data_sets_covers_the_true_mean(n: int, population: str
         found = over_datasets((true[:, None] + seeds_scatter * rng.standard_normal((n, 3))).mean(1))
         held += found.low <= 0 <= found.high
     assert held / 1200 >= 0.925  # 93 %, less 0.5 for the simulation's own noise
+
+
+@pytest.mark.parametrize("effect", [0.15, 0.4, 1.0, 2.5])
+@pytest.mark.parametrize("level", [0.05, 0.05 / 12])
+def test_enough_values_are_as_many_as_statsmodels_solves_for(effect: float, level: float) -> None:
+    found = Interval(effect, over="3 seeds", effect=effect)
+    solved = TTestPower().solve_power(effect_size=effect, alpha=level, power=POWER, alternative="two-sided")
+    assert found.enough(level) == math.ceil(solved)
+
+
+def test_enough_data_sets_decide_as_often_as_said_and_one_less_does_not() -> None:
+    values = np.array([-3.0, 1.5, -6.0, -2.5, -0.5])
+    count = over_datasets(values).enough(LEVEL)
+    assert count is not None and count > len(values)
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(values.mean(), values.std(ddof=1), (20_000, count))
+    share = np.mean([over_datasets(sample).below < LEVEL for sample in drawn[:4000]])
+    fewer = np.mean([over_datasets(sample).below < LEVEL for sample in drawn[:4000, 1:]])
+    assert fewer - 0.02 < POWER < share + 0.02
+
+
+def test_enough_pairs_of_seeds_follow_welchs_test() -> None:
+    rng = np.random.default_rng(1)
+    ours, theirs = np.array([[1.0], [1.01], [1.02]]), np.array([[1.03], [1.07], [1.05]])
+    found = over_pairs(ours, theirs)
+    count = found.enough(LEVEL / 10)
+    assert found.unit == "seeds" and count is not None and found.below > LEVEL / 10
+    means, scatters = (ours.mean(), theirs.mean()), (ours.std(ddof=1), theirs.std(ddof=1))
+    drawn = [rng.normal(mean, scatter, (4000, count)) for mean, scatter in zip(means, scatters, strict=True)]
+    share = (scipy.stats.ttest_ind(*drawn, axis=1, equal_var=False).pvalue < LEVEL / 10).mean()
+    assert share == pytest.approx(POWER, abs=0.06)
+
+
+def test_no_number_of_values_is_enough_without_a_difference_or_where_seeds_overlap() -> None:
+    assert over_datasets([1.0, -1.0]).enough(LEVEL) is None
+    assert over_datasets([1.0, 200.0, -199.0]).enough(LEVEL) is None, f"more than {MOST}"
+    assert over_datasets([2.0]).enough(LEVEL) is None
+    assert over_datasets([2.0, 2.0, 2.0]).enough(LEVEL) == 2
+    overlapping = over_pairs(np.array([[1.0], [1.2]]), np.array([[1.1], [1.3]]))
+    assert overlapping.enough(LEVEL) is None

@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,8 @@ from pydantic import Field
 
 from bench.analysis.intervals import (
     LEVEL,
+    MOST,
+    POWER,
     STRICTNESS,
     Interval,
     at_least,
@@ -98,6 +100,10 @@ class Finding:
     forest: Forest | None = None
     counted: Verdict | None = None
     """The verdict, if it comes from a count or a measurement, or if nothing can be tested."""
+    leans_on: tuple[Interval, ...] = ()
+    """The intervals that would all be clear of zero if the claim were decided as its numbers lean."""
+    sharing: int = 1
+    """Tests that share the level of one of these."""
 
     @property
     def p(self) -> float | None:
@@ -108,6 +114,20 @@ class Finding:
     def best_part(self) -> float:
         """The smallest p of a part; 1 without parts."""
         return min((part.p for part in self.parts.values()), default=1.0)
+
+    def needed(self, times: float) -> str:
+        """Say how many data sets or seeds would decide it, if they came out as these did; a correction multiplies p."""
+        known = [each for each in self.leans_on if each.over]
+        if not known or len(known) < len(self.leans_on):
+            return ""
+        unit = known[0].unit
+        if unit == "seeds" and not all(each.effect for each in known):
+            return "no number of seeds would decide it, because their ranges overlap"
+        power = 1 - (1 - POWER) / len(known)  # so that all of them are clear with probability POWER
+        counts = [each.enough(LEVEL / times / self.sharing, power) for each in known]
+        if None in counts:
+            return f"not even {MOST} {unit} like these would decide it"
+        return f"some {max(filter(None, counts))} {unit} like these would decide it"
 
     def verdict(self, times: float = 1.0, parts_times: float = 1.0) -> tuple[Verdict, str, str]:
         """Return the verdict, its scope and its interval; a correction has multiplied the p of claim and parts."""
@@ -215,6 +235,14 @@ def above_any(found: Mapping[str, Interval]) -> float:
     return at_least(1, [each.above for each in found.values()])
 
 
+def leaning(found: Mapping[str, Interval]) -> dict[str, Any]:
+    """Return what the comparison with these rivals leans on: all of them if all have higher errors, else the one that
+    is most clearly lower."""
+    if max(each.value for each in found.values()) < 0:
+        return {"leans_on": tuple(found.values())}
+    return {"leans_on": (min(found.values(), key=lambda each: each.above),), "sharing": len(found)}
+
+
 class BestCount(Versus):
     """The model has the lowest error on at least `printed` of `of` data sets.
 
@@ -265,6 +293,7 @@ class LowerThan(Versus):
         rival = nearest(found)
         least, true, false = found[rival], lower_than_all(found), above_any(found)
         ours, interval, scope, remarks = f"{least.value:+.1f} %", least.words("+.1f"), "", []
+        leans = leaning(found)
         if self.printed is not None:
             ratios = {name: ratio(table, self.model, name) for name in found}
             ours += f" (ratio of mean errors {ratios[rival].value:+.1f} %)"
@@ -273,13 +302,14 @@ class LowerThan(Versus):
             if len({_side(*p) for p in each}) > 1:
                 remarks.append("the two averages disagree")
             true, false = (max(p) for p in zip(*each, strict=True))
+            leans["leans_on"] += leaning(ratios)["leans_on"]
             scope = "lower, but clearly by less than printed" if least.low > self.printed else ""
             remarks += ["by more than printed"] if least.high < self.printed else []
         parts = {name: self.part(self.against(part)) for name, part in parts_of(table).items()}
         ours += f" against {registry.title(rival)}"
         forest = Forest({"": least}, "{:+.1f} %", BELOW_ZERO, self.printed)
         remark = "; ".join(remarks)
-        return Finding(ours, interval, true, false, _corrected(parts), scope=scope, remark=remark, forest=forest)
+        return Finding(ours, interval, true, false, _corrected(parts), False, scope, remark, forest, **leans)
 
 
 class Ahead(Versus):
@@ -301,6 +331,7 @@ class Ahead(Versus):
             _corrected(parts) if len(names) > 1 else {},
             listed=True,
             forest=Forest(least, "{:+.1f} %", BELOW_ZERO),
+            **leaning({f"{name} {rival}": each for name in names for rival, each in found[name].items()}),
         )
 
 
@@ -326,7 +357,10 @@ class Value(Claim):
         better = "better than printed" if found.high < self.printed * (1 - self.tolerance) else ""
         claimed = (self.printed * (1 - self.tolerance), self.printed * (1 + self.tolerance))
         forest = Forest({"": found}, "{:.3f}", claimed, self.printed)
-        return Finding(f"{found.value:.3f}", found.words(".3f"), true, false, remark=better, forest=forest)
+        beyond = [each for each, outside in ((low, low.value < 0), (high, high.value > 0)) if outside]
+        leans_on = tuple(beyond or (low, high))
+        words = f"{found.value:.3f}", found.words(".3f")
+        return Finding(*words, true, false, remark=better, forest=forest, leans_on=leans_on)
 
 
 class AboutVariant(Claim):
@@ -349,7 +383,7 @@ class VariantWorse(AboutVariant):
         parts = {name: Part(part.above, part.words("+.1f")) for name, part in each.items()}
         forest = Forest({"": found}, "{:+.1f} %", ABOVE_ZERO)
         words = f"{found.value:+.1f} %", found.words("+.1f")
-        return Finding(*words, found.above, found.below, _corrected(parts), forest=forest)
+        return Finding(*words, found.above, found.below, _corrected(parts), forest=forest, leans_on=(found,))
 
 
 class TrainableShare(Claim):
@@ -431,7 +465,12 @@ class LayerTrend(AboutVariant):
         words = f"{found.value:+.3f} R2, twin {twin.groupby(level='dataset').mean().mean():+.3f}"
         claimed = ABOVE_ZERO if self.direction == "rises" else BELOW_ZERO
         forest = Forest({"": found, "beyond the twin": more}, "{:+.3f}", claimed)
-        return Finding(words, found.words("+.3f"), true, false, remark=remark, forest=forest)
+        sign = 1 if self.direction == "rises" else -1
+        against = [each for each in (found, more) if sign * each.value < 0]
+        leans: dict[str, Any] = {"leans_on": (found, more)}
+        if against:
+            leans = {"leans_on": (min(against, key=lambda each: getattr(each, away)),), "sharing": 2}
+        return Finding(words, found.words("+.3f"), true, false, remark=remark, forest=forest, **leans)
 
 
 KINDS: dict[str, type[Claim]] = {

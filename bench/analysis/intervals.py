@@ -27,6 +27,8 @@ LEVEL = 0.05
 """Significance level of every test of the bench."""
 STRICTNESS = 0.3
 """Share of LEVEL at which Student's interval over data sets is taken."""
+POWER, MOST = 0.8, 1000
+"""Probability with which enough values decide a claim, and the most values that are looked for."""
 DECIMALS = 9
 """Values are rounded to these, so that equal ones have no scatter."""
 
@@ -41,6 +43,32 @@ class Interval:
     above: float = 1.0
     below: float = 1.0
     over: str = ""
+    effect: float = 0.0
+    """Distance of the mean from zero, in standard deviations of one value; 0 if no number of values would show it."""
+    freedom: float = 1.0
+    """Degrees of freedom that each value after the first adds."""
+    strictness: float = 1.0
+
+    @property
+    def unit(self) -> str:
+        """What the interval is over."""
+        return "data sets" if self.over.endswith("data sets") else "seeds"
+
+    def enough(self, level: float, power: float = POWER) -> int | None:
+        """Return how many values would be clear of zero at this level with this probability; None beyond MOST.
+
+        They are taken to scatter as those of this interval do, around the same mean (noncentral t).
+        """
+        from scipy.special import nctdtr, stdtrit
+
+        if math.isinf(self.effect):
+            return 2
+        for count in range(2, MOST + 1) if self.effect else ():
+            degrees = self.freedom * (count - 1)
+            reach = stdtrit(degrees, 1 - self.strictness * level / 2)
+            if nctdtr(degrees, self.effect * math.sqrt(count), reach) <= 1 - power:
+                return count
+        return None
 
     def words(self, form: str) -> str:
         """Return the bounds in this number format; empty without bounds."""
@@ -71,7 +99,13 @@ def over_pairs(ours: np.ndarray, theirs: np.ndarray) -> Interval:
     # The test is on errors in units of the rival's mean error, so that all cells weigh alike.
     seeds = [(errors / theirs.mean(0)).mean(-1).round(DECIMALS) for errors in (ours, theirs)]
     above, below = _welch(seeds, "greater") if low > 0 else 1.0, _welch(seeds, "less") if high < 0 else 1.0
-    return Interval(value, low, high, above, below, f"all pairs of {len(ours)} and {len(theirs)} seeds")
+    variances = [float(sample.var(ddof=1)) for sample in seeds]
+    total = sum(variances)
+    apart = low > 0 or high < 0  # else more seeds only widen the range
+    effect = abs(float(seeds[0].mean() - seeds[1].mean())) / math.sqrt(total) if total else math.inf
+    freedom = total**2 / sum(each**2 for each in variances) if total else 1.0
+    over = f"all pairs of {len(ours)} and {len(theirs)} seeds"
+    return Interval(value, low, high, above, below, over, effect if apart else 0.0, freedom)
 
 
 def _welch(samples: Sequence[np.ndarray], alternative: str) -> float:
@@ -112,8 +146,10 @@ def _student(values: np.ndarray, strictness: float, over: str) -> Interval:
     mean, n = float(values.mean()), len(values)
     if n < 2:
         return Interval(mean)
-    error = float(values.round(DECIMALS).std(ddof=1)) / math.sqrt(n)
+    scatter = float(values.round(DECIMALS).std(ddof=1))
+    error = scatter / math.sqrt(n)
     reach = error * float(stdtrit(n - 1, 1 - strictness * LEVEL / 2))
     score = mean / error if error else math.inf * np.sign(round(mean, DECIMALS)) if round(mean, DECIMALS) else 0.0
     above, below = (min(1.0, 2 * float(stdtr(n - 1, side)) / strictness) for side in (-score, score))
-    return Interval(mean, mean - reach, mean + reach, above, below, over)
+    effect = abs(mean) / scatter if scatter else abs(score)
+    return Interval(mean, mean - reach, mean + reach, above, below, over, effect, strictness=strictness)

@@ -14,7 +14,7 @@ import pandas as pd
 from pydantic import Field
 
 from bench.analysis.claims import KINDS, Claim, Finding, Forest, Verdict, Versus
-from bench.analysis.intervals import holm
+from bench.analysis.intervals import LEVEL, holm
 from bench.analysis.published import strength
 from bench.analysis.results import Results, first_few, look_backs
 from bench.core.base import BenchError, Frozen, Positive, UnknownName, parse, read_toml
@@ -120,6 +120,8 @@ class Judged:
     rivals: str = ""
     """How strong each rival is: its distance from its published values at the same look-back."""
     evidence: str = ""
+    needed: str = ""
+    """How many data sets or seeds would decide it, if it is inconclusive; a part of `evidence` too."""
     missing: str = ""
     """Why it is not tested, or which runs are missing."""
     forest: Forest | None = None
@@ -189,13 +191,18 @@ class Found(NamedTuple):
     missing: str = ""
     """The part of the claim that missing runs and filters leave; empty: all of it."""
 
-    def judged(self, p: float | None = None, best_part: float = 1.0) -> Judged:
-        """Return the claim with its verdict; `p` and `best_part` are the finding's after correction, if it has any."""
+    def judged(self, p: float | None = None, best_part: float = 1.0, undecided: int = 1) -> Judged:
+        """Return the claim with its verdict; `p` and `best_part` are the finding's after correction, if it has any.
+
+        `undecided`: claims that are not decided, by whose number the next p to be clear is multiplied.
+        """
         raw, *_ = self._verdict(1.0, 1.0)
         times, parts_times = _ratio(p, self.finding.p), _ratio(best_part, self.finding.best_part)
         verdict, scope, interval = self._verdict(times, parts_times)
-        row = replace(self.row, verdict=verdict, raw=raw, scope=scope, interval=interval)
-        return replace(row, p=_rounded(self.finding.p), p_corrected=_rounded(p))
+        needed = self.finding.needed(undecided) if verdict is Verdict.OPEN else ""
+        evidence = "; ".join(filter(None, [self.row.evidence, needed]))
+        row = replace(self.row, verdict=verdict, raw=raw, scope=scope, interval=interval, evidence=evidence)
+        return replace(row, p=_rounded(self.finding.p), p_corrected=_rounded(p), needed=needed)
 
     def _verdict(self, times: float, parts_times: float) -> tuple[Verdict, str, str]:
         """Return verdict, scope and interval; what holds where not all of the claim is there, holds in part."""
@@ -218,8 +225,9 @@ def _corrected(found: list[Found]) -> list[Judged]:
     for added in (False, True):
         family = [(each, p) for each in found if each.row.added is added and (p := each.finding.p) is not None]
         claims, parts = holm([p for _, p in family]), holm([each.finding.best_part for each, _ in family])
+        undecided = sum(p >= LEVEL for p in claims)
         for (each, _), p, best_part in zip(family, claims, parts, strict=True):
-            rows[each.row.id] = each.judged(p, best_part)
+            rows[each.row.id] = each.judged(p, best_part, undecided)
     return list(rows.values())
 
 
