@@ -84,10 +84,11 @@ def shown() -> str:
     titled = blocks(judged())
     for title, rows in titled.items():
         lines += [textwrap.fill(f"- {title}: {tally(rows)}.", 120, subsequent_indent="  ")]
-    lines += ["", "| claim | verdict | ours | paper | interval, p |", "|---|---|---|---|---|"]
+    lines += ["", "| claim | verdict | ours | paper | interval, p, what would decide it |", "|---|---|---|---|---|"]
     for row in (row for rows in titled.values() for row in rows if row.verdict is not Verdict.UNTESTED):
         words = ", ".join(filter(None, [row.verdict, row.scope]))
-        lines += [f"| {row.claim} | {words} | {row.ours or '-'} | {row.paper or '-'} | {row.test or '-'} |"]
+        test = "; ".join(filter(None, [row.test, row.needed])) or "-"
+        lines += [f"| {row.claim} | {words} | {row.ours or '-'} | {row.paper or '-'} | {test} |"]
     about = "`python -m bench.report --table main` prints, from the committed records and without torch:"
     return "\n".join([*lines, "", about, "", f"```\n{render(main, 'text')}```", ""])
 
