@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,9 +12,7 @@ from bench.__main__ import main
 from bench.core.base import BenchError
 from bench.perf import measure as perf
 from bench.perf import timing
-from bench.perf.plain import WindowDataset, batches_of
 from bench.plan.suite import Filters
-from bench.train.windows import Windows
 
 NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
 
@@ -155,21 +151,3 @@ def test_a_loop_that_does_not_answer_is_given_up_in_one_line(monkeypatch: pytest
         timing.process_of("ours", spec, "cpu", 1, 0.05),
     ):
         pass
-
-
-class Parents(WindowDataset):
-    """Holds the parent process of whoever asks, in place of each target."""
-
-    def __getitem__(self, position: int) -> tuple[torch.Tensor, ...]:
-        x, _, calendar = super().__getitem__(position)
-        return x, torch.tensor(os.getppid()), calendar
-
-
-def test_workers_that_load_data_are_forked_from_another_process_and_load_the_same() -> None:
-    """A fork of one that holds CUDA may hang."""
-    windows = Windows(torch.randn(50, 2), 0, 20, 8, 4)
-    with_workers, without = (list(batches_of(Parents(windows), 6, workers, [*range(20)][::-1])) for workers in (2, 0))
-    assert all(torch.equal(x, y) for (x, *_), (y, *_) in zip(with_workers, without, strict=True))
-    parents = {int(parent) for _, all_of_batch, _ in with_workers for parent in all_of_batch}
-    assert len(parents) == 1, "it is one process for all workers"
-    assert sys.platform != "linux" or os.getpid() not in parents

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import shutil
 import sys
 import textwrap
@@ -17,7 +18,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from bench.core.spec import TrainConfig
-from bench.perf.plain import PlainTimeLLM, WindowDataset, train_plainly, validate_plainly
+from bench.perf.plain import PlainTimeLLM, WindowDataset, batches_of, train_plainly, validate_plainly
 from bench.plan import registry
 from bench.train import evaluate as evaluation
 from bench.train import step
@@ -386,3 +387,21 @@ class TestReplayedEvaluation:
         assert not replays(build("dlinear"), cpu)
         assert not isinstance(scorer(build("dlinear"), part(0, 200), "float32"), Graph)
         assert Stepper(build("dlinear"), part(0, 200), config()).graph is None
+
+
+class Parents(WindowDataset):
+    """Holds the parent process of whoever asks, in place of each target."""
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, ...]:
+        x, _, calendar = super().__getitem__(position)
+        return x, torch.tensor(os.getppid()), calendar
+
+
+def test_workers_that_load_data_are_forked_from_another_process_and_load_the_same() -> None:
+    """A fork of one that holds CUDA may hang."""
+    windows = Windows(torch.randn(50, 2), 0, 20, 8, 4)
+    with_workers, without = (list(batches_of(Parents(windows), 6, workers, [*range(20)][::-1])) for workers in (2, 0))
+    assert all(torch.equal(x, y) for (x, *_), (y, *_) in zip(with_workers, without, strict=True))
+    parents = {int(parent) for _, all_of_batch, _ in with_workers for parent in all_of_batch}
+    assert len(parents) == 1, "it is one process for all workers"
+    assert sys.platform != "linux" or os.getpid() not in parents
