@@ -120,7 +120,9 @@ def test_where_the_compiler_fails_blocks_run_as_they_are(
 
 
 @pytest.mark.parametrize("model", TRAINED)
-def test_language_models_are_compiled_in_all_but_the_shortest_runs_small_models_in_long_ones(model: str) -> None:
+def test_language_models_are_compiled_in_all_but_the_shortest_runs_small_models_in_long_ones(
+    model: str, slim_backbones: None
+) -> None:
     built = registry.load(model)(SHAPE, SMALL[model])
     fewest = 60 if "backbone" in vars(SMALL[model]) else None if model == "dlinear" else 10_000
     assert [is_compiled(built, steps) for steps in (59, 60, 9_999, 10_000)] == [
