@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -41,11 +41,14 @@ def plain() -> AbstractContextManager[None]:
 def fused() -> Iterator[None]:
     """Run the layers that models call through `layer` by torch's compiler."""
     from torch._dynamo import config as tracing  # takes two seconds
+    from torch._functorch import config as gradients
     from torch._inductor import config as compiling
 
     more_shapes = tracing.patch(recompile_limit=COMPILED_SHAPES)
     one_process = compiling.patch(compile_threads=1)  # a worker's pool of processes would outlive it
-    with _in("fused"), more_shapes, one_process, warnings.catch_warnings():
+    both = "force_non_lazy_backward_lowering"  # so that `layer` notices where the backward pass cannot be compiled
+    at_once = gradients.patch(both, True) if hasattr(gradients, both) else nullcontext()  # old versions lack it
+    with _in("fused"), more_shapes, one_process, at_once, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\._inductor")  # advice to those who write kernels
         yield
 

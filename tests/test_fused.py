@@ -8,12 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from functorch.compile import nop
 from torch import Tensor, nn
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 
+from bench.plan import registry
+from bench.train.step import is_compiled
 from models import kernels as fast
 from models.kernels import fused, is_fused
 from models.llm_blocks import NORMS_AND_POSITIONS, Blocks
+from models.patchtst import PatchTST
+from tests.builders import SHAPE, SMALL, TRAINED
 
 NORMS = {"trained": NORMS_AND_POSITIONS}
 LORA = {"lora": (4, 8, 0.0)}
@@ -87,8 +93,9 @@ def test_a_process_compiles_more_shapes_than_torch_would(compile_with: Callable[
     assert counters["stats"]["unique_graphs"] == 10
 
 
+@pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_where_the_compiler_fails_blocks_run_as_they_are(
-    compile_with: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    direction: str, compile_with: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line says so, and it is not tried again."""
     monkeypatch.setattr(fast, "_gave_up", False)
@@ -98,7 +105,8 @@ def test_where_the_compiler_fails_blocks_run_as_they_are(
         asked.append(graph)
         raise RuntimeError("no C compiler")
 
-    compile_with(backend=fails)
+    passes = {"fw_compiler": nop, "bw_compiler": nop, f"{direction[0]}w_compiler": fails}
+    compile_with(backend=aot_autograd(**passes))
     blocks = made("gpt2-random", NORMS)
     tokens = torch.randn(2, 12, blocks.width)
     expected = states_and_gradients(blocks, tokens, None)
@@ -109,3 +117,29 @@ def test_where_the_compiler_fails_blocks_run_as_they_are(
     assert "\n" not in str(said[0].message)
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5 * theirs.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("model", TRAINED)
+def test_language_models_are_compiled_in_all_but_the_shortest_runs_small_models_in_long_ones(
+    model: str, slim_backbones: None
+) -> None:
+    built = registry.load(model)(SHAPE, SMALL[model])
+    fewest = 60 if "backbone" in vars(SMALL[model]) else None if model == "dlinear" else 10_000
+    assert [is_compiled(built, steps) for steps in (59, 60, 9_999, 10_000)] == [
+        fewest is not None and steps >= fewest for steps in (59, 60, 9_999, 10_000)
+    ]
+
+
+def test_a_users_model_is_never_compiled_whatever_it_is_made_of() -> None:
+    class Mine(PatchTST):
+        pass
+
+    class Around(nn.Module):
+        capturable, worth_compiling = True, 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = Blocks("gpt2-random", 1)
+
+    assert not is_compiled(Mine(SHAPE, SMALL["patchtst"]), 10**6)
+    assert not is_compiled(Around(), 10**6)

@@ -15,8 +15,10 @@ from bench.data.series import load_series
 from bench.perf.measure import measure, perf_specs
 from bench.plan.suite import Filters
 from bench.train import execute, step
-from bench.train.device import pick_device, seed_everything
+from bench.train.device import generator, pick_device, seed_everything
+from bench.train.evaluate import SERIES_PER_BATCH, evaluate, scorer
 from bench.train.execute import build, run_one
+from bench.train.graph import Graph
 from bench.train.step import Stepper
 from bench.train.windows import Windows, calendar, split_windows, standardized
 from models import layers
@@ -125,6 +127,51 @@ def test_compiled_layers_draw_other_masks_at_every_replay(make_card: Callable[..
     index = torch.arange(16, device="cuda")
     losses = [take_step(index, 0.0).item() for _ in range(8)]
     assert len(set(losses)) == 8, "the same windows and weights, other masks"
+
+
+def test_a_users_subclass_is_replayed_but_never_compiled(
+    make_card: Callable[..., DatasetCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def owned(model: nn.Module) -> nn.Module:
+        model.__class__ = type("Mine", (type(model),), {})
+        return model
+
+    monkeypatch.setattr(PatchTST, "worth_compiling", STEPS)
+    spec = make_spec(make_card(waves(400, 3)), "patchtst", epochs=STEPS)
+    counters.clear()
+    _, taken = steps_of(spec, graphs=True, wrap=owned)
+    assert taken.graph is not None and taken.graph.graph is not None
+    assert not counters["stats"]["unique_graphs"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("model", TRAINED)
+def test_replayed_evaluation_has_the_same_numbers(
+    model: str, precision: str, make_card: Callable[..., DatasetCard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SERIES_PER_BATCH, "cuda", 16 * 3)
+    device, apart = torch.device("cuda"), {"float32": 1e-5, "bf16": 1e-2}[precision]
+    spec = make_spec(make_card(waves(400, 3)), model)
+    windows = train_part(spec, device)
+    seed_everything(1)
+    built = build(spec, load_series(cards()[spec.task.dataset])).to(device)
+    shown: dict[bool, list[list[torch.Tensor]]] = {False: [], True: []}
+
+    def errors(replayed: bool) -> float:
+        see = [lambda *batch: shown[replayed].append([each.clone() for each in batch])]
+        built.capturable = replayed
+        return evaluate(built, windows, precision, see, score=score if replayed else None).mse
+
+    score, state = scorer(built, windows, precision), generator(device).get_state()
+    assert errors(replayed=True) == pytest.approx(errors(replayed=False), rel=1e-5)
+    assert isinstance(score, Graph) and score.graph is not None and not score.refused
+    for one, other in zip(shown[True], shown[False], strict=True):
+        torch.testing.assert_close(one, other, rtol=apart, atol=apart)
+    assert torch.equal(generator(device).get_state(), state), "it draws nothing"
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.mul_(0.9)
+    assert errors(replayed=True) == pytest.approx(errors(replayed=False), rel=1e-5), "it reads the next epoch's weights"
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a second GPU")

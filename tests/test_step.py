@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable
@@ -16,16 +18,20 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from bench.core.spec import TrainConfig
-from bench.perf.plain import PlainTimeLLM, WindowDataset, train_plainly, validate_plainly
+from bench.perf.plain import PlainTimeLLM, WindowDataset, batches_of, train_plainly, validate_plainly
 from bench.plan import registry
+from bench.train import evaluate as evaluation
+from bench.train import step
 from bench.train.device import out_of_memory, seed_everything
-from bench.train.evaluate import evaluate
+from bench.train.evaluate import SERIES_PER_BATCH, evaluate, scorer
+from bench.train.graph import Graph, replays
 from bench.train.loop import fit
 from bench.train.step import SERIES_PER_MICRO_BATCH, Stepper
 from bench.train.windows import Windows
 from models import layers
 from models.kernels import fused, is_plain, plain
 from models.options import Shape
+from tests import graphs
 from tests.builders import python, waves
 
 pytestmark = pytest.mark.usefixtures("slim_backbones")
@@ -120,17 +126,40 @@ class TestEqualMathematics:
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager", fullgraph=True))
         torch.compiler.reset()
         counters.clear()
-
-        def trained(kind: Callable[[], AbstractContextManager[None]]) -> list[float]:
-            net = build(model)
-            take_step = Stepper(net, part(0, 200), config())
-            with kind():
-                losses = [take_step(torch.arange(first, first + 16), 1e-3).item() for first in (0, 16, 32)]
-            return [*losses, evaluate(net, part(300, 16), "float32").mse]
-
-        assert trained(fused) == pytest.approx(trained(nullcontext), rel=1e-4)
+        self.assert_trains_alike(model)
         assert counters["stats"]["unique_graphs"] == layers, "one for all layers of a kind"
         assert not counters["graph_break"]
+
+    @pytest.mark.nightly
+    @pytest.mark.skipif(not shutil.which("g++"), reason="torch writes C++ here, and no compiler for it is installed")
+    @pytest.mark.parametrize("model", ["patchtst", "itransformer", "logo_llm", "time_llm_lite", "calf_lite"])
+    def test_code_that_torch_writes_trains_to_the_same_numbers(self, model: str) -> None:
+        """As a GPU's code does in test_gpu; half a minute for a model."""
+        torch.compiler.reset()
+        counters.clear()
+        self.assert_trains_alike(model)
+        assert counters["stats"]["unique_graphs"] and not counters["graph_break"]
+
+    @staticmethod
+    def assert_trains_alike(model: str) -> None:
+        """Compare a training whose layers are compiled with one whose are not: losses, gradients, a later error."""
+
+        def trained(kind: Callable[[], AbstractContextManager[None]]) -> tuple[list[float], dict[str, torch.Tensor]]:
+            net = build(model)
+            take_step = Stepper(net.train(), part(0, 200), config())
+            with kind():
+                losses = [take_step(torch.arange(16), 1e-3).item()]
+                gradients = {name: each.grad.clone() for name, each in net.named_parameters() if each.grad is not None}
+                losses += [take_step(torch.arange(first, first + 16), 1e-3).item() for first in (16, 32)]
+            return [*losses, evaluate(net, part(300, 16), "float32").mse], gradients
+
+        (expected, gradients), (losses, compiled) = trained(nullcontext), trained(fused)
+        assert losses[:3] == pytest.approx(expected[:3], rel=1e-4)
+        assert losses[3] == pytest.approx(expected[3], rel=1e-3), "Adam moves weights by rounding alone, too"
+        assert gradients and compiled.keys() == gradients.keys()
+        largest = max(gradient.abs().max().item() for gradient in gradients.values())
+        for name, gradient in gradients.items():
+            torch.testing.assert_close(compiled[name], gradient, atol=1e-5 * largest, rtol=1e-3, msg=name)
 
     def test_plain_means_the_libraries_own_operations(self) -> None:
         from transformers.activations import NewGELUActivation
@@ -291,3 +320,88 @@ def test_the_record_says_how_many_windows_passed_at_once() -> None:
     fitted = fit(Net(), part(0, 100), part(200, 50), config(), 1)
     assert fitted.micro_batch == 16
     assert math.isfinite(fitted.curve[0].train_loss)
+
+
+class TestReplayedEvaluation:
+    """Evaluation by the code that a GPU replays it with: what was captured is done again, without Python."""
+
+    @pytest.fixture(autouse=True)
+    def small_batches(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(SERIES_PER_BATCH, "cpu", 20 * CHANNELS)
+
+    @pytest.mark.parametrize("precision", ["float32", "bf16"])
+    @pytest.mark.parametrize("model", STILL)
+    def test_errors_and_what_observers_see_are_the_same(self, model: str, precision: str, monkeypatch) -> None:
+        built, windows = build(model), part(0, 115)
+        batches: tuple[list[list[torch.Tensor]], ...] = [], []
+        once = evaluate(built, windows, precision, [lambda *shown: batches[0].append([each.clone() for each in shown])])
+        graphs.pretend(monkeypatch)
+        score = scorer(built, windows, precision)
+        shows = [lambda *shown: batches[1].append([each.clone() for each in shown])]
+        # (The stand-in composes some operations of others than torch does.)
+        assert evaluate(built, windows, precision, shows, score=score).mse == pytest.approx(once.mse, rel=1e-6)
+        assert isinstance(score, Graph) and score.graph.replayed == 2, "three of five whole batches warm up"
+        assert [len(index) for index, _, _ in batches[1]] == [20] * 5 + [15]
+        for one, other in zip(*batches, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 if precision == "float32" else 1e-2)
+
+    def test_one_graph_serves_all_epochs_and_reads_the_weights_of_each(self, monkeypatch) -> None:
+        train, val, several = part(0, 64), part(300, 45), config(epochs=4)
+        as_is = fit(build("dlinear"), train, val, several, 7)
+        graphs.pretend(monkeypatch)
+        monkeypatch.setattr(step, "replays", lambda model, device: False)
+        made = []
+        monkeypatch.setattr(evaluation, "Graph", lambda *of: made.append(Graph(*of)) or made[-1])
+        replayed = fit(build("dlinear"), train, val, several, 7)
+        (graph,) = made
+        assert graph.graph.replayed == 4 * 2 - 3
+        losses = [[epoch.val_loss for epoch in each.curve] for each in (as_is, replayed)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6) and losses[0][0] > 1.1 * losses[0][-1]
+
+    def test_where_memory_runs_out_smaller_batches_run_without_a_graph(self, monkeypatch) -> None:
+        graphs.pretend(monkeypatch)
+        net, windows = Net(limit=7), part(0, 200)
+        net.capturable = True
+        assert isinstance(scorer(net, windows, "float32"), Graph)
+        errors = evaluate(net, windows, "float32")
+        assert max(net.seen) == 5 and sum(net.seen) == 200
+        assert errors.mse == pytest.approx(evaluate(Net(), windows, "float32").mse, rel=1e-6)
+
+    def test_a_step_that_cannot_be_captured_runs_as_it_is(self, monkeypatch) -> None:
+        class Asking(Net):
+            capturable = True
+
+            def forward(self, x: torch.Tensor) -> torch.Tensor:
+                return super().forward(x) if x.mean() > 0 else super().forward(-x)
+
+        windows = part(0, 200)
+        once = evaluate(Asking(), windows, "float32")
+        graphs.pretend(monkeypatch)
+        with pytest.warns(UserWarning, match="could not become a CUDA graph") as said:
+            assert evaluate(Asking(), windows, "float32") == once
+        assert len(said) == 1
+
+    def test_only_models_that_say_so_are_replayed_and_only_on_a_gpu(self) -> None:
+        gpu, cpu = torch.device("cuda"), torch.device("cpu")
+        assert replays(build("dlinear"), gpu) and not replays(Net(), gpu)
+        assert not replays(build("dlinear"), cpu)
+        assert not isinstance(scorer(build("dlinear"), part(0, 200), "float32"), Graph)
+        assert Stepper(build("dlinear"), part(0, 200), config()).graph is None
+
+
+class Parents(WindowDataset):
+    """Holds the parent process of whoever asks, in place of each target."""
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, ...]:
+        x, _, calendar = super().__getitem__(position)
+        return x, torch.tensor(os.getppid()), calendar
+
+
+def test_workers_that_load_data_are_forked_from_another_process_and_load_the_same() -> None:
+    """A fork of one that holds CUDA may hang."""
+    windows = Windows(torch.randn(50, 2), 0, 20, 8, 4)
+    with_workers, without = (list(batches_of(Parents(windows), 6, workers, [*range(20)][::-1])) for workers in (2, 0))
+    assert all(torch.equal(x, y) for (x, *_), (y, *_) in zip(with_workers, without, strict=True))
+    parents = {int(parent) for _, all_of_batch, _ in with_workers for parent in all_of_batch}
+    assert len(parents) == 1, "it is one process for all workers"
+    assert sys.platform != "linux" or os.getpid() not in parents

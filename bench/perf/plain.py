@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -14,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.core.schedule import StepPlan
 from bench.core.spec import TrainConfig
+from bench.grid.process import START
 from bench.train.evaluate import autocast
 from bench.train.step import LOSSES, Criterion
 from bench.train.windows import Windows
@@ -29,17 +32,18 @@ class WindowDataset(Dataset[PlainWindow]):
     """A data set that cuts one window at a time on the CPU; calendar features are zeros where there are none."""
 
     def __init__(self, windows: Windows) -> None:
-        self.windows, self.series = windows, windows.series.cpu()
-        self.calendar = torch.zeros(len(self.series), 4) if windows.calendar is None else windows.calendar.cpu()
+        series = windows.series.cpu()
+        calendar = torch.zeros(len(series), 4) if windows.calendar is None else windows.calendar.cpu()
+        self.windows = replace(windows, series=series, calendar=calendar)  # a worker is given nothing of a GPU's
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, position: int) -> PlainWindow:
-        first = self.windows.first + position
-        last = first + self.windows.context
-        target = self.series[last : last + self.windows.horizon]
-        return self.series[first:last], target, self.calendar[first:last]
+        windows, first = self.windows, self.windows.first + position
+        last = first + windows.context
+        assert windows.calendar is not None
+        return windows.series[first:last], windows.series[last : last + windows.horizon], windows.calendar[first:last]
 
 
 class PlainTimeLLM(TimeLLMLite):
@@ -64,11 +68,10 @@ def train_plainly(
 ) -> Iterator[float]:
     """Train for one pass over the windows in `order`; yield the loss of every step after the step."""
     device = train.series.device
-    loader = DataLoader(WindowDataset(train), config.batch, sampler=order, num_workers=workers)
     optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=config.lr)
     plan = StepPlan(config, len(train))
     model.train()
-    for step, batch in enumerate(loader):
+    for step, batch in enumerate(batches_of(WindowDataset(train), config.batch, workers, order)):
         for group in optimizer.param_groups:
             group["lr"] = plan.lr(step)
         optimizer.zero_grad()
@@ -88,12 +91,22 @@ def validate_plainly(model: nn.Module, val: Windows, config: TrainConfig, worker
     device = val.series.device
     model.eval()
     total = 0.0
-    for batch in DataLoader(WindowDataset(val), config.batch, num_workers=workers):
+    for batch in batches_of(WindowDataset(val), config.batch, workers):
         x, y, calendar = (part.to(device) for part in batch)
         with autocast(device, config.precision):
             error = _forecast(model, x, calendar).float() - y
         total += error.square().mean().item() * len(x)
     return total / len(val)
+
+
+def batches_of(
+    data: Dataset[PlainWindow], batch: int, workers: int, order: Sequence[int] | None = None
+) -> DataLoader[PlainWindow]:
+    """Return the loader of one pass. Its workers are not forked from this process: it may hold CUDA and threads."""
+    context = multiprocessing.get_context(START) if workers else None
+    if context:
+        context.set_forkserver_preload([__name__])
+    return DataLoader(data, batch, sampler=order, num_workers=workers, multiprocessing_context=context)
 
 
 def _loss(model: nn.Module, batch: PlainWindow, device: torch.device, criterion: Criterion) -> Tensor:

@@ -28,9 +28,10 @@ from bench.core.system import cores
 from bench.perf.plain import PLAIN, train_plainly, validate_plainly
 from bench.plan import registry
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak
-from bench.train.evaluate import SERIES_PER_BATCH, autocast, evaluate
+from bench.train.evaluate import SERIES_PER_BATCH, Errors, autocast, evaluate, scorer
+from bench.train.graph import WARM_UP, Graph
 from bench.train.loop import store_frozen, train_epoch
-from bench.train.step import WARM_UP, Graph, Stepper
+from bench.train.step import Stepper
 from bench.train.windows import Windows
 from bench.train.worker import use_threads
 from models.kernels import plain
@@ -160,20 +161,21 @@ class _Ours(_Loop):
         if self.blocks:
             self.blocks.register_forward_pre_hook(self._note_inputs)
         self.zero = torch.zeros(1, device=device)
-        first = WARM_UP + 1 if device.type == "cuda" else 1
-        self._loop(first)
+        self.first = WARM_UP + 1 if device.type == "cuda" else 1
+        self._loop(self.first)
         self.peak_of_steps = self.peak()
         # 3. Run the blocks alone as the step does: in a graph and compiled, if the step is.
         self.take_blocks: Callable[[Tensor], Tensor] = self._blocks_step
         if self.blocks and self.take_step.graph:
-            self.take_blocks = Graph(self._blocks_step, 1, device, compiled=True)
-            _timed(partial(self.take_blocks, self.zero), first, device)
+            self.take_blocks = Graph(self._blocks_step, 1, device, self.take_step.graph.compiled)
+            _timed(partial(self.take_blocks, self.zero), self.first, device)
         self.steps = self.steps_per_round(self._loop(1))
+        self.validate = self._evaluation(self.part_of(self.val, self.steps))
 
     def round(self) -> Measurement:
         """Time an epoch, the loop without model and optimiser, the blocks alone, and matrix products beside them."""
         times = {"step_s": self._loop(self.steps)}
-        validation_s = _timed(partial(self._validate, self.part_of(self.val, self.steps)), 1, self.device)
+        validation_s = _timed(self.validate, 1, self.device)
         times["epoch_s"] = (times["step_s"] + validation_s / self.steps) * self.plan.per_epoch
         times["outside_s"] = self._loop(max(self.steps, 100), self._gather_only)
         ceiling = self._ceiling()
@@ -186,7 +188,7 @@ class _Ours(_Loop):
         # 1. Time the evaluation of two batches and read the peak memory.
         two_batches = 2 * max(1, SERIES_PER_BATCH[self.device.type] // self.shape.channels)
         evaluated = replace(self.windows, count=min(len(self.windows), two_batches))
-        figures = {"infer_s": _timed(partial(self._validate, evaluated), 1, self.device) / len(evaluated)}
+        figures = {"infer_s": _timed(self._evaluation(evaluated), 1, self.device) / len(evaluated)}
         figures |= {"micro_batch": self.take_step.micro_batch, "start_s": self.start_s}
         figures |= self.peak() if self.device.type == "cpu" else self.peak_of_steps  # without the blocks' own graph
         # 2. Time the same steps with kernels launched one by one.
@@ -216,8 +218,13 @@ class _Ours(_Loop):
     def _ceiling(self) -> float:
         return _ceiling(self.config.precision, self.device, min(0.5, self.seconds / 4))
 
-    def _validate(self, windows: Windows) -> None:
-        evaluate(self.model, windows, self.config.precision)
+    def _evaluation(self, windows: Windows) -> Callable[[], Errors]:
+        """Return a function that scores the windows, by now as a graph where validation becomes one."""
+        score = scorer(self.model, windows, self.config.precision)
+        again = partial(evaluate, self.model, windows, self.config.precision, score=score)
+        if isinstance(score, Graph):
+            _timed(again, self.first, self.device)
+        return again
 
     def _gather_only(self, index: Tensor, lr: float) -> Tensor:
         x, _ = self.windows.gather(index)
@@ -253,11 +260,11 @@ class _Plain(_Loop):
             if precision in ("float32", self.config.precision)
         }
         self.model = PLAIN.get(self.model_class, self.model_class)(self.shape, self.options).to(device)
-        by_precision = {
-            config.precision: self.steps_per_round(self._epoch(name, 3)["step_s"])
-            for name, (workers, config) in self.variants.items()
-            if not workers  # the first steps that wait for workers do not tell how long a step is
-        }
+        by_precision: dict[str, int] = {}
+        for name, (workers, config) in self.variants.items():
+            step_s = self._epoch(name, 3)["step_s"]  # with workers, too: the process that they are forked from starts
+            if not workers:  # steps that wait for workers do not tell how long a step is
+                by_precision[config.precision] = self.steps_per_round(step_s)
         self.steps = {name: by_precision[config.precision] for name, (_, config) in self.variants.items()}
 
     def round(self) -> Measurement:

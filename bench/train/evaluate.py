@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bench.core.base import BenchError
 from bench.core.record import Sample
 from bench.train.device import out_of_memory
+from bench.train.graph import Graph, replays
 from bench.train.windows import Windows
 from models.layers import Forecast
 
@@ -31,15 +32,29 @@ class Errors:
 
 
 Observer = Callable[[Int[Tensor, "b"], Forecast, Forecast], None]
-"""Is shown the windows, float32 forecasts and targets of each batch once, in order; it must not write into them."""
+"""Is shown the windows, float32 forecasts and targets of each batch once, in order; it must not write into them.
+
+It must not read them later either: the next batch may lie in the same memory.
+"""
+Scores = tuple[Forecast, Forecast, Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, "c 2"]]
+"""Float32 forecasts and targets of a batch; in float64 sums of its squared and absolute errors, and both by channel."""
+Scorer = Callable[[Int[Tensor, "b"]], Scores]
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, windows: Windows, precision: str, observers: Sequence[Observer] = ()) -> Errors:
-    """Score every window in eval mode; sums are in float64. Halves the batch if memory runs out."""
-    device = windows.series.device
-    channels = windows.series.shape[1]
-    batch = max(1, SERIES_PER_BATCH[device.type] // channels)
+def evaluate(
+    model: nn.Module,
+    windows: Windows,
+    precision: str,
+    observers: Sequence[Observer] = (),
+    score: Scorer | None = None,
+) -> Errors:
+    """Score every window in eval mode; sums are in float64. Halves the batch if memory runs out.
+
+    `score`: the `scorer` of model, windows and precision, if they are evaluated more than once.
+    """
+    device, channels, batch = windows.series.device, windows.series.shape[1], _whole(windows)
+    score = score or scorer(model, windows, precision)
     squared, absolute = torch.zeros(2, dtype=torch.float64, device=device)
     by_channel = torch.zeros(channels, 2, dtype=torch.float64, device=device)
     model.eval()
@@ -47,24 +62,45 @@ def evaluate(model: nn.Module, windows: Windows, precision: str, observers: Sequ
     while first < len(windows):
         index = torch.arange(first, min(first + batch, len(windows)), device=device)
         try:
-            with autocast(device, precision):
-                forecast, y = predict(model, windows, index)
-            error = forecast.float() - y
+            forecast, y, *sums = score(index)
         except Exception as problem:
             if not out_of_memory(problem) or batch == 1:
                 raise
             batch = (batch + 1) // 2
             continue
-        squared += error.square().sum(dtype=torch.float64)
-        absolute += error.abs().sum(dtype=torch.float64)
-        both = torch.stack([error.square(), error.abs()], dim=-1)
-        by_channel += both.sum((0, 1), dtype=torch.float64)
+        squared += sums[0]
+        absolute += sums[1]
+        by_channel += sums[2]
         for observer in observers:
-            observer(index, forecast.float(), y)
+            observer(index, forecast, y)
         first += len(index)
     values = len(windows) * windows.horizon
     each = tuple((float(f"{mse:.6g}"), float(f"{mae:.6g}")) for mse, mae in (by_channel / values).tolist())
     return Errors(squared.item() / (values * channels), absolute.item() / (values * channels), len(windows), each)
+
+
+def scorer(model: nn.Module, windows: Windows, precision: str) -> Scorer:
+    """Return a function that scores a batch of windows; where `replays` says so, it replays whole batches as a graph.
+
+    A graph holds the kernels that run without it, so numbers are equal to the bit.
+    """
+
+    def score(index: Int[Tensor, "b"]) -> Scores:
+        with autocast(index.device, precision):
+            forecast, y = predict(model, windows, index)
+        forecast = forecast.float()
+        error = forecast - y
+        square, size = error.square(), error.abs()
+        by_channel = torch.stack([square, size], dim=-1).sum((0, 1), dtype=torch.float64)
+        return forecast, y, square.sum(dtype=torch.float64), size.sum(dtype=torch.float64), by_channel
+
+    device = windows.series.device
+    return Graph(score, _whole(windows), device) if replays(model, device) else score
+
+
+def _whole(windows: Windows) -> int:
+    """Return how many windows a whole batch has."""
+    return min(len(windows), max(1, SERIES_PER_BATCH[windows.series.device.type] // windows.series.shape[1]))
 
 
 @torch.inference_mode()

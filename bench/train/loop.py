@@ -18,7 +18,7 @@ from bench.core.schedule import StepPlan
 from bench.core.spec import TrainConfig
 from bench.train.checkpoint import Checkpoint, State
 from bench.train.device import device_name, random_state, set_random_state
-from bench.train.evaluate import evaluate
+from bench.train.evaluate import Scorer, evaluate, scorer
 from bench.train.step import Stepper
 from bench.train.windows import Windows
 
@@ -79,9 +79,10 @@ def fit(
             training.restore(parse(Fit, saved.facts, "facts"), saved.tensors)
         except (BenchError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise watch.checkpoint.damaged(error) from None
+    score = scorer(model, val, config.precision)
     while not training.over:
         training.epoch()
-        training.validate(val)
+        training.validate(val, score)
     return training.end()
 
 
@@ -141,12 +142,12 @@ class _Training:
             raise TrainingDiverged(f"the training loss is {self.loss.item()} in epoch {len(self.so_far.curve) + 1}")
         self.so_far.seconds += time.perf_counter() - self.epoch_began
 
-    def validate(self, val: Windows) -> None:
+    def validate(self, val: Windows, score_batch: Scorer) -> None:
         """Score the finished epoch, and keep its weights if it is the best so far."""
         # 1. Score.
         now = self.so_far
         number = len(now.curve) + 1
-        errors = evaluate(self.model, val, self.config.precision)
+        errors = evaluate(self.model, val, self.config.precision, score=score_batch)
         score = errors.mse if self.config.loss == "mse" else errors.mae
         if not math.isfinite(score):
             raise TrainingDiverged(f"the validation score is {score} after epoch {number}")
@@ -169,6 +170,7 @@ class _Training:
             state.copy_(best)
         self.so_far.windows = self.plan.windows(self.so_far.steps)
         self.so_far.micro_batch = self.take_step.micro_batch
+        self.take_step.graph = None  # the test needs its memory
         return self.so_far
 
     def _begin_epoch(self) -> None:

@@ -15,10 +15,11 @@ from bench.core.system import THREADS
 from bench.data.series import load_series
 from bench.plan.estimate import Estimate, work
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak, seed_everything
-from bench.train.evaluate import SERIES_PER_BATCH, evaluate
+from bench.train.evaluate import SERIES_PER_BATCH, evaluate, scorer
 from bench.train.execute import build, windows_of
+from bench.train.graph import WARM_UP, replays
 from bench.train.loop import store_frozen
-from bench.train.step import WARM_UP, Stepper
+from bench.train.step import Stepper
 from bench.train.worker import as_new, check, load, use_threads
 
 SECONDS = 0.5
@@ -63,7 +64,11 @@ def measure(spec: RunSpec) -> Estimate:
     # 3. Time an evaluation batch.
     count = min(len(parts["test"]), max(1, SERIES_PER_BATCH[device.type] // series.card.width))
     batch = replace(parts["test"], count=count)
-    seconds += windows.scored * _per_window(lambda: evaluate(model, batch, config.precision).windows, warm_up=1)
+    score = scorer(model, batch, config.precision)
+    seconds += windows.scored * _per_window(
+        lambda: evaluate(model, batch, config.precision, score=score).windows,
+        warm_up=WARM_UP + 1 if replays(model, device) else 1,
+    )
     return Estimate(seconds, peak_mb(device) if peak_known else None, "timed")
 
 

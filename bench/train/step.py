@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +14,14 @@ from bench.core.schedule import StepPlan, sizes_of
 from bench.core.spec import TrainConfig
 from bench.train.device import generator, out_of_memory
 from bench.train.evaluate import autocast, predict
+from bench.train.graph import Graph, replays
 from bench.train.windows import Windows
-from models.kernels import fused
+from models import MODELS
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Criterion] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
 SERIES_PER_MICRO_BATCH = {"cpu": 1024, "cuda": 32768}
 """Kind of device -> most series (windows times channels) in a micro-batch. Fixed: dropout's draws depend on it."""
-WARM_UP = 3
-"""Steps before a graph is captured; libraries and the optimiser make their buffers in them."""
 
 
 class Stepper:
@@ -35,10 +32,7 @@ class Stepper:
     the training, and the step is repeated from the same random state.
 
     On a GPU, steps of a model with `capturable` (the same operations for every batch of a size, no value read by the
-    host) are replayed as a CUDA graph. What it calls through `models.kernels.layer` is compiled in runs of at least as
-    many steps as the model, or a part of it, names as `worth_compiling`: a compilation takes 15 seconds, and stays on
-    disk for the next run of the shape. (A language model names few, so that a step's time does not depend on the length
-    of training.)
+    host) are replayed as a CUDA graph, and compiled where `is_compiled` says so.
     """
 
     def __init__(self, model: nn.Module, train: Windows, config: TrainConfig, graphs: bool = True) -> None:
@@ -55,10 +49,9 @@ class Stepper:
         fits = max(1, SERIES_PER_MICRO_BATCH[self.device.type] // train.series.shape[1])
         self.micro_batch = min(whole, fits) if self.divisible else whole
         # 2. Choose whether steps become a graph. models.layers.in_pieces sets random states: no graph can hold it.
-        fixed = getattr(model, "capturable", False) and (self.divisible or whole <= fits)
-        steps = StepPlan(config, len(train)).total
-        compiled = any(steps >= getattr(part, "worth_compiling", math.inf) for part in model.modules())
-        self.graph = Graph(self._step, whole, self.device, compiled) if graphs and on_gpu and fixed else None
+        fixed = replays(model, self.device) and (self.divisible or whole <= fits)
+        compiled = is_compiled(model, StepPlan(config, len(train)).total)
+        self.graph = Graph(self._step, whole, self.device, compiled) if graphs and fixed else None
 
     def __call__(self, index: Int[Tensor, "b"], lr: float) -> Tensor:
         """Take one step on the windows `index` with learning rate `lr`; return their mean loss, still on the device."""
@@ -113,61 +106,13 @@ class Stepper:
             return criterion(forecast.float(), y)
 
 
-class Graph:
-    """Replays `step` on batches of size `whole` as a CUDA graph, captured after WARM_UP steps; calls it on others.
+def is_compiled(model: nn.Module, steps: int) -> bool:
+    """Return whether a training of so many steps compiles what a model calls through `models.kernels.layer`.
 
-    `compiled`: layers are compiled in the graph.
+    It needs as many steps as the model, or a part of it, names as `worth_compiling`: a compilation takes 15 seconds,
+    and stays on disk for the next run of the shape. (A language model names few, so that a step's time does not depend
+    on the length of training.) A user's class is never compiled, not even one that is derived from ours.
     """
-
-    def __init__(self, step: Callable[[Tensor], Tensor], whole: int, device: torch.device, compiled: bool) -> None:
-        self.step, self.whole, self.device = step, whole, device
-        self.kind = fused if compiled else nullcontext
-        self.seen, self.refused = 0, False
-        self.graph: torch.cuda.CUDAGraph | None = None
-        self.index = self.loss = torch.empty(0)
-        self.stream = torch.cuda.Stream(device)
-
-    def __call__(self, index: Tensor) -> Tensor:
-        # 1. No graph: a small batch, or a step that cannot be captured.
-        if len(index) != self.whole or self.refused:
-            return self.step(index)
-        # 2. Warm up, then capture once.
-        if self.seen < WARM_UP:
-            self.seen += 1
-            return self._warm_up(index)
-        if self.graph is None and not self._capture(index):
-            return self.step(index)
-        # 3. Replay.
-        assert self.graph is not None
-        self.index.copy_(index)
-        self.graph.replay()
-        return self.loss
-
-    def _warm_up(self, index: Tensor) -> Tensor:
-        """Take a step on the stream that will be captured."""
-        main = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(main)
-        with torch.cuda.stream(self.stream), self.kind():
-            loss = self.step(index)
-        main.wait_stream(self.stream)
-        return loss
-
-    def _capture(self, index: Tensor) -> bool:
-        """Capture a step without taking it; return False if that fails: steps then run without a graph."""
-        graph = torch.cuda.CUDAGraph()
-        self.index = index.clone()
-        main = torch.cuda.current_stream(self.device)
-        generator = torch.cuda.default_generators[self.stream.device_index]
-        untouched = generator.clone_state()
-        torch.cuda.synchronize(self.device)
-        try:
-            with torch.cuda.graph(graph, stream=self.stream), self.kind():
-                self.loss = self.step(self.index)
-        except Exception as error:  # the numbers are the same without a graph
-            warnings.warn(f"a training step could not become a CUDA graph ({error}); it runs without", stacklevel=2)
-            torch.cuda.set_stream(main)  # torch leaves stream and generator in capture mode
-            generator.graphsafe_set_state(untouched)
-            self.refused = True
-            return False
-        self.graph = graph
-        return True
+    name = f"{type(model).__module__}:{type(model).__qualname__}"
+    ours = any(entry.target == name for entry in MODELS.values())
+    return ours and any(steps >= getattr(part, "worth_compiling", math.inf) for part in model.modules())
