@@ -361,6 +361,9 @@ def _perf(arguments: argparse.Namespace) -> int:
     if arguments.records:
         from bench.perf.grids import perf_records, records_text
 
+        given = arguments.batch, arguments.rounds, arguments.no_plain, arguments.device != "auto"
+        if any(given) or cli.filters_of(arguments).words:
+            raise BenchError("--records: trains nothing and takes no option but --json. Do: leave the others out")
         measured = perf_records(arguments.records)
         print(records_text(measured))
     else:

@@ -479,7 +479,7 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(embedding, "EMBEDDED", 0)
     monkeypatch.setattr(embedding, "PART", PART)
     html, files = page(reviewed(trained(planned(holes=True))), RESULTS)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / embedding.FOLDER).mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(text, "utf-8")
     file = tmp_path / "index.html"
@@ -488,7 +488,7 @@ def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_large_page_loads_the_runs_behind_a_number_when_it_is_opened(opened: Opened, large: Path, site: Path) -> None:
-    rows = [json.loads(path.read_text().split(", ", 2)[2][:-3]) for path in large.parent.glob("runs/*.js")]
+    rows = [json.loads(path.read_text().split(", ", 2)[2][:-3]) for path in large.parent.glob("page-runs/*.js")]
     assert sorted(map(len, rows), reverse=True)[:-1] == [PART] * (len(rows) - 1)
     assert "runs" not in json.loads(embedded_text(large.read_text()))
     held = embedded(site.read_text())["runs"]
@@ -504,7 +504,7 @@ def test_a_large_page_loads_the_runs_behind_a_number_when_it_is_opened(opened: O
         for first, count in zip(ranges[::2], ranges[1::2], strict=True)
         for run in range(first, first + count)
     }
-    tab = opened(f"#{number}", file=large, loads=tuple(large.parent / f"runs/{part}.js" for part in wanted))
+    tab = opened(f"#{number}", file=large, loads=tuple(large.parent / f"page-runs/{part}.js" for part in wanted))
     whole.locator(f'[id="{number}"]').click()
     for each in (whole, tab):
         each.locator("#panel .run").first.wait_for()
@@ -512,15 +512,31 @@ def test_a_large_page_loads_the_runs_behind_a_number_when_it_is_opened(opened: O
     assert unfold(tab).text_content() == unfold(whole).text_content()
 
 
+def test_runs_of_a_number_that_is_opened_twice_while_they_load_are_shown_once(browser: Any, large: Path) -> None:
+    tab = browser.new_page()
+    tab.goto(large.as_uri())
+    count = tab.evaluate(
+        """async () => {
+            const link = document.getElementById("main.0.0");
+            for (let turn = 0; turn < 2; turn++) { link.click(); panel.close(); }
+            link.click();
+            await new Promise((resolve) => setTimeout(resolve, 1000));
+            return [panel.querySelectorAll(".run").length, numbersOf(data.lists[link.dataset.runs][0]).length];
+        }"""
+    )
+    assert count[0] == count[1] > 0
+    tab.close()
+
+
 @pytest.mark.parametrize("fault", ["gone", "of another page"])
 def test_a_large_page_says_what_is_wrong_if_its_runs_are_not_there(fault: str, browser: Any, large: Path) -> None:
-    for path in large.parent.glob("runs/*.js"):
+    for path in large.parent.glob("page-runs/*.js"):
         path.unlink() if fault == "gone" else path.write_text(path.read_text().replace('addRuns("', 'addRuns("0'))
     tab = browser.new_page()
     tab.goto(f"{large.as_uri()}#main.0.0")
     said = tab.locator("#panel .why")
     said.wait_for(timeout=5000)
-    assert re.search(r"runs/\d+\.js", said.first.text_content())
+    assert re.search(r"page-runs/\d+\.js", said.first.text_content())
     tab.close()
 
 

@@ -15,7 +15,7 @@ from bench.core.base import BenchError
 from bench.core.store import Store
 from bench.perf import measure as perf
 from bench.perf import timing
-from bench.perf.grids import FAILED, write_grid
+from bench.perf.grids import FAILED, taken, write_grid
 from bench.plan.suite import Filters, entries, load_suite
 
 NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
@@ -110,11 +110,22 @@ def test_commands_over_invented_records_are_measured_in_processes_of_their_own(
 ) -> None:
     assert main(["perf", "--records", "100", "--json", str(tmp_path / "perf.json")]) == 0
     measured, text = json.loads((tmp_path / "perf.json").read_text()), capsys.readouterr().out
-    assert (measured["runs"], measured["records"]) == (500, 100)
+    assert (measured["runs"], measured["records"]) == (288, 100), "a seed of every cell of the suite `paper`"
     assert list(measured["commands"]) == ["plan, the first time", "plan", "report --table main", "report"]
     assert all(each["seconds"] > 0.1 and each["peak_mb"] > 50 for each in measured["commands"].values())
     assert all(name in text for name in measured["commands"])
     assert 0.1 < measured["page_mb"] < 2
+
+
+@pytest.mark.parametrize("words", [["--device", "cpu"], ["--models", "dlinear"], ["--rounds", "2"], ["--no-plain"]])
+def test_what_is_not_read_beside_records_is_refused(words: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main(["perf", "--records", "100", *words]) == 2
+    assert "--records: trains nothing and takes no option but --json. Do:" in capsys.readouterr().err
+
+
+def test_a_command_that_fails_is_no_measurement() -> None:
+    with pytest.raises(BenchError, match=r"perf: python -m no_such_module failed: .*No module named no_such_module"):
+        taken(["no_such_module"])
 
 
 def test_an_invented_grid_is_one_that_reports_read(tmp_path: Path) -> None:

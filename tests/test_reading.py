@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +42,15 @@ def aged(content: dict[str, Any]) -> dict[str, Any]:
     return early
 
 
+KEYS = [spec.key for spec in PLANNED]
+
+
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A directory of records, all of them worth remembering and old enough for it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(verified, "WORTH", 1)
     monkeypatch.setattr(reading, "WORTH", 1)
+    monkeypatch.setattr(reading, "WHOLE", 1)
     monkeypatch.setattr(verified, "SETTLED", -1)
     store = Store(tmp_path / "results")
     for number, spec in enumerate(PLANNED[:-3]):  # the last three have none
@@ -62,9 +64,9 @@ def read(store: Store) -> list[RunResult | UnusableRecord | None]:
     return list(store.several(PLANNED))
 
 
-def base(tmp_path: Path) -> Path:
-    (path,) = (tmp_path / "cache" / verified.CACHE).iterdir()
-    return path
+def remembered(tmp_path: Path) -> list[Path]:
+    """The files of the cache."""
+    return sorted((tmp_path / "cache" / verified.CACHE).iterdir())
 
 
 def agree(found: RunResult, whole: RunResult) -> None:
@@ -125,32 +127,54 @@ def replaced_by_a_link(path: Path) -> None:
     path.symlink_to(path.rename(path.parents[4] / "elsewhere.json"))  # out of the results directory
 
 
-@pytest.mark.parametrize("change", [damaged, forged, forged_in_its_old_time, replaced_by_a_link])
+def behind_a_link(path: Path) -> None:
+    path.parent.symlink_to(path.parent.rename(path.parents[4] / "elsewhere"))
+
+
+@pytest.mark.parametrize("change", [damaged, forged, forged_in_its_old_time, replaced_by_a_link, behind_a_link])
 def test_a_record_that_changed_is_verified_anew(change: Callable[[Path], None], store: Store) -> None:
     read(store)
-    read(store)
+    assert all(isinstance(each, Recorded) for each in read(store)[:-3])
     time.sleep(0.02)  # a tick of the file system's clock
-    change(store.root / PLANNED[1].path)
-    found = read(store)
-    assert isinstance(found[1], UnusableRecord)
-    assert all(isinstance(each, Recorded) for each in (found[0], *found[2:-3]))
-    with pytest.raises(UnusableRecord) as refusal:
-        store.get(PLANNED[1])
-    assert str(found[1]) == str(refusal.value)
-    (again,) = [each for each in store.everything() if isinstance(each, UnusableRecord)]
-    assert again.path == found[1].path
+    path = store.root / PLANNED[1].path
+    change(path)
+    for spec, found in zip(PLANNED[:-3], read(store), strict=False):
+        if spec.path.parent == PLANNED[1].path.parent and (spec == PLANNED[1] or change is behind_a_link):
+            assert isinstance(found, UnusableRecord)
+            with pytest.raises(UnusableRecord) as refusal:
+                store.get(spec)
+            assert str(found) == str(refusal.value)
+        else:
+            assert isinstance(found, Recorded)
+    again = [each.path for each in store.everything() if isinstance(each, UnusableRecord)]
+    assert path in again
+
+
+def test_a_loop_of_links_and_a_folder_that_cannot_be_searched_are_refused_as_one_record_is(store: Store) -> None:
+    read(store)
+    folder = (store.root / PLANNED[1].path).parent
+    folder.rename(folder.with_name("aside"))
+    folder.symlink_to(folder.name)
+    (found,) = store.several([PLANNED[1]])
+    assert isinstance(found, UnusableRecord) and "cannot be read" in found.reason
+    folder.unlink()
+    folder.with_name("aside").rename(folder)
+    if os.getuid():
+        folder.chmod(0o444)
+        (found,) = store.several([PLANNED[1]])
+        assert isinstance(found, UnusableRecord) and "Permission denied" in found.reason
 
 
 def test_a_record_that_is_gone_or_new_is_missing_or_there(store: Store, tmp_path: Path) -> None:
     read(store)
-    read(store)
-    (store.root / PLANNED[0].path).unlink()
+    first, other = PLANNED[0], PLANNED[0].with_seed(SEEDS[1])
+    (store.root / first.path).unlink()
+    os.utime(store.root / other.path)
     store.put(record(PLANNED[-1]))
     found = read(store)
     assert found[0] is None and isinstance(found[-1], RunResult)
-    with sqlite3.connect(base(tmp_path)) as opened:
-        names = {name for (name,) in opened.execute("SELECT name FROM record")}
-    assert PLANNED[0].path.name not in names and PLANNED[-1].path.name in names
+    texts = "".join(path.read_text() for path in remembered(tmp_path))
+    assert first.path.name not in texts and other.path.name in texts and PLANNED[-1].path.name in texts
 
 
 def test_a_file_that_was_just_written_is_not_remembered(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,14 +183,34 @@ def test_a_file_that_was_just_written_is_not_remembered(store: Store, monkeypatc
 
 
 def test_few_records_leave_nothing_in_the_cache(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verified, "WORTH", len(PLANNED))
+    monkeypatch.setattr(reading, "WORTH", len(PLANNED))
     read(store)
     read(store)
     assert not (tmp_path / "cache").exists()
 
 
+def test_without_a_folder_of_the_users_nothing_is_remembered(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    for _ in range(2):
+        assert sum(isinstance(each, RunResult) for each in read(store)) == len(PLANNED) - 3
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_was_remembered_long_ago_is_removed(store: Store, tmp_path: Path) -> None:
+    read(store)
+    old, *others = remembered(tmp_path)
+    os.utime(old, (0, 0))
+    store.put(record(PLANNED[-1]))
+    read(store)
+    assert old not in remembered(tmp_path) or old.stat().st_mtime > 0
+    assert {*others} <= {*remembered(tmp_path)}
+
+
 def other_code(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verified, "_code", lambda: "other")
+    monkeypatch.setattr(verified, "CODE", "other")
 
 
 def other_cards(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,12 +228,20 @@ def a_folder(path: Path, _: pytest.MonkeyPatch) -> None:
     path.mkdir()
 
 
+def unreadable(path: Path, _: pytest.MonkeyPatch) -> None:
+    path.write_bytes(b"\xff\x00\n\t\t\n")
+
+
+def another_run(path: Path, _: pytest.MonkeyPatch) -> None:
+    path.write_text(path.read_text().replace(f"\t{KEYS[0][:4]}", "\t0000"))
+
+
 def forged_text(path: Path, _: pytest.MonkeyPatch) -> None:
-    with sqlite3.connect(path) as opened:
-        opened.execute("UPDATE record SET text = '{}'")
+    lines = [line.rpartition("\t")[0] + "\t{}" for line in path.read_text().splitlines()]
+    path.write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("change", [other_code, other_cards, rubbish, a_folder, forged_text])
+@pytest.mark.parametrize("change", [other_code, other_cards, rubbish, a_folder, unreadable, another_run, forged_text])
 def test_whatever_is_wrong_with_the_cache_records_are_verified_anew(
     change: Callable[[Path, pytest.MonkeyPatch], None], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,37 +250,38 @@ def test_whatever_is_wrong_with_the_cache_records_are_verified_anew(
     counted = []
     verify = RunResult.fault.fget  # type: ignore[attr-defined]
     monkeypatch.setattr(RunResult, "fault", property(lambda self: counted.append(1) or verify(self)))
-    change(base(tmp_path), monkeypatch)
+    for path in remembered(tmp_path):
+        change(path, monkeypatch)
     for each, whole in zip(read(store), first, strict=True):
         if isinstance(each, RunResult) and isinstance(whole, RunResult):
             agree(each, whole)
-    assert len(counted) == len(PLANNED) - 3
+    assert len(counted) == (1 if change is another_run else len(PLANNED) - 3)
 
 
-def test_a_large_part_of_a_record_that_changed_is_never_another_records(store: Store) -> None:
+def test_a_cache_that_cannot_be_written_or_read_is_done_without(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    for _ in range(2):
+        assert sum(isinstance(each, RunResult) for each in read(store)) == len(PLANNED) - 3
+
+
+def test_a_large_part_is_read_from_a_file_that_still_holds_the_record(store: Store) -> None:
     read(store)
-    found = next(each for each in read(store) if isinstance(each, RunResult) and each.sample)
-    path = store.root / found.spec.path
-    path.write_text(path.read_text().replace("0.9", "0.8"))
-    with pytest.raises(BenchError, match=r"cannot be read again: it changed\. Do: start the command again"):
+    found = next(each for each in read(store) if isinstance(each, Recorded) and each.sample)
+    path, sample = store.root / found.spec.path, found.sample
+    path.chmod(0o600)
+    os.utime(path)
+    assert found.sample == sample
+    with pytest.raises(TypeError, match="in brief"):
+        store.put(found)
+    path.write_text(path.read_text().replace("2026-01-01", "2026-01-02"))
+    with pytest.raises(BenchError, match=r"cannot be read again: it was replaced\. Do: start the command again"):
+        _ = found.sample
+    path.write_text("{}")
+    with pytest.raises(BenchError, match="cannot be read again"):
         _ = found.sample
     path.unlink()
     with pytest.raises(BenchError, match=r"cannot be read again: .*No such file"):
         _ = found.sample
-
-
-@pytest.fixture
-def locked(store: Store, tmp_path: Path) -> Iterator[Store]:
-    read(store)
-    with sqlite3.connect(base(tmp_path), isolation_level=None) as other:
-        other.execute("BEGIN EXCLUSIVE")
-        yield store
-
-
-def test_a_cache_that_another_process_holds_is_done_without(locked: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    connect = sqlite3.connect
-    monkeypatch.setattr(sqlite3, "connect", lambda path: connect(path, timeout=0.01))
-    assert sum(isinstance(each, RunResult) for each in read(locked)) == len(PLANNED) - 3
 
 
 def test_a_key_is_the_digest_of_all_fields_whatever_way_a_run_was_made(

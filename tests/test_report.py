@@ -230,6 +230,32 @@ def test_a_report_goes_where_it_is_told_and_says_where_its_records_are(place: Pa
     assert f"--results {place / 'results'}</code>" in page
 
 
+@pytest.mark.parametrize("name", ["index.html", "report.md", "tables/mine.csv", "figures/mine.png", "page-runs/0.js"])
+def test_a_folder_with_other_files_in_a_reports_places_is_refused(
+    name: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records(place)
+    mine = place / "mine" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    assert make(place, *SMALL, "--into", place / "mine") == 2
+    first = name.partition("/")[0]
+    assert f"{first} there is not of a report, which would replace it. Do: choose another" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+
+
+def test_a_report_that_was_broken_off_is_written_again(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records(place)
+    with monkeypatch.context() as patched:
+        patched.setattr("bench.report.write.shelved", lambda *_: 1 / 0)
+        patched.setattr("bench.report.write.answer", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            make(place, *SMALL, "--into", place / "mine")
+    assert (place / "mine" / "tables" / "main.csv").exists()
+    assert make(place, *SMALL, "--into", place / "mine") == 0
+    assert "being written" not in (place / "mine" / "index.html").read_text()
+
+
 def test_what_a_failed_run_said_is_no_html_in_markdown(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (path,) = records(place, lambda entry: entry.label == "patchtst ETTh1 h96 s2021")
     path.write_text(json.dumps(json.loads(path.read_text()) | failure("RuntimeError: <b>boom</b> | a & b")))

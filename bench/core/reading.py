@@ -19,12 +19,16 @@ from bench.core.base import BenchError, parse, read_regular
 from bench.core.card import cards
 from bench.core.record import Epoch, Layer, RunResult, Sample
 from bench.core.spec import PROTOCOL, RunSpec
-from bench.core.verified import WORTH, Brief, Verified, has_settled, stamp_of
+from bench.core.verified import Brief, Verified, has_settled
 from models import MODELS
 from models.llm_files import BACKBONES
 
 LARGEST = 32 << 20
 """Most bytes of a record."""
+WHOLE = 1000
+"""Most records not verified before that are returned whole, with their large parts at hand."""
+WORTH = 1000
+"""Least records verified anew that are worth remembering; fewer are verified in a moment."""
 CURVE = TypeAdapter(tuple[Epoch, ...])
 LARGE: dict[str, TypeAdapter[Any]] = {"layers": TypeAdapter(tuple[Layer, ...]), "sample": TypeAdapter(Sample | None)}
 """Parts that make up most of a record, besides the errors of each channel; few tables need them."""
@@ -42,11 +46,13 @@ _NAMES: dict[type, set[str]] = {}
 
 
 class Recorded(RunResult):
-    """A verified record in brief. Its curve is parsed, its large parts are read anew whenever they are asked for."""
+    """A verified record in brief, to be read from: its curve is parsed, its large parts are read, when asked for.
+
+    Nothing writes it: pydantic's dumps of it lack those parts, and `Store.put` refuses it.
+    """
 
     spec: Any = None
     _path: str
-    _stamp: str
     _curve: str
 
     @classmethod
@@ -58,7 +64,7 @@ class Recorded(RunResult):
         found = cls.model_validate_json(brief.text, strict=True)
         found.__dict__["spec"] = spec or RunSpec.model_validate_json(brief.spec, strict=True)
         found.spec.__dict__.setdefault("key", brief.key)
-        found._path, found._stamp, found._curve = path, brief.stamp, brief.curve
+        found._path, found._curve = path, brief.curve
         for name in ("curve", *LARGE):
             del found.__dict__[name]  # so that `__getattr__` is asked for it
         for each in found.evaluations:
@@ -70,10 +76,6 @@ class Recorded(RunResult):
             names = _NAMES.setdefault(type(part), part.__pydantic_fields_set__)
             object.__setattr__(part, "__pydantic_fields_set__", names)
         return found
-
-    @property
-    def fault(self) -> None:
-        """None: its file had no fault when it was verified."""
 
     def channels_on(self, dataset: str) -> tuple[tuple[float, float], ...]:
         tested = next(each for each in self._in_file()["evaluations"] if each["dataset"] == dataset)
@@ -87,14 +89,14 @@ class Recorded(RunResult):
         return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
 
     def _in_file(self) -> Any:
-        """Return the file's JSON, which was verified. Raises BenchError if the file has changed since."""
+        """Return the JSON of its file, if that still holds this record. Raises BenchError if not."""
         try:
-            with open(self._path, "rb") as file:  # noqa: PTH123  (thousands of Path objects take a tenth more)
-                content = file.read()
-                if stamp_of(os.fstat(file.fileno())) == self._stamp:
-                    return from_json(content)
-            cause = "it changed"
-        except OSError as error:
+            content = from_json(read_regular(Path(self._path), LARGEST))
+            own = self.model_dump(mode="json", include={"spec", "where"})
+            if content["spec"] == own["spec"] and content["where"] == own["where"]:
+                return content
+            cause = "it was replaced"
+        except (OSError, ValueError, LookupError, TypeError) as error:
             cause = str(error)
         raise BenchError(f"{self._path}: cannot be read again: {cause}. Do: start the command again")
 
@@ -105,12 +107,14 @@ class Folder(NamedTuple):
     files: dict[str, os.DirEntry[str]]
     verified: dict[str, Brief]
     """File name -> what is remembered of the record."""
+    new: dict[str, Brief]
+    """The same of those that were verified since."""
 
 
 class Reader:
     """Reads many records of one directory, of each folder those that lie there when it is first asked for. A context.
 
-    The first `WORTH` records that were not verified before are returned whole, all others in brief.
+    The first `WHOLE` records that were not verified before are returned whole, all others in brief.
     """
 
     def __init__(self, root: Path) -> None:
@@ -123,7 +127,12 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._verified.close({name: {*folder.files} for name, folder in self._folders.items() if folder})
+        if self._new < WORTH:
+            return
+        self._verified.tidy()
+        for name, listed in self._folders.items():
+            if listed and listed.new:
+                self._verified.add(name, listed.new, listed.files)
 
     def get(self, spec: RunSpec) -> RunResult | UnusableRecord | None:
         """Return the record of this spec; None if it is missing; why it cannot be used."""
@@ -135,7 +144,7 @@ class Reader:
         return UnusableRecord(self.root / folder / name, reason) if reason else self._remembered(folder, name, found)
 
     def at(self, path: Path, digests: dict[str, str]) -> RunResult | UnusableRecord | None:
-        """Return the record at this path, checked against its own path and today's cards (name -> digest)."""
+        """Return the record at this path, which was checked against its own path and today's cards (name -> digest)."""
         place = path.relative_to(self.root).as_posix()
         folder, _, name = place.rpartition("/")
         found = self._found(folder, name)
@@ -153,15 +162,12 @@ class Reader:
             entry = listed.files.get(name)
             if entry is None:
                 return None
-            try:
+            with suppress(OSError, ValidationError):  # it is gone, or what is remembered is damaged: see what it is
                 status = entry.stat(follow_symlinks=False)  # before it is read: what is written later has another stamp
-            except FileNotFoundError:
-                return None
-            plain, brief = stat.S_ISREG(status.st_mode), listed.verified.pop(name, None)
-            known = brief and plain and brief.stamp == stamp_of(status)
-            if brief and known and (spec is None or spec.key == brief.key):
-                with suppress(ValidationError):  # what is remembered is damaged
-                    return Recorded.of(brief, spec, f"{self.root}/{folder}/{name}")
+                plain, brief = stat.S_ISREG(status.st_mode), listed.verified.pop(name, None)
+                same = brief and plain and brief.stamp == self._verified.stamp(status)
+                if brief and same and (spec is None or spec.key == brief.key):
+                    return Recorded.of(brief, spec, f"{self._real}/{folder}/{name}")
         try:
             return read_record(self.root / folder / name, self.root, plain)
         except UnusableRecord as error:
@@ -169,14 +175,14 @@ class Reader:
 
     def _listed(self, folder: str) -> Folder | None:
         """List a folder; None if a record in it needs a closer look: a link leads there, or it cannot be listed."""
-        place = Path(self._real, folder)
+        place = os.path.join(self._real, folder)  # noqa: PTH118  (as realpath spells it)
         try:
-            if place.resolve() != place:
+            if os.path.realpath(place) != place:
                 return None
             with os.scandir(place) as entries:
-                return Folder({entry.name: entry for entry in entries}, self._verified.of(folder))
+                return Folder({entry.name: entry for entry in entries}, self._verified.of(folder), {})
         except FileNotFoundError:
-            return Folder({}, {})
+            return Folder({}, {}, {})
         except OSError:
             return None
 
@@ -185,20 +191,23 @@ class Reader:
         listed = self._folders[folder]
         if not listed:
             return result
-        status = listed.files[name].stat(follow_symlinks=False)  # kept since before it was read
+        try:
+            status = listed.files[name].stat(follow_symlinks=False)  # kept since before it was read
+        except OSError:
+            return result
         if not (stat.S_ISREG(status.st_mode) and has_settled(status)):
             return result
         apart: Any = {**dict.fromkeys(("spec", "curve", *LARGE), True), "evaluations": {"__all__": {"channels"}}}
         brief = Brief(
-            stamp=stamp_of(status),
+            stamp=self._verified.stamp(status),
             key=result.spec.key,
             spec=result.spec.model_dump_json(),
             curve=CURVE.dump_json(result.curve).decode(),
             text=result.model_dump_json(exclude=apart),
         )
-        self._verified.add(folder, name, brief)
+        listed.new[name] = brief
         self._new += 1
-        return result if self._new <= WORTH else Recorded.of(brief, result.spec, f"{self.root}/{folder}/{name}")
+        return result if self._new <= WHOLE else Recorded.of(brief, result.spec, f"{self._real}/{folder}/{name}")
 
 
 def read_record(path: Path, root: Path, plain: bool = False) -> RunResult | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.core.base import BenchError
 from bench.core.card import cards
 from bench.core.names import What
-from bench.core.reading import Reader, UnusableRecord, foreign, read_record
+from bench.core.reading import Reader, Recorded, UnusableRecord, foreign, read_record
 from bench.core.record import SUFFIX, RunResult
 from bench.core.spec import RunSpec
 from bench.core.system import keep_end, write_whole
@@ -190,6 +190,8 @@ class Store:
         Raises BenchError, and then keeps the record among the temporary files. Files that an earlier record of the run
         named and this one does not are removed.
         """
+        if isinstance(result, Recorded):
+            raise TypeError(f"{result.spec.path}: a record in brief is not written")
         path = self.root / result.spec.path
         text = result.model_dump_json(indent=1) + "\n"
         try:

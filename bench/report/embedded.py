@@ -32,7 +32,7 @@ EMBEDDED = 1_000_000
 """Most characters of runs that are part of the page itself."""
 PART = 1000
 """Runs in each file beside the page."""
-FOLDER = "runs"
+FOLDER = "page-runs"
 """Folder of these files, beside the page."""
 
 

@@ -48,6 +48,11 @@ def _shelved(suite: str, page: Path | None) -> Shelved:
     return Shelved(suite, *(found.get(name, "") for name in ("title", "description", "state")))
 
 
+def is_report(folder: Path) -> bool:
+    """Return whether a report of ours lies in this folder, be it unfinished."""
+    return (folder / "index.html").is_file() and MARK in _head(folder / "index.html")
+
+
 def _head(page: Path) -> str:
     with page.open(encoding="utf-8", errors="replace") as file:
         return file.read(HEAD)

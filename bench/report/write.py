@@ -23,11 +23,14 @@ from bench.plan.language_model import choose, recorded, usable
 from bench.plan.suite import Filters, Suite
 from bench.report.answer import answer
 from bench.report.contents import Review, default_suite, metrics_of, review, tables_named, under, verdicts
+from bench.report.embedded import FOLDER
 from bench.report.render import MARKDOWN_STYLE, SUFFIX, joined, render
 from bench.report.sheet import section_sheet, table_sheet, verdicts_sheets
-from bench.report.shelf import shelved, write_index
+from bench.report.shelf import MARK, is_report, shelved, write_index
 
 REPORTS = HOME / "reports"
+FOLDERS = ("tables", "figures", FOLDER)
+"""What a report replaces, besides its two pages."""
 
 
 @uncollected()
@@ -71,7 +74,7 @@ def _printed(table: Table, arguments: argparse.Namespace) -> str:
 def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     folder = arguments.into or REPORTS / suite.name
     try:
-        folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is refused before drawing starts
+        _begin(folder)  # a folder that cannot be written is refused before drawing starts
         content = review(suite, filters, store, metrics_of(arguments.metric))
         if arguments.results != RESULTS:
             words = f"{content.words} --results {shlex.quote(str(arguments.results))}".lstrip()
@@ -86,6 +89,17 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
         print("\n".join(f"{title}: {tally(rows)}" for title, rows in blocks(content.claims).items()), end="\n\n")
     print("\n".join(f"wrote {page}" for page in pages))
     return content.planned
+
+
+def _begin(folder: Path) -> None:
+    """Make the folder of a report. Raises BenchError for one that holds other files where the report's would be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if is_report(folder):
+        return
+    if others := [name for name in ("index.html", "report.md", *FOLDERS) if (folder / name).exists()]:
+        cause = f"{others[0]} there is not of a report, which would replace it"
+        raise BenchError(f"{folder}: {cause}. Do: choose another --into")
+    write_whole(folder / "index.html", f"<!doctype html>{MARK}<title>This report is being written.</title>\n".encode())
 
 
 def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store) -> bool:
@@ -114,12 +128,10 @@ def _note_other_backbones(suite: Suite, filters: Filters, store: Store, used: st
 
 def _write(content: Review, results: Path, folder: Path) -> list[Path]:
     """Write index.html with its runs, report.md, tables/ (in every format) and figures/ anew; return the two pages."""
-    from bench.report.embedded import FOLDER
     from bench.report.page import page  # only a whole report needs the page
 
-    for name in ("tables", "figures", FOLDER):
+    for name in FOLDERS:
         shutil.rmtree(folder / name, ignore_errors=True)
-    for name in ("tables", "figures"):
         (folder / name).mkdir()
     # 1. Tables and figures.
     sheets = [*verdicts_sheets(content.claims, content.paper), *map(table_sheet, content.tables)]
@@ -142,8 +154,9 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
     parts += [render(section_sheet(section), "md") for section in content.methods]
     made = page(content, os.path.relpath(results, folder), beside)
     for name, text in made.files.items():
-        (folder / FOLDER).mkdir(exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
+    if not made.files:
+        (folder / FOLDER).rmdir()
     pages = {
         folder / "index.html": made.html,
         folder / "report.md": "\n\n".join(part.strip() for part in parts) + "\n",

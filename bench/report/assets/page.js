@@ -42,7 +42,7 @@ function addRuns(made, first, rows) {
 }
 
 function part(number) {
-  const file = `runs/${number}.js`;
+  const file = `page-runs/${number}.js`;
   if (!parts.has(file))
     parts.set(file, new Promise((resolve, reject) => {
       const script = make("script", { src: file });
@@ -136,16 +136,16 @@ function open(link) {
     `${link.closest(".numbers") ? `${link.textContent.trim()} · ` : ""}${numbers.length === 1 ? "1 run" : `${numbers.length} runs`}: ${counts.join(", ")}`;
   const list = panel.querySelector(".runs");
   list.replaceChildren();
-  list.dataset.of = link.id;
-  showMore(list, numbers, link.id);
+  list.opened = {};
+  showMore(list, numbers, list.opened);
   if (!panel.open) panel.showModal();
   panel.scrollTop = 0;
   history.replaceState(null, "", `#${link.id}`);
   panel.addEventListener("close", () => link.focus({ preventScroll: true }), { once: true });
 }
 
-// Appends some runs, and a button for more; nothing if another number was opened meanwhile.
-async function showMore(list, numbers, id) {
+// Appends some runs, and a button for more; nothing if a number was opened meanwhile.
+async function showMore(list, numbers, opened) {
   let added;
   try {
     added = (await loaded(numbers.slice(0, SHOWN))).map(shown);
@@ -153,12 +153,12 @@ async function showMore(list, numbers, id) {
     added = [make("p", { class: "why" }, error.message)];
     parts.clear();
   }
-  if (list.dataset.of !== id) return;
+  if (list.opened !== opened) return;
   list.append(...added);
   const rest = numbers.slice(SHOWN);
   if (!rest.length) return;
   const more = make("button", { type: "button", class: "more" }, `Show more of ${rest.length} runs`);
-  more.addEventListener("click", () => { more.remove(); showMore(list, rest, id); });
+  more.addEventListener("click", () => { more.remove(); showMore(list, rest, opened); });
   list.append(more);
 }
 
