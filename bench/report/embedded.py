@@ -142,9 +142,13 @@ def embedded(cells: list[Cell], lists: Iterable[tuple[str, ...]]) -> Embedded:
     }
     if sum(map(len, parts)) <= EMBEDDED:
         return Embedded(data | {"runs": [run for part in parts for run in json.loads(part)]}, {})
-    made = hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
-    calls = [f'addRuns("{made}", {number * PART}, {part});\n' for number, part in enumerate(parts)]
-    return Embedded(data | {"made": made}, {f"{FOLDER}/{number}.js": call for number, call in enumerate(calls)})
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode())
+    made, files = digest.hexdigest()[:16], {}
+    for number in range(len(parts)):  # `pop`: many megabytes are held once
+        files[f"{FOLDER}/{number}.js"] = f'addRuns("{made}", {number * PART}, {parts.pop(0)});\n'
+    return Embedded(data | {"made": made}, files)
 
 
 class _Shared:
