@@ -26,7 +26,7 @@ NO_MARK = "0" * 32
 """What stands in place of a mark until a worker has its own."""
 START = "forkserver" if sys.platform == "linux" else "spawn"
 """How a worker starts: forked, in milliseconds, from one process that has imported torch; macOS cannot fork that."""
-IMPORTED = ["bench.train.worker", "torch._dynamo"]
+IMPORTED = ["bench.train.worker", "torch._dynamo", "bench.grid.frozen"]
 """Modules that are imported once for all workers; torch's optimisers import the second, which takes two seconds."""
 ORPHANED = 255
 """The exit code that multiprocessing gives all workers once the process that they are forked from is gone."""
