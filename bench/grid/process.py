@@ -130,6 +130,7 @@ def _work(pipe: Connection, device: str, threads: int, variables: dict[str, str]
     with contextlib.suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
     threading.Thread(target=_die_with_the_driver, args=(os.environ[MARK],), daemon=True).start()
+    from bench.grid import frozen  # noqa: F401  (where workers are forked, it was imported before)
     from bench.train.worker import answer, use_threads
 
     use_threads(threads)  # OMP_NUM_THREADS is read when torch is imported
