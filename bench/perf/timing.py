@@ -92,6 +92,7 @@ def _serve(
 ) -> None:
     """Build the loop, answer with nothing, then answer every part's name with its measurement or an error's text."""
     try:
+        multiprocessing.set_start_method(None, force=True)  # as peers' loaders start theirs: this process was spawned
         use_threads(threads)
         with plain() if loop == "plain" else nullcontext():
             measured = (_Ours if loop == "ours" else _Plain)(spec, pick_device(device), seconds)
@@ -290,11 +291,14 @@ class _Plain(_Loop):
 def _ceiling(precision: str, device: torch.device, seconds: float) -> float:
     """Return the operations per second that matrix products sustain for some time; the better of two sizes.
 
-    The best single product would mislead: on shared machines the matrix units run three times as fast for moments.
+    The best single product would mislead: on shared machines the matrix units run three times as fast for moments. The
+    larger size is left out where one product would take twenty times as long as is given.
     """
     best = 0.0
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     for rows, inner, columns in ((3072, 768, 3072), (4096, 4096, 4096)):
+        if best and 2 * rows * inner * columns / best > 20 * seconds:
+            continue
         a = torch.randn(rows, inner, device=device).to(dtype)
         b = torch.randn(inner, columns, device=device).to(dtype)
         product = partial(torch.mm, a, b, out=a @ b)
