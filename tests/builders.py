@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +180,13 @@ def plan_of(spec: RunSpec) -> StepPlan:
     """Return the steps of a run."""
     task = spec.task
     windows = cards()[task.dataset].windows("train", task.context, task.horizon, task.train_fraction)
-    return StepPlan(spec.train, windows, spec.code is not None)
+    return _plan_once(spec.train, windows, spec.code is not None)
+
+
+@cache
+def _plan_once(train: TrainConfig, windows: int, joins_single: bool) -> StepPlan:
+    """Return the plan that many records share; it counts its batches once."""
+    return StepPlan(train, windows, joins_single)
 
 
 def steps_of(spec: RunSpec, epochs: int) -> int:
@@ -191,10 +197,15 @@ def steps_of(spec: RunSpec, epochs: int) -> int:
 
 def curve_of(spec: RunSpec, slow: float = 1, fast: float = 1) -> tuple[Epoch, ...]:
     """Return the curve of a run whose losses are all 1; its first epoch takes `slow` seconds, the others `fast`."""
-    plan = plan_of(spec)
-    lrs = [plan.lr(steps_of(spec, epoch) - 1) for epoch in range(1, (plan.ends_after([1.0] * 1000) or 0) + 1)]
+    return _curve_once(plan_of(spec), slow, fast)
+
+
+@cache
+def _curve_once(plan: StepPlan, slow: float, fast: float) -> tuple[Epoch, ...]:
+    ends = [min(epoch * plan.per_epoch, plan.total) for epoch in range(1, (plan.ends_after([1.0] * 1000) or 0) + 1)]
     return tuple(
-        Epoch(epoch=i, train_loss=1, val_loss=1, lr=lr, seconds=fast if i > 1 else slow) for i, lr in enumerate(lrs, 1)
+        Epoch(epoch=i, train_loss=1, val_loss=1, lr=plan.lr(end - 1), seconds=fast if i > 1 else slow)
+        for i, end in enumerate(ends, 1)
     )
 
 

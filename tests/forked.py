@@ -22,7 +22,7 @@ class Forked:
     def __init__(self, words: list[str], folder: Path, variables: dict[str, str]) -> None:
         self.output = [folder / f"{stream}-{next(NUMBERS)}" for stream in ("stdout", "stderr")]
         context: Any = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([*IMPORTED, "bench.grid.driver", "bench.plan.suite"])
+        context.set_forkserver_preload(["bench.grid.driver", "bench.plan.suite", *IMPORTED])
         self.process = context.Process(target=drive, args=(words, folder, variables, self.output))
         self.process.start()
         self.pid: int = self.process.pid

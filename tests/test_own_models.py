@@ -530,8 +530,8 @@ def test_what_a_model_printed_is_kept_beside_its_record_cut_to_its_end(tmp_path:
         (b"", None),
     ):
         store.log(spec).write_bytes(text)
-        store.put(done(spec, card))
         assert store.keep_log(spec) == (path if kept else None)
+        store.put(done(spec, card))
         assert (path.read_bytes() if kept else path.exists()) == (kept or False)
         assert not store.work(spec).exists()
     (store.work(spec)).mkdir()
@@ -539,6 +539,22 @@ def test_what_a_model_printed_is_kept_beside_its_record_cut_to_its_end(tmp_path:
     store.log(spec).write_bytes(b"of a process that was lost")
     store.keep_log(spec)
     assert [each.name for each in store.work(spec).iterdir()] == ["checkpoint.safetensors"]
+
+
+def test_a_worker_whose_driver_was_killed_prints_into_no_log_of_the_run_that_takes_its_place(
+    tmp_path: Path, card: DatasetCard
+) -> None:
+    """It dies soon, but on a busy machine another command may have begun, or even ended, its run by then."""
+    spec, killed, next_one = make_spec(card), Store(tmp_path / "results"), Store(tmp_path / "results")
+    killed.open()
+    log = killed.log(spec)
+    with log.open("ab", buffering=0) as still_open:
+        still_open.write(b"while its driver lived\n")
+        assert next_one.log(spec).read_bytes() == b"while its driver lived\n"
+        still_open.write(b"after that\n")
+        log.write_bytes(b"opened only now\n")
+    kept = next_one.keep_log(spec)
+    assert kept and kept.read_bytes() == b"while its driver lived\n"
 
 
 def test_a_log_that_grows_without_end_is_cut_while_its_run_goes_on(tmp_path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -398,8 +401,16 @@ def test_the_traceback_of_a_failed_run_is_printed_where_it_is_asked_for(
         assert "\x1b" not in said
 
 
+@pytest.fixture
+def own(entries: list[PlannedRun], monkeypatch: pytest.MonkeyPatch) -> PlannedRun:
+    """A run of a user's own model."""
+    files = {Path("net.py").resolve(): ""}
+    monkeypatch.setattr(pool, "own_code", lambda model: OwnCode(model, {}, {}, files))
+    return entries[0]._replace(spec=entries[0].spec.model_copy(update={"model": "net:Net", "code": "0" * 64}))
+
+
 def test_what_a_users_model_printed_lies_beside_its_record_and_its_line_says_so(
-    entries: list[PlannedRun], store: Store, card: DatasetCard
+    own: PlannedRun, entries: list[PlannedRun], store: Store, card: DatasetCard
 ) -> None:
     """The model prints when it is run first, not when it is run again; the line of a registered model names no log."""
 
@@ -408,14 +419,69 @@ def test_what_a_users_model_printed_lies_beside_its_record_and_its_line_says_so(
             job.log.write_text(texts.pop())
         return Lost("killed") if len(texts) == 1 else done(job.spec, card)
 
-    own = entries[0]._replace(spec=entries[0].spec.model_copy(update={"model": "net:Net", "code": "0" * 64}))
     path = (store.root / own.spec.path).with_suffix(".log")
+    texts = ["second", "first"]
+    for content in ("first", "second", None):
+        _, said = run([own, entries[1]], store, Pretence(answer), Orders(rerun="all"))
+        assert "net:Net runs net.py\n" in said
+        assert (f"output: {path}\n" in said) == bool(content) and said.count("output: ") == bool(content)
+        assert (path.read_text() if path.exists() else None) == content
+        assert sorted(each.name for each in (store.root / WORK).iterdir()) == ["claims"]
+
+
+class KilledError(BaseException):
+    """The driver was killed; nothing that it does after that changes a file."""
+
+
+@contextlib.contextmanager
+def killed_before_change(number: int) -> Iterator[None]:
+    """Let only so many changes of files happen within."""
+    left = iter(range(number))
+
+    def counted(change: Callable) -> Callable:
+        def change_or_die(*given: object, **named: object) -> object:
+            if next(left, None) is None:
+                raise KilledError
+            return change(*given, **named)
+
+        return change_or_die
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "own_code", lambda model: OwnCode(model, {}, {}, {Path("net.py").resolve(): ""}))
-        texts = ["second", "first"]
-        for content in ("first", "second", None):
-            _, said = run([own, entries[1]], store, Pretence(answer), Orders(rerun="all"))
-            assert "net:Net runs net.py\n" in said
-            assert (f"output: {path}\n" in said) == bool(content) and said.count("output: ") == bool(content)
-            assert (path.read_text() if path.exists() else None) == content
-            assert sorted(each.name for each in (store.root / WORK).iterdir()) == ["claims"]
+        for name in ("replace", "unlink", "rmdir", "mkdir", "touch", "write_bytes"):
+            patch.setattr(Path, name, counted(getattr(Path, name)))
+        patch.setattr(shutil, "rmtree", counted(shutil.rmtree))
+        yield
+
+
+@pytest.mark.parametrize("prints", ["second\n", ""])
+def test_killed_before_any_change_of_a_file_a_grid_goes_on_and_no_log_is_of_another_run_than_its_record(
+    own: PlannedRun, tmp_path: Path, card: DatasetCard, prints: str
+) -> None:
+    """A run failed, is done again, is killed then, and is done by a third command if its record was not written."""
+
+    def printing(text: str, result: RunResult | Lost) -> Pretence:
+        def answer(job: Job) -> RunResult | Lost:
+            assert job.log
+            with job.log.open("a") as file:
+                file.write(text)
+            return result
+
+        return Pretence(answer)
+
+    ends = []
+    for number in itertools.count():
+        store = Store(tmp_path / f"results{number}")
+        log = (store.root / own.spec.path).with_suffix(".log")
+        run([own], store, printing("first\n", Lost("killed")))
+        assert log.read_text() == "first\n"
+        with contextlib.suppress(KilledError), killed_before_change(number):
+            run([own], store, printing(prints, done(own.spec, card)))
+            break
+        third = printing("third\n", done(own.spec, card))
+        run([own], store, third)
+        assert store.status(own.spec) == "done"
+        assert sorted(each.name for each in (store.root / WORK).iterdir()) == ["claims"]
+        ends.append(log.read_text() if log.exists() else "")
+        assert ends[-1] in (["third\n", f"{prints}third\n"] if third.jobs else [prints]), f"killed at {number}"
+    assert len(ends) > 8
+    assert ends[-1] == prints, "the last change comes after the record"

@@ -20,7 +20,7 @@ from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report import __main__ as report
 from bench.report import write as reporter
 from bench.report.render import SUFFIX
-from tests.builders import failure, in_process, record
+from tests.builders import command_in, failure, in_process, record
 
 FEW = Filters(
     models=("logo_llm", "patchtst", "seasonal_naive"),
@@ -52,11 +52,21 @@ def make(place: Path, *words: object) -> int:
     return report.main(["--suite", "paper", *map(str, chosen)])
 
 
-def test_a_report_is_every_table_in_every_form_the_verdicts_the_figures_and_two_pages(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a folder with a whole report, and what was printed as it was made."""
+    place = tmp_path_factory.mktemp("made")
     records(place)
-    assert make(place) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reporter, "REPORTS", place / "reports")
+        words = ["report", "--suite", "paper", *WORDS, "--backbone", "smollm2-135m", "--results", place / "results"]
+        ended = command_in(place, *words)
+    assert ended.returncode == 0, ended.stderr
+    return place, ended.stdout
+
+
+def test_a_report_is_every_table_in_every_form_the_verdicts_the_figures_and_two_pages(made: tuple[Path, str]) -> None:
+    place, said = made
     folder = place / "reports" / "paper"
     tables = {path.name for path in (folder / "tables").iterdir()}  # none by regime: no record holds channels
     names = ("main", "full", "seeds", "ranks", "published", "claims", "claims_added")
@@ -71,7 +81,6 @@ def test_a_report_is_every_table_in_every_form_the_verdicts_the_figures_and_two_
     assert f"--suite paper --models {' '.join(FEW.models or ())}" in page, "what narrows it is said"
     assert "Test CPU" in page
     assert "Test CPU" in text
-    said = capsys.readouterr().out
     assert "The paper's claims: holds:" in said
     pages = [folder / "index.html", folder / "report.md", place / "reports" / "index.html"]
     assert said.endswith("".join(f"wrote {each}\n" for each in pages))
@@ -144,10 +153,9 @@ def test_missing_failed_and_foreign_runs_are_holes_with_their_reason_in_every_pa
 
 
 def test_a_process_without_torch_makes_the_same_report_byte_for_byte_and_leaves_nothing_of_an_earlier_one(
-    place: Path,
+    made: tuple[Path, str],
 ) -> None:
-    records(place)
-    make(place)
+    place, _ = made
     folder = place / "reports" / "paper"
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     (folder / "tables" / "gone.txt").write_text("of an older suite")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bench.analysis.intervals import LEVEL, Interval, over_datasets
+from bench.analysis.intervals import LEVEL, Interval, holm, over_datasets
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +111,15 @@ def _pairwise(errors: pd.DataFrame) -> pd.DataFrame:
     """Return exact p up to 50 data sets (13 with ties), else p by the normal approximation."""
     if len(errors) == 1:  # p is 1 whatever the errors; scipy refuses if they are tied
         return pd.DataFrame(1.0, errors.columns, errors.columns)
-    from scikit_posthocs import posthoc_wilcoxon
+    from scipy.stats import wilcoxon
 
-    long = errors.melt(var_name="model", value_name="error")
+    pairs = list(itertools.combinations(errors.columns, 2))
     with np.errstate(invalid="ignore"):  # two models with equal errors everywhere: 0 / 0, and p = NaN or 1
-        return posthoc_wilcoxon(long, val_col="error", group_col="model", p_adjust="holm").fillna(1.0)
+        found = holm([wilcoxon(errors[one], errors[other]).pvalue for one, other in pairs])
+    table = pd.DataFrame(1.0, errors.columns, errors.columns)
+    for (one, other), p in zip(pairs, found, strict=True):
+        table.loc[one, other] = table.loc[other, one] = p
+    return table.fillna(1.0)
 
 
 def _incomplete(datasets: int, complete: int) -> str:

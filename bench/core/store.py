@@ -7,6 +7,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,7 @@ class Store:
         self.root = root
         self._claims: int | None = None
         self._opened: os.stat_result | None = None
+        self._name = secrets.token_hex(4)
 
     def get(self, spec: RunSpec) -> RunResult | None:
         """Return the record of this spec; None if it is missing. Raises UnusableRecord for another record."""
@@ -116,29 +118,41 @@ class Store:
         return self.root / WORK / spec.key
 
     def log(self, spec: RunSpec) -> Path:
-        """Return a file for what a user's own model prints while it runs, in the folder of the unfinished run."""
-        path = self.work(spec).absolute() / "log"
+        """Return a new file for what a user's own model prints while it runs, in the folder of the unfinished run.
+
+        It begins with what an earlier command left there, whose worker may not be dead yet: what that one still prints
+        goes into its own file, which is removed.
+        """
+        path = self._log_in_work(spec)
         try:
             path.parent.mkdir(exist_ok=True)
-            path.touch()
+            earlier = sorted(path.parent.glob("log-*"), key=lambda each: each.stat().st_mtime)
+            path.write_bytes(b"".join(each.read_bytes() for each in earlier))
+            for each in earlier:
+                each.unlink()
         except OSError as error:
             raise BenchError(
                 f"{path}: cannot be written: {error}. Do: free the disk or choose another --results"
             ) from None
         return path
 
+    def _log_in_work(self, spec: RunSpec) -> Path:
+        return self.work(spec).absolute() / f"log-{self._name}"
+
     def keep_log(self, spec: RunSpec) -> Path | None:
-        """Put what a user's own model printed, at most its last MiB, beside its record in place of what it printed
-        before; return the file, or None if nothing was printed. Needs the claim."""
-        log, kept = self.work(spec) / "log", (self.root / spec.path).with_suffix(".log")
+        """Put what a user's own model printed, at most its last MiB, where its record is written next, in place of what
+        it printed before; return the file, or None if nothing was printed. Needs the claim.
+
+        It comes before the record: a run that is killed in between is done again, and so is its log.
+        """
+        log, kept = self._log_in_work(spec), (self.root / spec.path).with_suffix(".log")
         with contextlib.suppress(OSError):  # what cannot be kept costs no record
             size = log.stat().st_size
             kept.unlink(missing_ok=True)
             if size > LOG:
                 keep_end(log, LOG)
+            kept.parent.mkdir(parents=True, exist_ok=True)
             log.replace(kept) if size else log.unlink()
-            with contextlib.suppress(OSError):  # not empty: it holds a checkpoint
-                log.parent.rmdir()
             return kept if size else None
         return None
 

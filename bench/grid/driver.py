@@ -308,11 +308,11 @@ class _Grid:
             self.tally.failed += 1
             self.display.drop(entry, f"failed: {result.error}; its earlier record stays", counts=True)
             return
+        log = self.store.keep_log(entry.spec)
         self.store.put(result)
         self.tally.done += result.status == "done"
         self.tally.failed += result.status == "failed"
         self.estimates.learn(result)
-        log = self.store.keep_log(entry.spec)
         self.display.finish(entry, result, time.monotonic() - self.running[entry.spec.key][1], log)
         if self.orders.debug and result.traceback:
             self.display.print(result.traceback)

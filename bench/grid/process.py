@@ -26,7 +26,7 @@ NO_MARK = "0" * 32
 """What stands in place of a mark until a worker has its own."""
 START = "forkserver" if sys.platform == "linux" else "spawn"
 """How a worker starts: forked, in milliseconds, from one process that has imported torch; macOS cannot fork that."""
-IMPORTED = ["bench.train.worker", "torch._dynamo"]
+IMPORTED = ["bench.train.worker", "torch._dynamo", "bench.grid.frozen"]
 """Modules that are imported once for all workers; torch's optimisers import the second, which takes two seconds."""
 ORPHANED = 255
 """The exit code that multiprocessing gives all workers once the process that they are forked from is gone."""
@@ -130,6 +130,7 @@ def _work(pipe: Connection, device: str, threads: int, variables: dict[str, str]
     with contextlib.suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
     threading.Thread(target=_die_with_the_driver, args=(os.environ[MARK],), daemon=True).start()
+    from bench.grid import frozen  # noqa: F401  (where workers are forked, it was imported before)
     from bench.train.worker import answer, use_threads
 
     use_threads(threads)  # OMP_NUM_THREADS is read when torch is imported

@@ -297,11 +297,14 @@ class _Plain(_Loop):
 def _ceiling(precision: str, device: torch.device, seconds: float) -> float:
     """Return the operations per second that matrix products sustain for some time; the better of two sizes.
 
-    The best single product would mislead: on shared machines the matrix units run three times as fast for moments.
+    The best single product would mislead: on shared machines the matrix units run three times as fast for moments. The
+    larger size is left out where one product would take twenty times as long as is given.
     """
     best = 0.0
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     for rows, inner, columns in ((3072, 768, 3072), (4096, 4096, 4096)):
+        if best and 2 * rows * inner * columns / best > 20 * seconds:
+            continue
         a = torch.randn(rows, inner, device=device).to(dtype)
         b = torch.randn(inner, columns, device=device).to(dtype)
         product = partial(torch.mm, a, b, out=a @ b)
