@@ -278,6 +278,8 @@ def test_a_command_that_fetches_searches_or_times_reaches_its_work(
         "bench.plan.tuning.write_searches": checkout / "tune.json",
         "bench.perf.measure.perf": {},
         "bench.perf.measure.perf_text": "times",
+        "bench.perf.grids.perf_records": {},
+        "bench.perf.grids.records_text": "times",
     }.items():
         monkeypatch.setattr(place, lambda *given, answer=answer: work.append(given) or answer)
     assert typed(command) in (cli.DONE, cli.INCOMPLETE)

@@ -35,8 +35,11 @@ def made(number: int, spec: RunSpec) -> RunResult:
 
 
 def aged(content: dict[str, Any]) -> dict[str, Any]:
-    """The record as an early version wrote it: without samples, probes and the errors of each channel."""
+    """The record as an early version wrote it: without samples, probes, the errors of each channel and later fields."""
     early = {name: each for name, each in content.items() if name not in ("sample", "layers", "kept", "traceback")}
+    for part, name in (("where", "sharing"), ("where", "weights_sha256"), ("spec", "code")):
+        del early[part][name]
+    del early["spec"]["task"]["probe"]
     for tested in early["evaluations"]:
         del tested["channels"], tested["further"]
     return early

@@ -17,7 +17,7 @@ from pydantic_core import from_json
 
 from bench.core.base import BenchError, parse, read_regular
 from bench.core.card import cards
-from bench.core.record import Epoch, Layer, RunResult, Sample
+from bench.core.record import Epoch, Layer, RunResult, Sample, Where
 from bench.core.spec import PROTOCOL, RunSpec
 from bench.core.verified import Brief, Verified, has_settled
 from models import MODELS
@@ -92,8 +92,8 @@ class Recorded(RunResult):
         """Return the JSON of its file, if that still holds this record. Raises BenchError if not."""
         try:
             content = from_json(read_regular(Path(self._path), LARGEST))
-            own = self.model_dump(mode="json", include={"spec", "where"})
-            if content["spec"] == own["spec"] and content["where"] == own["where"]:
+            spec, where = RunSpec.model_validate(content["spec"]), Where.model_validate(content["where"])
+            if spec == self.spec and where == self.where:
                 return content
             cause = "it was replaced"
         except (OSError, ValueError, LookupError, TypeError) as error:
