@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
 
-from bench.grid.process import IMPORTED
+from bench.grid.process import IMPORTED, MARK, NO_MARK, _environment_with
 
 NUMBERS = count()
 
@@ -24,7 +24,8 @@ class Forked:
         context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["bench.grid.driver", "bench.plan.suite", *IMPORTED])
         self.process = context.Process(target=drive, args=(words, folder, variables, self.output))
-        self.process.start()
+        with _environment_with(**{MARK: NO_MARK}):  # the process that forks serves workers of other tests too
+            self.process.start()
         self.pid: int = self.process.pid
 
     @property
