@@ -116,6 +116,7 @@ def test_both_averages_must_be_clear_and_a_disagreement_is_named() -> None:
     row = verdict("below_time_llm", with_errors(rule, FIVE))
     assert (row.verdict, row.ours.partition(" ")[0]) == (OPEN, "-12.4")
     assert "the two averages disagree" in row.evidence
+    assert row.needed == "", "more of the same would not make them agree"
 
 
 @pytest.mark.parametrize("name", ["few_shot", "zero_shot"])
@@ -201,7 +202,7 @@ def test_an_inconclusive_claim_says_how_much_would_decide_it() -> None:
     assert 9 < near < far
     assert needed(below(1.0, 5.0)) == pytest.approx(far, rel=0.1), "as much against the claim as before for it"
     assert below(-20.0, 5.0).needed == ""
-    assert below(0.0, 5.0).needed == f"not even {MOST} data sets like these would decide it"
+    assert below(-0.01, 5.0).needed == f"not even {MOST} data sets like these would decide it"
 
 
 def test_a_value_that_is_almost_reached_needs_more_seeds_than_one_that_is_far() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from collections import Counter
 from pathlib import Path
@@ -119,14 +120,21 @@ def test_the_command_prints_a_table_and_writes_json(capsys: pytest.CaptureFixtur
     assert all(word in text for word in ("dlinear", "speed-up", "ceiling", "outside", "a run in a grid"))
 
 
-def test_commands_over_invented_records_are_measured_in_processes_of_their_own(
+def test_a_command_is_measured_in_a_process_of_its_own() -> None:
+    found = taken(["bench", "--help"])
+    assert 0.01 < found["seconds"] < 60
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    assert 5 < found["peak_mb"] < own + 10, "help needs less than this process, from which it was forked"
+
+
+def test_commands_over_invented_records_are_listed_with_what_they_take(
     capsys: pytest.CaptureFixture, tmp_path: Path
 ) -> None:
     assert main(["perf", "--records", "100", "--json", str(tmp_path / "perf.json")]) == 0
     measured, text = json.loads((tmp_path / "perf.json").read_text()), capsys.readouterr().out
     assert (measured["runs"], measured["records"]) == (288, 100), "a seed of every cell of the suite `paper`"
     assert list(measured["commands"]) == ["plan, the first time", "plan", "report --table main", "report"]
-    assert all(each["seconds"] > 0.1 and each["peak_mb"] > 50 for each in measured["commands"].values())
+    assert all(each["seconds"] > 0 for each in measured["commands"].values())
     assert all(name in text for name in measured["commands"])
     assert 0.1 < measured["page_mb"] < 2
 

@@ -231,6 +231,22 @@ def a_folder(path: Path, _: pytest.MonkeyPatch) -> None:
     path.mkdir()
 
 
+def forged_curve(path: Path, _: pytest.MonkeyPatch) -> None:
+    lines = [line.split("\t") for line in path.read_text().splitlines()]
+    path.write_text("".join("\t".join([*line[:4], "[{]", line[5]]) + "\n" for line in lines))
+
+
+def test_a_curve_that_is_remembered_wrongly_is_read_from_the_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = read(store)
+    for path in remembered(tmp_path):
+        forged_curve(path, monkeypatch)
+    for each, whole in zip(read(store)[:-3], first, strict=False):
+        assert isinstance(each, Recorded) and isinstance(whole, RunResult)
+        agree(each, whole)
+
+
 def unreadable(path: Path, _: pytest.MonkeyPatch) -> None:
     path.write_bytes(b"\xff\x00\n\t\t\n")
 

@@ -302,7 +302,9 @@ class LowerThan(Versus):
             if len({_side(*p) for p in each}) > 1:
                 remarks.append("the two averages disagree")
             true, false = (max(p) for p in zip(*each, strict=True))
-            leans["leans_on"] += leaning(ratios)["leans_on"]
+            also = leaning(ratios)
+            # Averages that lean to different sides are not decided by more of the same.
+            leans = leans | {"leans_on": leans["leans_on"] + also["leans_on"]} if leans.keys() == also.keys() else {}
             scope = "lower, but clearly by less than printed" if least.low > self.printed else ""
             remarks += ["by more than printed"] if least.high < self.printed else []
         parts = {name: self.part(self.against(part)) for name, part in parts_of(table).items()}

@@ -509,7 +509,7 @@ def _probe_table(name: str, probed: Results) -> Table:
     table.rows = [(label, []) for label in keys.values()]
     # 2. Columns: means over data sets, horizons and seeds; none beyond a variant's last block.
     for variant, runs in grouped(probed.own, "variant"):
-        layers = [layer.model_dump() for result in runs.result if result for layer in result.layers]
+        layers = [layer.model_dump() for result in runs.result[runs.status == "done"] for layer in result.layers]
         measured = pd.DataFrame(layers, columns=["stage", "block", "normed", *measures.values()])
         for stage, when in {"untrained": "before training", "trained": "after training"}.items():
             if stage == "trained" and not trains:

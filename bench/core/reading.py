@@ -29,8 +29,11 @@ WHOLE = 1000
 """Most records not verified before that are returned whole, with their large parts at hand."""
 WORTH = 1000
 """Least records verified anew that are worth remembering; fewer are verified in a moment."""
-CURVE = TypeAdapter(tuple[Epoch, ...])
-LARGE: dict[str, TypeAdapter[Any]] = {"layers": TypeAdapter(tuple[Layer, ...]), "sample": TypeAdapter(Sample | None)}
+LARGE: dict[str, TypeAdapter[Any]] = {
+    "layers": TypeAdapter(tuple[Layer, ...]),
+    "sample": TypeAdapter(Sample | None),
+    "curve": TypeAdapter(tuple[Epoch, ...]),
+}
 """Parts that make up most of a record, besides the errors of each channel; few tables need them."""
 
 
@@ -59,13 +62,13 @@ class Recorded(RunResult):
     def of(cls, brief: Brief, spec: RunSpec | None, path: str) -> Recorded:
         """Return the record at `path` of which this is remembered; `spec`: its run, if that is at hand.
 
-        Raises ValidationError if what is remembered is damaged.
+        Raises ValidationError if what is remembered is damaged (a damaged curve is read from the file instead).
         """
         found = cls.model_validate_json(brief.text, strict=True)
         found.__dict__["spec"] = spec or RunSpec.model_validate_json(brief.spec, strict=True)
         found.spec.__dict__.setdefault("key", brief.key)
         found._path, found._curve = path, brief.curve
-        for name in ("curve", *LARGE):
+        for name in LARGE:
             del found.__dict__[name]  # so that `__getattr__` is asked for it
         for each in found.evaluations:
             del each.__dict__["channels"]
@@ -83,7 +86,8 @@ class Recorded(RunResult):
 
     def __getattr__(self, name: str) -> Any:
         if name == "curve":
-            return CURVE.validate_json(self._curve)
+            with suppress(ValidationError):
+                return LARGE[name].validate_json(self._curve)
         if name in LARGE:
             return LARGE[name].validate_python(self._in_file().get(name, RunResult.model_fields[name].default))
         return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
@@ -197,12 +201,12 @@ class Reader:
             return result
         if not (stat.S_ISREG(status.st_mode) and has_settled(status)):
             return result
-        apart: Any = {**dict.fromkeys(("spec", "curve", *LARGE), True), "evaluations": {"__all__": {"channels"}}}
+        apart: Any = {**dict.fromkeys(("spec", *LARGE), True), "evaluations": {"__all__": {"channels"}}}
         brief = Brief(
             stamp=self._verified.stamp(status),
             key=result.spec.key,
             spec=result.spec.model_dump_json(),
-            curve=CURVE.dump_json(result.curve).decode(),
+            curve=LARGE["curve"].dump_json(result.curve).decode(),
             text=result.model_dump_json(exclude=apart),
         )
         listed.new[name] = brief

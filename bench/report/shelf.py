@@ -61,7 +61,7 @@ def _head(page: Path) -> str:
 def write_index(folder: Path) -> Path | None:
     """Write index.html over the reports of a folder; nothing if a file that is not ours has that name."""
     index = folder / "index.html"
-    if index.exists() and MARK not in _head(index):
+    if index.exists() and not is_report(folder):
         return None
     style = (ASSETS / "page.css").read_text(encoding="utf-8")
     template = templates({}, autoescape=True).get_template("index.html")
