@@ -191,11 +191,12 @@ def test_seasonal_naive_repeats_the_last_season_and_the_last_value_where_it_cann
     assert torch.equal(unseen, x[:, -1:].expand(-1, 20, -1))
 
 
-def test_dlinear_splits_trend_and_remainder_as_a_plain_moving_average_does() -> None:
+@pytest.mark.parametrize("batch", [1, 12])  # fewer series than steps of the look-back, and more
+def test_dlinear_splits_trend_and_remainder_as_a_plain_moving_average_does(batch: int) -> None:
     model = registry.load("dlinear")(SHAPE, DLinearOptions(kernel=5))
     nn.init.normal_(model.trend.weight)
     nn.init.normal_(model.remainder.weight)
-    x = inputs(1) / 10
+    x = torch.cat([inputs(1) / 10, inputs(batch - 1)])
     padded = np.pad(x[0].double().numpy(), ((2, 2), (0, 0)), mode="edge")
     trend = np.stack([padded[i : i + 5].mean(0) for i in range(32)])
     weights = [tensor.detach().double().numpy() for tensor in model.state_dict().values()]
