@@ -343,7 +343,7 @@ def test_a_measurement_takes_the_words_that_are_printed_and_explains_itself(
     loaded = runpy.run_path(str(ROOT / script), run_name="__main__")
     assert capsys.readouterr().out.strip() == loaded["__doc__"].strip()
     inspect.signature(loaded["main"]).bind(*words)
-    known = {*suite_names(), *MODELS, *cards(), *BACKBONES, "NAME"}
+    known = {*suite_names(), *MODELS, *cards(), *BACKBONES, "NAME", "CHECKOUT"}
     assert all(word in known or word.isdigit() for word in words)
 
 
