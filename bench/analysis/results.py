@@ -78,11 +78,14 @@ class State:
         """The status as printed."""
         return "not run" if self.status == "missing" else self.status
 
-    @property
+    @cached_property
     def why(self) -> str:
         """The status and its reason as printed; empty if the run is done."""
         reason = f" ({self.reason})" if self.reason else ""
         return "" if self.status == "done" else self.words + reason
+
+
+DONE, MISSING = State("done"), State("missing")
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,9 @@ class Results:
     def state(self, entry: PlannedRun, result: RunResult | None) -> State:
         """Return the state of one of these runs."""
         if result is not None:
-            return State("done") if result.status == "done" else State("failed", str(result.error))
+            return DONE if result.status == "done" else State("failed", str(result.error))
         refusal = self.refused.get(entry.spec.key)
-        return State("refused", refusal.reason) if refusal else State("missing")
+        return State("refused", refusal.reason) if refusal else MISSING
 
     def headed(self, title: str) -> str:
         """Return the title of a table of errors, with the name of the error if it shows a single one."""

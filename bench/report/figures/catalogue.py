@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -103,8 +104,18 @@ def _drawn(kind: Kind, planned: Results, width: float) -> Drawn | None:
 
 
 def pictures(plots: Iterable[Plot]) -> list[Picture]:
-    """Turn figures into files, the same bytes for the same figure, and empty the figures."""
-    return [_picture(plot) for plot in plots]
+    """Turn figures into files, the same bytes for the same figure, and free the figures.
+
+    Parts of a figure refer to each other, and a command with many records suspends the garbage collector: here it
+    visits, once, what was made so far, and after each figure only what is new.
+    """
+    gc.collect(0)
+    found = []
+    for plot in plots:
+        found.append(_picture(plot))
+        del plot
+        gc.collect(0)
+    return found
 
 
 def _picture(plot: Plot) -> Picture:

@@ -18,7 +18,7 @@ from bench.report.figures.style import COLOURS, FAINT, FURTHER_COLOURS, MARKERS,
 
 POINTS = 30
 """Most points of a line."""
-SEEDS = 20
+SEEDS = 10
 """Most seeds of a cell whose curves are drawn, the first ones."""
 DOTS = 50
 """Most runs of a row that are drawn as dots, evenly by their rank."""
