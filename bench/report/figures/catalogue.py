@@ -113,7 +113,6 @@ def pictures(plots: Iterable[Plot]) -> list[Picture]:
     found = []
     for plot in plots:
         found.append(_picture(plot))
-        del plot
         gc.collect(0)
     return found
 
