@@ -46,12 +46,12 @@ HOLDS, PART, OPEN, FAILS, UNTESTED = Verdict
 SEEDS = (2021, 2022, 2023)
 
 
-ORDER = load_suite("paper").datasets
+PAPERS = load_suite("paper").datasets
 
 
 def rank(entry: PlannedRun) -> int:
     """Of the data set among those of the suite `paper`, from 0."""
-    return ORDER.index(entry.spec.task.dataset)
+    return PAPERS.index(entry.spec.task.dataset)
 
 
 @pytest.mark.parametrize(("first", "expected"), [(9, HOLDS), (5, HOLDS), (3, FAILS), (1, FAILS), (0, FAILS)])

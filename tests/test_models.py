@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from bench.train.conformance import checks
 from bench.train.step import LOSSES
 from models import kernels as fast
 from models.calf import principal_words, words_of
+from models.kernels import plain
 from models.layers import normalize_window, split_patches
 from models.llm_blocks import Blocks, word_embeddings
 from models.llm_files import bundle_dir, find
@@ -202,6 +204,19 @@ def test_dlinear_splits_trend_and_remainder_as_a_plain_moving_average_does(batch
     weights = [tensor.detach().double().numpy() for tensor in model.state_dict().values()]
     expected = weights[0] @ trend + weights[1][:, None] + weights[2] @ (x[0].numpy() - trend) + weights[3][:, None]
     assert np.allclose(model(x)[0].detach().numpy(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kernel", [4, 5, 40])  # even, odd, longer than the look-back
+def test_dlinear_as_one_map_has_the_gradients_of_its_two_layers(kernel: int) -> None:
+    model = registry.load("dlinear")(SHAPE, DLinearOptions(kernel=kernel))
+    found = []
+    for mode in (nullcontext(), plain()):
+        model.zero_grad()
+        with mode:
+            model(inputs(12)).square().mean().backward()
+        found.append([parameter.grad.clone() for parameter in model.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [3, 70])  # few tokens, and more than models.layers.FEW_TOKENS
