@@ -86,6 +86,7 @@ class State:
 
 
 DONE, MISSING = State("done"), State("missing")
+"""The states of most runs, which have no reason of their own."""
 
 
 @dataclass(frozen=True)
