@@ -62,6 +62,7 @@ run_tests() {
   "$bin/mypy"
   "$bin/lint-imports"
   say "Tests"
+  unset PYTHONDONTWRITEBYTECODE  # hundreds of processes would compile the same files
   # One thread each: two torch processes that use all cores slow each other down many times over.
   # One process more than cores: some tests wait. Files in the order of tests/conftest.py: xdist's own, by the number of
   # tests, keeps the longest for the end.

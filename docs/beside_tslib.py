@@ -34,7 +34,9 @@ NAMES = {
     "width": "d_model", "heads": "n_heads", "layers": "e_layers", "feedforward": "d_ff", "dropout": "dropout",
     "kernel": "moving_avg",
 }  # fmt: skip
-"""Our option -> theirs."""
+"""Our option -> theirs, of their configuration."""
+PATCHES = {"patch": "patch_len", "stride": "stride"}
+"""Our option -> theirs, of a model's class."""
 KNOWN = 48
 """Steps of the look-back that their loaders put before each target, for models with a decoder."""
 OTHER_TASKS = ("reformer_pytorch", "sktime", "sktime.datasets", "patoolib", "datasets", "huggingface_hub")
@@ -63,7 +65,9 @@ class TheirLoop:
         data_set = importlib.import_module("data_provider.data_loader").Dataset_ETT_hour
         where = {"root_path": str(file.parent), "data_path": file.name, "features": "M", "timeenc": 1, "freq": "h"}
         self.parts = {part: data_set(args, flag=part, size=[*sizes.values()], **where) for part in ("train", "val")}
-        self.model: nn.Module = importlib.import_module(f"models.{MODELS[spec.model]}").Model(args).float()
+        model = importlib.import_module(f"models.{MODELS[spec.model]}").Model
+        patches = {theirs: spec.options[ours] for ours, theirs in PATCHES.items() if ours in spec.options}
+        self.model: nn.Module = model(args, **patches).float()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=train.lr)
         self.horizon, self.batch = task.horizon, train.batch
 
@@ -113,6 +117,7 @@ def main(checkout: str, rounds: str = "5") -> None:
     rows = []
     for spec, theirs in zip(specs, their_loops(checkout, specs), strict=True):
         with process_of("ours", spec, "cpu", 1, 4.0) as ours, process_of("plain", spec, "cpu", 1, 4.0) as plain:
+            theirs.epoch()  # warms up, as ours has done
             turns = []
             for _ in range(int(rounds)):
                 turns.append((ours("round")["epoch_s"], plain("round")["0 workers epoch_s"], theirs.epoch()))

@@ -252,6 +252,8 @@ def _read(cells: pd.Series, layout: str) -> pd.Series:
     """Return each cell as a time without zone (UTC if it has an offset), NaT where it does not fit the layout."""
     pattern, form = LAYOUTS[layout]
     fitting = cells[cells.str.match(pattern)]
+    if fitting.empty:  # as in most layouts
+        return pd.Series(pd.NaT, cells.index)
     if "epoch" in layout:
         moments = pd.to_datetime(pd.to_numeric(fitting), unit=str(form), utc=True)
     else:
