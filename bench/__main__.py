@@ -411,7 +411,7 @@ def _predict_rows(arguments: argparse.Namespace, store: Store, result: RunResult
     if arguments.plot:
         from bench.report.figures.predicted import plot_forecast
 
-        plot_forecast(arguments.plot, title, rows.iloc[-2 * task.horizon - task.context :], forecast, rows.iloc[:0])
+        plot_forecast(arguments.plot, title, rows.iloc[-task.context :], forecast, rows.iloc[:0])
         print(f"wrote {arguments.plot}", file=sys.stdout if arguments.into else sys.stderr)
     return cli.DONE
 

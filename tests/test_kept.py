@@ -31,6 +31,7 @@ from bench.data.steps import Step
 from bench.grid.driver import Orders, Tally, again, run_grid, selected
 from bench.grid.engine import Engine
 from bench.plan.suite import PlannedRun
+from bench.report.figures import predicted
 from bench.train.errors import FurtherErrors
 from bench.train.evaluate import evaluate
 from bench.train.execute import run_one
@@ -374,9 +375,20 @@ def test_a_model_that_does_not_come_back_is_refused(
 
 
 def test_new_rows_of_the_users_own_are_forecast_without_the_data(
-    make_card: MakeCard, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make_card: MakeCard,
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The rows are the data's last ones: their forecast is the model's, standardised as the training part was."""
+    drawn, plot_forecast = [], predicted.plot_forecast
+
+    def draw(path: Path, title: str, past: pd.DataFrame, *others: pd.DataFrame) -> str:
+        drawn.append(past)
+        return plot_forecast(path, title, past, *others)
+
+    monkeypatch.setattr(predicted, "plot_forecast", draw)
     values = 100 + 7 * waves(200, 2)
     card = make_card(values)
     result = keep(store, make_spec(card, "repeat_last"), "weights", "forecasts")
@@ -390,6 +402,7 @@ def test_new_rows_of_the_users_own_are_forecast_without_the_data(
     found = pd.read_csv(out, parse_dates=["ds"])
     assert list(found) == ["ds", "c0", "c1"] and len(found) == 8 and plot.stat().st_size > 5000
     assert [*found.ds] == [*pd.date_range(stamps[-1], periods=9, freq="h")[1:]]
+    assert [*drawn[0].index] == [*stamps[-32:]], "the look-back is what the model reads"
     assert found[["c0", "c1"]].to_numpy() == pytest.approx(np.tile(values[-1], (8, 1)), rel=1e-6)
     capsys.readouterr()
     assert in_process(*words) == 0
