@@ -428,8 +428,11 @@ def _predict_test(arguments: argparse.Namespace, store: Store, result: RunResult
     if again.differ:
         print(f"The run was on {result.where.device}; another device, or other versions, may round otherwise.")
     if arguments.into:
+        import pandas as pd
+
         tables = {name: forecast_table(own, cards()[name]) for name, own in again.forecasts.items()}
-        print(cli.write_table(arguments.into, cli.one_table(tables, "dataset")))
+        table = pd.concat(tables, names=["dataset"]).reset_index(level=0) if len(tables) > 1 else tables.popitem()[1]
+        print(cli.write_table(arguments.into, table))
     if arguments.plot:
         from bench.report.figures.predicted import plot_forecast
 

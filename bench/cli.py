@@ -11,7 +11,7 @@ import signal
 import sys
 import tomllib
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast, get_args
@@ -163,15 +163,6 @@ def write_table(path: Path, table: DataFrame) -> str:
     except OSError as error:
         raise BenchError(f"{path}: cannot be written: {error}. Do: name another file") from None
     return f"wrote {path}: {len(table)} rows"
-
-
-def one_table(tables: Mapping[str, DataFrame], column: str) -> DataFrame:
-    """Return tables below each other, with a first column that names them if there are several."""
-    import pandas as pd
-
-    if len(tables) == 1:
-        return next(iter(tables.values()))
-    return pd.concat(tables, names=[column]).reset_index(level=0)
 
 
 def command(verb: str, suite: str, filters: Filters, results: Path) -> str:

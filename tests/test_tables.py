@@ -11,6 +11,7 @@ import re
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from scipy.stats import rankdata
 from bench.analysis.results import Results
 from bench.analysis.tables import Table
 from bench.core.card import cards
+from bench.core.reading import UnusableRecord
 from bench.core.record import RunResult
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
 from bench.report import contents as review
@@ -607,7 +609,12 @@ def test_what_a_block_holds_is_the_mean_over_the_variants_runs_before_and_after_
 
 def test_blocks_of_a_variant_with_a_missing_run_are_holes_and_those_of_the_other_are_not() -> None:
     missing = "logo_llm (random) ILI h24 s2022"
-    for table in tables_of("layers", without("taps", lambda entry: entry.label == missing), ""):
+    holed = without("taps", lambda entry: entry.label == missing)
+    (key,) = (entry.spec.key for entry, result in holed.runs if result is None)
+    refused = Results(holed.runs, {key: UnusableRecord(Path("results/s2022.json"), "is of another protocol")})
+    (said,) = {str(*table.notes) for table in tables_of("layers", refused, "")}
+    assert said == "Logo-LLM, random: 1 of 4 runs missing: ILI h24 s2022 refused (is of another protocol)"
+    for table in tables_of("layers", holed, ""):
         assert table.notes == ["Logo-LLM, random: 1 of 4 runs missing: ILI h24 s2022 not run"]
         half = len(table.columns) // 2
         for _, line in table.rows:

@@ -127,8 +127,6 @@ def ratio_of_means(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
 
 def holm(p: Sequence[float]) -> list[float]:
     """Return Holm's adjusted p of each test of a family."""
-    if not len(p):
-        return []
     order = np.argsort(p, kind="stable")
     steps = np.maximum.accumulate(np.sort(p) * np.arange(len(p), 0, -1))
     return pd.Series(np.minimum(steps, 1), index=order).sort_index().tolist()

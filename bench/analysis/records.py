@@ -64,7 +64,7 @@ COLUMNS = {
 Row = dict[str, Any]
 
 
-def recorded(store: Store, filters: Filters, suite: str | None = None) -> tuple[pd.DataFrame, list[UnusableRecord]]:
+def recorded(store: Store, filters: Filters, suite: str | None) -> tuple[pd.DataFrame, list[UnusableRecord]]:
     """Return the frame of a directory's records, of a suite's runs alone if one is named; and those left out, unusable.
 
     Raises BenchError for a suite or a name that does not exist.

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.analysis.results import ERRORS, METRICS, Results, first_few, run_title
+from bench.analysis.results import ERRORS, METRICS, Results, run_title
 from bench.analysis.stats import mean_ranks, skill
 from bench.analysis.tables import Cell, Group, Table, grouped
 from bench.core.card import CARDS
 from bench.core.system import SHIPPED_CARDS
+from bench.core.text import first_few
 from models import REFERENCE
 
 FILE = "features.csv"
@@ -38,8 +39,7 @@ def regimes_table(planned: Results) -> list[Table]:
     known = features()
     # 1. Models that have seen a data set take no part; nor does a data set whose channels not every run holds.
     seen = planned.own.title[planned.own.seen].unique()
-    unseen = planned.own[~planned.own.title.isin(seen)]
-    planned = Results(list(zip(unseen.entry, unseen.result, strict=True)), planned.refused)
+    planned = planned.part(planned.own[~planned.own.title.isin(seen)])
     listed = dict(grouped(planned.own, "dataset"))
     described = [name for name, runs in listed.items() if name in set(known.dataset) and (runs.status == "done").all()]
     errors = _channel_errors(planned.own[planned.own.dataset.isin(described)])
@@ -49,9 +49,9 @@ def regimes_table(planned: Results) -> list[Table]:
     left_out = [name for name in listed if name not in whole]
     # 2. A table for each error.
     tables = []
-    for metric, error in ((metric, ERRORS[metric]) for metric in METRICS):
+    for metric in METRICS:
         groups = [Group(title.replace(" ", "-"), title, ("Rank", "Skill %")) for title in planned.own.title.unique()]
-        title = f"How models stand on channels of one kind, by {error}"
+        title = f"How models stand on channels of one kind, by {ERRORS[metric]}"
         table = Table(f"regimes_{metric}", title, planned.lead(LEAD), groups, marked=False)
         table.notes.append(f"Over channels of {', '.join(whole) or 'no data set'}.")
         if left_out:

@@ -107,6 +107,10 @@ class Results:
         refused = {entry.spec.key: each for entry, each in found if isinstance(each, UnusableRecord)}
         return cls(runs, refused, metrics)
 
+    def part(self, rows: pd.DataFrame) -> Results:
+        """Return only the runs in these rows of `own`."""
+        return Results(list(zip(rows.entry, rows.result, strict=True)), self.refused, self.metrics)
+
     @cached_property
     def reference(self) -> list[RunSpec]:
         """Specs of each model's first variant, the first seed of each cell."""
@@ -207,16 +211,6 @@ def shared(dataset: str, share: float) -> str:
 def run_title(model: str, variant: str = "") -> str:
     """Return the title of a model or of one of its variants."""
     return f"{registry.title(model)}, {variant}" if variant else registry.title(model)
-
-
-NAMED = 3
-"""Most items that a sentence names."""
-
-
-def first_few(items: Sequence[str], separator: str = ", ", count: int | None = None) -> str:
-    """Return the first items, and how many more there are of `count` (default: of all that are given)."""
-    rest = (len(items) if count is None else count) - NAMED
-    return separator.join(items[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def look_backs(specs: Iterable[RunSpec]) -> dict[int, list[str]]:

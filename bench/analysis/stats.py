@@ -27,8 +27,6 @@ class Comparison:
     """Statistic (chi square, ties corrected) and p; None for fewer than three models or data sets."""
     pairwise: pd.DataFrame | None
     """p of Wilcoxon's signed-rank test, after Holm over all pairs; 1 on the diagonal; None without a pair."""
-    critical_difference: float | None
-    """Mean ranks closer than this do not differ by Nemenyi's test at LEVEL; None where `friedman` is."""
     sentence: str
     """What the tests show, or why they cannot show anything."""
 
@@ -66,7 +64,7 @@ def skill(errors: np.ndarray, reference: np.ndarray) -> Interval:
 
 
 def compare(errors: pd.DataFrame) -> Comparison:
-    """Apply Friedman's test, Wilcoxon's with Holm's correction and Nemenyi's (Demsar, JMLR 7, 2006).
+    """Apply Friedman's test, and Wilcoxon's with Holm's correction (Demsar, JMLR 7, 2006).
 
     `errors`: data sets (index) by models (columns), averaged over horizons. Incomplete data sets are dropped, and the
     sentence says so.
@@ -76,17 +74,8 @@ def compare(errors: pd.DataFrame) -> Comparison:
     enough = n >= 3 and models >= 3
     friedman = _friedman(whole) if enough else None
     pairwise = _pairwise(whole) if n and models >= 2 else None
-    nemenyi = critical_difference(models, n) if enough else None
     sentence = _incomplete(len(errors), n) + _sentence(n, ranks, friedman, pairwise)
-    return Comparison(n, ranks, friedman, pairwise, nemenyi, sentence)
-
-
-def critical_difference(models: int, datasets: int) -> float:
-    """Return Nemenyi's critical difference between mean ranks at LEVEL."""
-    from scipy.stats import studentized_range
-
-    quantile = studentized_range.ppf(1 - LEVEL, models, np.inf) / math.sqrt(2)
-    return float(quantile * math.sqrt(models * (models + 1) / (6 * datasets)))
+    return Comparison(n, ranks, friedman, pairwise, sentence)
 
 
 def least_p(datasets: int) -> float:

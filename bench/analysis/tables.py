@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import ERRORS, METRICS, NAMED, Results, first_few, run_title
+from bench.analysis.results import ERRORS, METRICS, Results, run_title
 from bench.analysis.stats import comparable
 from bench.core.base import BenchError
 from bench.core.names import Metric
 from bench.core.record import Cost, RunResult
+from bench.core.text import first_few
 from bench.plan import registry
 
 COSTS: dict[str, tuple[int, Callable[[RunResult, Cost], float | None]]] = {
@@ -167,11 +168,10 @@ class Table:
             return None
         if (runs.status == "missing").all():
             return self.footnote(NOT_RUN)  # the same for all such cells, which then share a footnote
-        named = runs.loc[absent, ["data", "horizon", "seed", "why"]].head(NAMED).itertuples(index=False, name=None)
+        named = runs.loc[absent, ["data", "horizon", "seed", "why"]].itertuples(index=False, name=None)
         names = [f"{data} h{horizon} s{seed} {why}" for data, horizon, seed, why in named]
-        missing = int(absent.sum())
-        count = f"{missing} of {len(runs)} runs missing"
-        return self.footnote(f"{runs.title.iloc[0]}: {count}: {first_few(names, '; ', missing)}")
+        count = f"{len(names)} of {len(runs)} runs missing"
+        return self.footnote(f"{runs.title.iloc[0]}: {count}: {first_few(names, '; ')}")
 
     def cell(self, runs: pd.DataFrame, value: float | None, digits: int = 3) -> Cell:
         """Return the value of these runs; a dash whose footnote says what is missing unless every run is done."""
@@ -185,7 +185,7 @@ class Table:
         if gap is None:
             return [self._error(runs, metric, keys) for metric in self.metrics]
         cells = [Cell(None, note=gap, runs=keys) for _ in self.metrics]
-        done = runs.loc[runs.status == "done", ["horizon", "status", *self.metrics]]
+        done = runs.loc[runs.status == "done", ["horizon", *self.metrics]]
         if {*done.horizon} != {*runs.horizon}:
             return cells
         count = f"{len(done)} of {len(runs)}"
@@ -260,19 +260,9 @@ def losses_table(planned: Results) -> list[Table]:
     return [table]
 
 
-def ablation_table(planned: Results) -> list[Table]:
-    """Show variants as rows, data sets as columns, and the change against each model's first variant."""
-    return [_variants_table("ablation", "Ablations: errors averaged over horizons", planned)]
-
-
-def taps_table(planned: Results) -> list[Table]:
-    """Show errors by tap."""
-    return [_variants_table("taps", "Errors by tap, averaged over horizons", planned)]
-
-
 def layers_table(planned: Results) -> list[Table]:
     """Show what a probe reads of local change and slow trend after each block."""
-    probed = Results([(entry, result) for entry, result in planned.runs if entry.spec.task.probe])
+    probed = planned.part(planned.own[[bool(entry.spec.task.probe) for entry in planned.own.entry]])
     if not probed.runs:
         raise BenchError("table layers: no run of this suite is probed. Do: give a [[variant]] the key probe")
     return [_probe_table(name, probed) for name in PROBES]
@@ -312,8 +302,8 @@ TABLES: dict[str, Builder] = {
     "seeds": seeds_table,
     "few_shot": few_shot_table,
     "zero_shot": zero_shot_table,
-    "ablation": ablation_table,
-    "taps": taps_table,
+    "ablation": lambda planned: [_variants_table("ablation", "Ablations: errors averaged over horizons", planned)],
+    "taps": lambda planned: [_variants_table("taps", "Errors by tap, averaged over horizons", planned)],
     "layers": layers_table,
     "losses": losses_table,
     "efficiency": efficiency_table,
@@ -332,8 +322,7 @@ def behind(cells: Iterable[Cell]) -> tuple[str, ...]:
 
 def mean_error(runs: pd.DataFrame, metric: str) -> float:
     """Return the mean over seeds, then over horizons; NaN unless every run is done and has this error."""
-    lacking = (runs.status != "done").any() or runs[metric].isna().any()
-    return math.nan if lacking else float(runs.groupby("horizon", sort=False)[metric].mean().mean())
+    return math.nan if runs[metric].isna().any() else float(runs.groupby("horizon", sort=False)[metric].mean().mean())
 
 
 def leakage(runs: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -58,12 +58,11 @@ def _score(result: RunResult) -> float | None:
     return min((epoch.val_loss for epoch in result.curve), default=None)
 
 
-def search_rows(searches: Iterable[Search]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+def search_rows(searches: Sequence[Search]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return headers and rows of a table: a row for each data set and trial, a column for each model.
 
     The chosen trial of a column has an asterisk, a failed one a dash.
     """
-    searches = list(searches)
     models = list(dict.fromkeys(search.model for search in searches))
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for search in searches:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from pydantic import Field
 from bench.analysis.claims import KINDS, Claim, Finding, Forest, Verdict, Versus
 from bench.analysis.intervals import LEVEL, holm
 from bench.analysis.published import strength
-from bench.analysis.results import Results, first_few, look_backs
+from bench.analysis.results import Results, look_backs
 from bench.core.base import BenchError, Frozen, Positive, UnknownName, parse, read_toml
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
+from bench.core.text import first_few
 from bench.plan import registry
 from bench.plan import suite as suites
 from bench.plan.settings import CLAIMS
@@ -385,9 +386,8 @@ def blocks(rows: Iterable[Judged]) -> dict[str, list[Judged]]:
     return {title: claims for title, claims in found.items() if claims}
 
 
-def tally(rows: Iterable[Judged]) -> str:
+def tally(rows: Sequence[Judged]) -> str:
     """Count the claims of each verdict."""
-    rows = list(rows)
     counts, parts = (Counter(row.verdict for row in some) for some in (rows, [row for row in rows if row.scope]))
     narrower = {verdict: f" ({parts[verdict]} over part of what is claimed)" for verdict in parts}
     return ", ".join(f"{verdict}: {counts[verdict]}{narrower.get(verdict, '')}" for verdict in Verdict)

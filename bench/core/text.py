@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
+
+
+def first_few(items: Iterable[str], separator: str = ", ", most: int = 3) -> str:
+    """Return the first items, and how many more there are."""
+    named = list(items)
+    return separator.join(named[:most]) + f" and {len(named) - most} more" * (len(named) > most)
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench.core.base import nearest
-from bench.core.text import printable
+from bench.core.text import first_few, printable
 
 
 class Refusal(Exception):
@@ -69,8 +69,7 @@ def counted(examples: Sequence[tuple[str, str]], what: str, count: int | None = 
 
 def listed(names: Iterable[str]) -> str:
     """Return up to five quoted names, and the number of the others."""
-    names = list(names)
-    return ", ".join(repr(name[:40]) for name in names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+    return first_few((repr(name[:40]) for name in names), most=5)
 
 
 def named(wanted: Iterable[str], known: Iterable[str], option: str) -> list[str]:

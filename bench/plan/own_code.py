@@ -33,6 +33,7 @@ from typing import Any
 from bench.core.base import BenchError, digest
 from bench.core.record import TRACEBACK
 from bench.core.system import ROOT
+from bench.core.text import first_few
 from models import LIBRARIES, MODELS, Package, library_of, package_of
 
 PROJECT = ("bench", "models")
@@ -81,8 +82,8 @@ def summaries(codes: Iterable[OwnCode]) -> list[str]:
     models: dict[str, list[str]] = {}
     for code in codes:
         names = [shown(path) for path in code.hashes]
-        models.setdefault(_first(names), []).append(code.model)
-    return [f"{_first(each)} run{'s' * (len(each) == 1)} {files}" for files, each in models.items()]
+        models.setdefault(first_few(names, most=10), []).append(code.model)
+    return [f"{first_few(each, most=10)} run{'s' * (len(each) == 1)} {files}" for files, each in models.items()]
 
 
 def own_code(model: str) -> OwnCode:
@@ -237,7 +238,8 @@ class _Folders:
         """Return the path of a file as seen from the innermost of the folders that hold it."""
         path = Path(file).resolve()
         holding = [folder for folder in (*self._own, *self._installed) if path.is_relative_to(folder)]
-        return path.relative_to(max(holding, key=_depth)).as_posix() if holding and file[:1] != "<" else file
+        inner = max(holding, key=lambda folder: len(folder.parts), default=None)
+        return path.relative_to(inner).as_posix() if inner and file[:1] != "<" else file
 
     def own(self, path: Path) -> bool:
         """Tell whether a file is the user's own. Files in hidden folders are not: compilers keep code there."""
@@ -414,10 +416,6 @@ def _packages_and(module: str) -> list[str]:
     return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
-def _depth(folder: Path) -> int:
-    return len(folder.parts)
-
-
 @lru_cache
 def _holds_packages(folder: Path) -> bool:
     named = folder.name in ("site-packages", "dist-packages")
@@ -446,10 +444,6 @@ def _plain(name: str) -> str:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _changed(model: str) -> CodeChanged:

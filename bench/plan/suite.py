@@ -213,7 +213,7 @@ def entries(suite: Suite, filters: Filters = Filters()) -> list[PlannedRun]:  # 
     return list(planned(suite, filters))
 
 
-def planned(suite: Suite, filters: Filters = Filters()) -> Iterator[PlannedRun]:  # noqa: B008  (frozen)
+def planned(suite: Suite, filters: Filters) -> Iterator[PlannedRun]:
     """Yield the planned runs, ordered by data set, share of its windows, horizon, seed, model, variant.
 
     Models and data sets of a filter that are not the suite's run under its settings. Raises BenchError for a misfit.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import ERRORS, first_few
+from bench.analysis.results import ERRORS
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged
+from bench.core.text import first_few
 from models import MODELS, PROPOSED
 
 ONE = {
@@ -35,8 +36,7 @@ def answer(claims: Sequence[Judged], tables: Sequence[Table]) -> list[str]:
     decided = any(row.verdict in DECIDED for row in claims)
     main = tables[0] if tables and tables[0].summary else None
     ranks, floors = (_ranks(main) if main and not decided else ""), (_floors(main) if main else "")
-    sentences = [_tally(own), ranks, floors, _without(added) if own else _tally(added)]
-    return [sentence for sentence in sentences if sentence]
+    return list(filter(None, [_tally(own), ranks, floors, _without(added) if own else _tally(added)]))
 
 
 def _tally(rows: Sequence[Judged]) -> str:
@@ -57,43 +57,30 @@ def _tally(rows: Sequence[Judged]) -> str:
     return f"Of {whose}, {counted}."
 
 
-def _lowest(table: Table, kind: Callable[[str], bool], row: int) -> tuple[float, str] | None:
-    """Return the lowest error of a row among the models of this kind, and the model's title."""
+def _lowest(table: Table, names: Collection[str], row: int) -> tuple[float, str] | None:
+    """Return the lowest error of a row among these models, and the model's title."""
     cells = table.rows[row][1][:: len(table.metrics)]
     found = [
         (cell.value, group.title)
         for cell, group in zip(cells, table.groups, strict=True)
-        if cell.value is not None and kind(group.key)
+        if cell.value is not None and group.key in names
     ]
     return min(found, default=None)
 
 
-def _reads(name: str) -> bool:
-    return name in MODELS and MODELS[name].uses_backbone
-
-
-def _reads_none(name: str) -> bool:
-    return name in MODELS and not MODELS[name].uses_backbone
-
-
-def _floor(name: str) -> bool:
-    return name in MODELS and not MODELS[name].trains
-
-
-def _proposed(name: str) -> bool:
-    return name == PROPOSED
-
-
 def _floors(main: Table) -> str:
     """Say on which data sets a model without a language model is ahead of all with one, and floors of Logo-LLM."""
+    readers = [name for name, model in MODELS.items() if model.uses_backbone]
+    others = [name for name in MODELS if name not in readers]
+    untrained = [name for name, model in MODELS.items() if not model.trains]
     ahead, floors, compared = [], [], []
     for row, (label, _) in enumerate(main.rows):
-        without, reader = _lowest(main, _reads_none, row), _lowest(main, _reads, row)
+        without, reader = _lowest(main, others, row), _lowest(main, readers, row)
         if without and reader:
             compared.append(label)
             if without < reader:
                 ahead.append(f"{label} ({without[1]} {without[0]:.3f}, {reader[1]} {reader[0]:.3f})")
-        floor, proposed = _lowest(main, _floor, row), _lowest(main, _proposed, row)
+        floor, proposed = _lowest(main, untrained, row), _lowest(main, [PROPOSED], row)
         if floor and proposed and floor[0] < proposed[0]:
             floors.append(f"{label} ({floor[1]} {floor[0]:.3f}, {MODELS[PROPOSED].title} {proposed[0]:.3f})")
     if not compared:

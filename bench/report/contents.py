@@ -47,7 +47,7 @@ class Review:
     methods: list[Section]
 
 
-def review(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...] = METRICS) -> Review:
+def review(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, ...]) -> Review:
     """Read the suite's runs that pass the filters, and make every part of its report; claims are on MSE whatever the
     metrics of its tables and figures are."""
     # Importing the figures takes a second, and printing a table does not need them.
@@ -78,7 +78,7 @@ def metrics_of(metric: Metric | None) -> tuple[Metric, ...]:
 
 
 def tables_named(
-    name: str, suite: Suite, filters: Filters, store: Store, metric: Metric | None = None
+    name: str, suite: Suite, filters: Filters, store: Store, metric: Metric | None
 ) -> tuple[Results, list[Table]]:
     """Return the suite's runs that pass the filters, and its tables of one name, of one error if `metric` names it.
 

@@ -117,16 +117,9 @@ def _cell(entry: PlannedRun, suite: Suite, variant: str, place: str) -> Cell:
     )
 
 
-class Embedded(NamedTuple):
-    """The data of a page, and the files beside it."""
-
-    data: dict[str, Any]
-    files: dict[str, str]
-    """Name of a file beside the page -> its text; none if the page is small."""
-
-
-def embedded(cells: list[Cell], lists: Iterable[tuple[str, ...]]) -> Embedded:
-    """Return the runs of these cells, and the lists of them that numbers open (each of run keys), for page.js."""
+def embedded(cells: list[Cell], lists: Iterable[tuple[str, ...]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the data of a page for page.js: the runs of these cells, and the lists of them that numbers open (each of
+    run keys); and name -> text of each file beside the page, none if the page is small."""
     shared = _Shared()
     rows = (_row(number, run, shared) for number, cell in enumerate(cells) for run in cell.runs)
     parts = [_json(part) for part in iter(lambda: list(itertools.islice(rows, PART)), [])]
@@ -141,14 +134,14 @@ def embedded(cells: list[Cell], lists: Iterable[tuple[str, ...]]) -> Embedded:
         **{name: list(map(json.loads, values)) for name, values in shared.values.items()},
     }
     if sum(map(len, parts)) <= EMBEDDED:
-        return Embedded(data | {"runs": [run for part in parts for run in json.loads(part)]}, {})
+        return data | {"runs": [run for part in parts for run in json.loads(part)]}, {}
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode())
     made, files = digest.hexdigest()[:16], {}
     for number in range(len(parts)):  # `pop`: many megabytes are held once
         files[f"{FOLDER}/{number}.js"] = f'addRuns("{made}", {number * PART}, {parts.pop(0)});\n'
-    return Embedded(data | {"made": made}, files)
+    return data | {"made": made}, files
 
 
 class _Shared:

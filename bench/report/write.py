@@ -12,7 +12,6 @@ from pathlib import Path
 
 from bench.analysis.claims import Verdict
 from bench.analysis.results import Results
-from bench.analysis.tables import Table
 from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
@@ -62,13 +61,8 @@ def report(arguments: argparse.Namespace) -> int:
 def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     planned, tables = tables_named(arguments.table, suite, filters, store, arguments.metric)
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
-    print(joined([_printed(table, arguments) for table in tables], arguments.format), end="")
+    print(joined([render(table, arguments.format, width()) for table in tables], arguments.format), end="")
     return planned
-
-
-def _printed(table: Table, arguments: argparse.Namespace) -> str:
-    """Return a table as the options ask for it."""
-    return render(table, arguments.format, width())
 
 
 def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
@@ -84,7 +78,7 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
             pages += filter(None, [write_index(REPORTS)])
     except OSError as error:
         raise BenchError(f"{folder}: cannot be written: {error}. Do: choose another --into") from None
-    print(_printed(content.tables[0], arguments))
+    print(render(content.tables[0], arguments.format, width()))
     if content.claims:
         print("\n".join(f"{title}: {tally(rows)}" for title, rows in blocks(content.claims).items()), end="\n\n")
     print("\n".join(f"wrote {page}" for page in pages))

@@ -10,7 +10,7 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -25,6 +25,7 @@ from torch.nn.parameter import is_lazy
 from bench.core.base import BenchError, Option
 from bench.core.card import cards
 from bench.core.spec import RunSpec, TrainConfig
+from bench.core.text import first_few
 from bench.plan import registry
 from bench.plan.own_code import raised_at, trace_of, watched
 from bench.train.device import peak_mb, pick_device, random_state, reset_peak, seed_everything
@@ -187,7 +188,7 @@ class _Trial:
         """An untrained instance in eval mode; `born` is its state, and `drawn` that of the generators, when it was."""
         model = self.build()
         if later := [name for name, each in model.named_parameters() if is_lazy(each)]:
-            raise Fault(f"parameters without a size: {_names(later)}")
+            raise Fault(f"parameters without a size: {first_few(later)}")
         self.drawn = random_state(self.device)
         self.born = _state(model)
         return model.eval()
@@ -296,12 +297,6 @@ def _changed(before: dict[str, Tensor], after: dict[str, Tensor]) -> list[str]:
     return [*differing, *sorted(before.keys() ^ after.keys())]
 
 
-def _names(names: Iterable[str]) -> str:
-    """Return up to four names, and the number of the others."""
-    found = list(names)
-    return ", ".join(found[:4]) + f" and {len(found) - 4} more" * (len(found) > 4)
-
-
 SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "torch's default type": (torch.get_default_dtype, torch.set_default_dtype),
     "torch's default device": (torch.get_default_device, torch.set_default_device),
@@ -343,11 +338,11 @@ def _global_state(trial: _Trial) -> None:
             _called(model.train(), trial.x.clone(), trial.shape.horizon)
         states["forward"].append(random_state(trial.device))
     if set_ := [name for name, (read, _) in SETTINGS.items() if read() != before[name]]:
-        raise Fault(f"that it sets {_names(set_)}")
+        raise Fault(f"that it sets {first_few(set_)}")
     for where, (one, other) in states.items():
         equal = [name for name in one[0] if one[0][name] == other[0][name]]
         if equal := [*equal, *["torch"] * torch.equal(one[1]["random"], other[1]["random"])]:
-            raise Fault(f"that its {where} seeds the generator of {_names(equal)}")
+            raise Fault(f"that its {where} seeds the generator of {first_few(equal)}")
 
 
 def _forecast(trial: _Trial) -> str:
@@ -387,7 +382,7 @@ def _input(trial: _Trial) -> None:
 def _weights_in_eval(trial: _Trial) -> None:
     trial.forecast(trial.fresh, trial.x)
     if found := _changed(trial.born, _state(trial.fresh)):
-        raise Fault(f"that a forecast changes {_names(found)}")
+        raise Fault(f"that a forecast changes {first_few(found)}")
 
 
 def _memory(trial: _Trial) -> None:
@@ -445,7 +440,7 @@ def _constant_window(trial: _Trial) -> None:
     trial.forecast(trial.fresh, windows.contexts(trial.index))
     with suppress(Skipped):
         if broken := _trained(trial, windows, steps=1).broken:
-            raise Fault(f"gradients that are not finite, of {_names(broken)}")
+            raise Fault(f"gradients that are not finite, of {first_few(broken)}")
 
 
 def _large_values(trial: _Trial) -> None:
@@ -455,9 +450,9 @@ def _large_values(trial: _Trial) -> None:
 def _training_step(trial: _Trial) -> str:
     done = trial.training
     if done.broken:
-        raise Fault(f"gradients that are not finite, of {_names(done.broken)}")
+        raise Fault(f"gradients that are not finite, of {first_few(done.broken)}")
     if not math.isfinite(sum(done.losses)):
-        raise Fault(f"losses of {_names(f'{loss:.4g}' for loss in done.losses)}")
+        raise Fault(f"losses of {', '.join(f'{loss:.4g}' for loss in done.losses)}")
     memory = "" if done.peak is None else f", {done.peak:.0f} MiB above what was there"
     return f"{1000 * done.seconds:.1f} ms for {BATCH} windows{memory}"
 
@@ -465,9 +460,9 @@ def _training_step(trial: _Trial) -> str:
 def _gradients(trial: _Trial) -> None:
     reached = trial.training.reached
     if unused := [name for name, each in reached.items() if each is None]:
-        raise Fault(f"none for {_names(unused)}")
+        raise Fault(f"none for {first_few(unused)}")
     if dead := [name for name, each in reached.items() if not each]:
-        raise Fault(f"only zeros for {_names(dead)}")
+        raise Fault(f"only zeros for {first_few(dead)}")
 
 
 def _loss(trial: _Trial) -> None:
@@ -480,7 +475,7 @@ def _loss(trial: _Trial) -> None:
 def _seed(trial: _Trial) -> None:
     again = _trained(trial, steps=2)
     if found := _changed(trial.training.born, again.born):
-        raise Fault(f"two instances that differ in {_names(found)}")
+        raise Fault(f"two instances that differ in {first_few(found)}")
     if not np.allclose(trial.training.losses[:2], again.losses, rtol=EQUAL, atol=0):
         raise Fault("two trainings with other losses")
 

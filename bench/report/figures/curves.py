@@ -13,7 +13,7 @@ from matplotlib.ticker import StrMethodFormatter, SymmetricalLogLocator
 
 from bench.analysis.results import Results
 from bench.core.record import RunResult
-from bench.report.figures.panels import Drawn, by_panel, drawn, missing, named, part, ratio_scale, shortest
+from bench.report.figures.panels import Drawn, by_panel, drawn, missing, named, ratio_scale, shortest
 from bench.report.figures.style import COLOURS, FAINT, FURTHER_COLOURS, MARKERS, SMALL, Look, looks, narrow
 
 POINTS = 30
@@ -45,7 +45,7 @@ def curves(planned: Results) -> Drawn | None:
         f"epochs; panels end at {HIGHEST:g}; models train with different losses, so only shapes compare"
     )
     nothing = f"Nothing to train: {named(still)}." if still else ""
-    own = part(planned, chosen)
+    own = planned.part(chosen)
     if trained.empty:
         return drawn(own, "No run that trains is done: there are no curves.", lead, nothing, averaged=False)
     # 2. Panels.

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bench.analysis.results import Results
 from bench.core.record import Sample
-from bench.report.figures.panels import Drawn, blank, drawn, foot, part, shortest
+from bench.report.figures.panels import Drawn, blank, drawn, foot, shortest
 from bench.report.figures.style import FAINT, GRID, INK, PAST, SMALL, Look, looks, narrow
 
 FILLED = 0.93
@@ -37,7 +37,7 @@ def forecasts(planned: Results) -> Drawn:
     draw = _column if narrow() else _figure
     figure = "No record of these runs holds a sample forecast." if none else draw(chosen, looks(planned))
     more = f"{old} of the records hold no sample." if old else ""
-    return drawn(part(planned, chosen), figure, lead, more, alt=_nearest(chosen[chosen.gap == ""]))
+    return drawn(planned.part(chosen), figure, lead, more, alt=_nearest(chosen[chosen.gap == ""]))
 
 
 def _nearest(sampled: pd.DataFrame) -> str:

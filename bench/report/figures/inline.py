@@ -194,6 +194,5 @@ def _joined(parts: list[str]) -> Iterator[str]:
 
 def _short(number: float, digits: int) -> str:
     """Return a number in as few characters as these decimals need."""
-    text = f"{number:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{number:.0f}"
-    text = re.sub(r"^(-?)0\.", r"\1.", text)
-    return "0" if text in ("-0", "", "-") else text
+    text = f"{number:z.{digits}f}".rstrip("0").rstrip(".")
+    return re.sub(r"^(-?)0\.", r"\1.", text)

@@ -47,11 +47,6 @@ def drawn(planned: Results, figure: Figure | str, lead: str, *more: str, alt: st
     return Drawn(figure, caption, alt)
 
 
-def part(planned: Results, frame: pd.DataFrame) -> Results:
-    """Return only the runs in these rows of `Results.own`."""
-    return Results(list(zip(frame.entry, frame.result, strict=True)), planned.refused)
-
-
 def shortest(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of each data set's shortest horizon, at its largest share of training windows."""
     whole = frame[frame.fraction == frame.groupby("dataset").fraction.transform("max")]

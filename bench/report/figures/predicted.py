@@ -16,11 +16,11 @@ MOST_PANELS = 8
 """Channels that are drawn; of more, the first ones."""
 
 
-def plot_forecast(path: Path, title: str, past: pd.DataFrame, forecast: pd.DataFrame, truth: pd.DataFrame) -> str:
+def plot_forecast(path: Path, title: str, past: pd.DataFrame, forecast: pd.DataFrame, truth: pd.DataFrame) -> None:
     """Draw the past (grey), the forecast (colour) and the truth (dark; empty if nobody knows it), and save the figure.
 
-    All have a column for each channel, by stamp, in original units. Return a sentence on channels that are left out.
-    Raises BenchError for a file that cannot be written, or of no kind that matplotlib knows.
+    All have a column for each channel, by stamp, in original units. Raises BenchError for a file that cannot be
+    written, or of no kind that matplotlib knows.
     """
     names = [*forecast.columns][:MOST_PANELS]
     with styled():
@@ -37,11 +37,9 @@ def plot_forecast(path: Path, title: str, past: pd.DataFrame, forecast: pd.DataF
         panels[-1].xaxis.set(major_locator=locator, major_formatter=mdates.ConciseDateFormatter(locator))
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper right", ncols=3)
         figure.suptitle(printable(title), x=0.01, ha="left", fontsize=8, fontweight="bold")
-        left = forecast.shape[1] - len(names)
-        if left:
+        if left := forecast.shape[1] - len(names):
             figure.supxlabel(f"{left} more channels are not drawn", fontsize=SMALL, color=FAINT)
         try:
             figure.savefig(path)
         except (OSError, ValueError) as error:
             raise BenchError(f"--plot {path}: cannot be written: {error}. Do: name a .png, .svg or .pdf") from None
-    return f"{left} more channels are not drawn" if left else ""
