@@ -37,7 +37,7 @@ REPORTED = {
     "taps": ILI,
     "layers": Filters(),
     "few_shot": ILI,
-    "lookback_336": Filters(datasets=("ETTh1", "ETTh2", "ILI")),
+    "lookback_336": Filters(datasets=("ETTm1", "ETTm2", "ETTh1", "ETTh2", "Weather", "Exchange", "ILI")),
     "zoo": Filters(),
     "efficiency": Filters(),
 }
