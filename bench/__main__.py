@@ -290,15 +290,15 @@ def _orders(arguments: argparse.Namespace, suite: Suite) -> Orders:
 def _dry_run(arguments: argparse.Namespace, planned: list[PlannedRun], orders: Orders) -> int:
     """Print the runs that would be done, in their order, and the time that they need."""
     from bench.core.store import Store
-    from bench.grid.driver import again, in_shard, selected
+    from bench.grid.driver import in_shard, selected
     from bench.overview import plan_rows, plan_summary
 
     store = Store(arguments.results)
     mine = in_shard({entry.spec.key: entry for entry in planned}, arguments.shard)
-    chosen = selected(mine, store, orders)[0]
+    chosen, _, again = selected(mine, store, orders)
     todo = [*chosen.values()]
     print("\n".join(f"{entry.label:<40} {store.root / entry.spec.path}" for entry in todo))
-    print("".join(f"{line}\n" for line in again(chosen, store, orders)), end="")
+    print("".join(f"{line}\n" for line in again), end="")
     left = plan_rows(todo, store, threads=arguments.threads)[1]
     print(plan_summary(left, arguments.jobs, arguments.threads) if todo else "nothing is left to do")
     return cli.DONE
@@ -380,7 +380,7 @@ def _perf(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     """Forecast a user's own rows, or the test part again; return 1 if that gives other errors than the record's."""
-    from bench.core.kept import find_run, store_of
+    from bench.core.kept import find_run
     from bench.core.store import Store
 
     cli.require_results(arguments.results)
@@ -390,8 +390,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             raise BenchError(f"--{option} {path}: no kind of table. Do: name a .csv or .parquet file")
         if path and not path.absolute().parent.is_dir():
             raise BenchError(f"--{option} {path}: its folder does not exist. Do: make it first")
-    store = store_of(Store(arguments.results), arguments.run)
-    result = find_run(store, arguments.run)
+    store, result = find_run(Store(arguments.results), arguments.run)
     if arguments.on:
         return _predict_rows(arguments, store, result)
     return _predict_test(arguments, store, result)

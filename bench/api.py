@@ -284,10 +284,9 @@ def errors(
 
 def _kept(key: str, results: str | Path | None) -> KeptForecasts:
     """Return the forecasts that a run kept, by its key or the path of its record."""
-    from bench.core.kept import find_run, read_forecasts, store_of
+    from bench.core.kept import find_run, read_forecasts
 
-    store = store_of(_store(results), key)
-    return read_forecasts(store, find_run(store, key))
+    return read_forecasts(*find_run(_store(results), key))
 
 
 def _of(windows: int | Iterable[int] | None, count: int, name: str) -> np.ndarray:

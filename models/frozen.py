@@ -6,7 +6,6 @@ torch lays a weight out anew for every product, which takes a tenth of the time.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,7 +20,6 @@ _LAID_OUT = WeakTensorKeyDictionary()
 """Weight -> its version when it was laid out, its layout for products with inputs, and that for their gradients."""
 
 
-@lru_cache
 def multiplies_bf16() -> bool:
     """Return whether oneDNN multiplies bf16 numbers on this CPU."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -16,11 +16,8 @@ from models.errors import UnknownName
 from models.layers import Forecast, Past
 from models.options import Shape
 
-FORECASTERS = {
-    "PatchTSMixerForPrediction": transformers.PatchTSMixerConfig,
-    "PatchTSTForPrediction": transformers.PatchTSTConfig,
-}
-"""Class -> its configuration. (The library's other forecasters give distributions.)"""
+FORECASTERS = ["PatchTSMixerForPrediction", "PatchTSTForPrediction"]
+"""The library's classes that forecast points; its others give distributions."""
 SHAPE = ("context_length", "prediction_length", "num_input_channels")
 """Fields of a configuration that the task decides."""
 
@@ -31,27 +28,25 @@ def adapted(name: str) -> type[nn.Module]:
     Raises UnknownName for a class that is no forecaster of points.
     """
     if name not in FORECASTERS:
-        raise UnknownName("forecaster of transformers", name, list(FORECASTERS), "transformers")
-    parts = {"library_class": getattr(transformers, name), "configuration": FORECASTERS[name]}
-    return type(name, (Network,), parts)
+        raise UnknownName("forecaster of transformers", name, FORECASTERS, "transformers")
+    return type(name, (Network,), {"library_class": getattr(transformers, name)})
 
 
 class Network(nn.Module):
     """One network of the library."""
 
     library_class: ClassVar[Any]
-    configuration: ClassVar[type]
 
     def __init__(self, shape: Shape, options: dict[str, Any]) -> None:
         super().__init__()
         task = dict(zip(SHAPE, (shape.context, shape.horizon, shape.channels), strict=True))
-        self.network = self.library_class(self.configuration(**task, **options))
+        self.network = self.library_class(self.library_class.config_class(**task, **options))
 
     @classmethod
     def Options(cls, **given: Any) -> dict[str, Any]:  # noqa: N802  (as the dataclass of other models)
         """Return the options as they are. Raises UnknownName for one that the configuration lacks."""
         general = {*inspect.signature(transformers.PretrainedConfig).parameters, "loss", "distribution_output"}
-        known = set(inspect.signature(cls.configuration).parameters) - general - set(SHAPE)
+        known = set(inspect.signature(cls.library_class.config_class).parameters) - general - set(SHAPE)
         if unknown := sorted(set(given) - known):
             raise UnknownName(f"option of transformers:{cls.__name__}", unknown[0], sorted(known))
         return given

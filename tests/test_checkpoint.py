@@ -91,7 +91,7 @@ def test_a_resumed_run_equals_one_that_was_never_interrupted(
     whole = run_one(spec, cpu)
     assert whole.cost is not None
     steps = whole.cost.steps // 2
-    cuts = [steps + 1] if MODELS[model].uses_backbone else [2, steps, steps + 1]
+    cuts = [steps + 1] if MODELS[model].uses_backbone else [2, steps, steps + 1, whole.cost.steps]
     pieces = run_in_pieces(spec, tmp_path / "c.safetensors", cuts)
     assert pieces.where.resumed == whole.where.machines, "all parts were made on this machine"
     assert pieces.where.devices == (whole.where.device,)

@@ -291,7 +291,7 @@ def test_a_command_that_predicts_reaches_its_work(
     command: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work: list[object] = []
-    monkeypatch.setattr("bench.core.kept.find_run", lambda store, text: text)
+    monkeypatch.setattr("bench.core.kept.find_run", lambda store, text: (store, text))
     for place in ("_predict_test", "_predict_rows"):
         monkeypatch.setattr(f"bench.__main__.{place}", lambda *given: work.append(given) or cli.DONE)
     assert typed(command) == cli.DONE and work

@@ -18,7 +18,6 @@ from torch import nn
 from bench.analysis.errors import errors_of
 from bench.analysis.results import Results
 from bench.analysis.tables import main_table
-from bench.core import kept as core_kept
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards
 from bench.core.jobs import Job
@@ -28,7 +27,7 @@ from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data.series import load_series
 from bench.data.steps import Step
-from bench.grid.driver import Orders, Tally, again, run_grid, selected
+from bench.grid.driver import Orders, Tally, run_grid, selected
 from bench.grid.engine import Engine
 from bench.plan.suite import PlannedRun
 from bench.report.figures import predicted
@@ -91,7 +90,7 @@ def test_kept_forecasts_are_those_that_were_scored(make_card: MakeCard, store: S
 def test_large_forecasts_are_kept_in_half_the_bytes(
     make_card: MakeCard, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(core_kept, "MOST_EXACT", 1000)
+    monkeypatch.setattr("bench.train.keep.MOST_EXACT", 1000)
     result = keep(store, make_spec(make_card(waves(200, 3))), "forecasts")
     own = read_forecasts(store, result)["Waves"]
     assert own.forecast.dtype == np.float16
@@ -303,7 +302,7 @@ def test_done_runs_are_done_again_if_they_lack_what_is_to_be_kept(make_card: Mak
     assert chosen(keep=("forecasts",)) == {1, 3}
     assert chosen(keep=("forecasts", "weights")) == {1, 2, 3}
     assert chosen(keep=("forecasts",), rerun="failed") == {3}
-    (line,) = again(mine, store, Orders(keep=("forecasts",)))
+    (line,) = selected(mine, store, Orders(keep=("forecasts",)))[2]
     assert line.startswith("1 runs are done")
     (store.root / keeping.path).with_suffix(SUFFIX["forecasts"]).unlink()
     assert chosen(keep=("forecasts",)) == {1, 2, 3}, "a file that was deleted is not kept"
@@ -445,13 +444,13 @@ def test_a_key_names_one_run(make_card: MakeCard, store: Store) -> None:
     for seed in (1, 2):
         store.put(done(make_spec(card, "repeat_last", seed=seed), card))
     key = make_spec(card, "repeat_last", seed=2).key
-    assert find_run(store, key).spec.seed == find_run(store, key[:6]).spec.seed == 2
+    assert find_run(store, key)[1].spec.seed == find_run(store, key[:6])[1].spec.seed == 2
     with pytest.raises(BenchError, match="no runs"):
         find_run(store, "0" * 12)
     with pytest.raises(BenchError, match="6 or more"):
         find_run(store, key[:5])
     with pytest.raises(BenchError, match="kept no forecasts"):
-        read_forecasts(store, find_run(store, key))
+        read_forecasts(*find_run(store, key))
 
 
 def test_tables_of_a_chosen_error_say_which_records_are_too_old() -> None:

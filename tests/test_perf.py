@@ -19,6 +19,7 @@ from bench.perf import grids, timing
 from bench.perf import measure as perf
 from bench.perf.grids import FAILED, taken, write_grid
 from bench.plan.suite import Filters, entries, load_suite
+from bench.train.evaluate import SERIES_PER_BATCH
 from tests.builders import in_process
 
 NARROW = ["perf", "--datasets", "ETTh1", "--horizons", "96", "--rounds", "1", "--batch", "8", "--device", "cpu"]
@@ -197,7 +198,7 @@ def test_a_data_set_with_fewer_windows_than_two_batches_of_evaluation_is_measure
 ) -> None:
     """ILI has 617 windows; a GPU evaluates 585 at once."""
     (spec,) = perf.perf_specs("paper", Filters(models=("dlinear",), datasets=("ILI",), horizons=(24,)), 8)
-    monkeypatch.setitem(timing.SERIES_PER_BATCH, "cpu", 4096)
+    monkeypatch.setitem(SERIES_PER_BATCH, "cpu", 4096)
     measured = timing._Ours(spec, torch.device("cpu"), 0.05).end()
     assert measured["infer_s"] > 0
 

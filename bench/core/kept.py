@@ -5,7 +5,7 @@ each data set that it was tested on, the file holds every forecast, the true row
 needed to go to original units, to dates and to MASE. Forecasts are float32 while those of a run take at most
 `MOST_EXACT` bytes, else float16, which has three to four digits.
 
-    result = find_run(store, "3f9a1c")
+    store, result = find_run(store, "3f9a1c")
     own = read_forecasts(store, result)["ETTh1"]
     errors = own.forecast - own.truth                # [window, step, channel], standardised
     own.in_units(own.forecast)                       # in the units of the data file
@@ -14,15 +14,13 @@ needed to go to original units, to dates and to MASE. Forecasts are float32 whil
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
@@ -107,30 +105,20 @@ def seasonal_errors(rows: np.ndarray, season: int, starts: np.ndarray) -> np.nda
     return np.where(means > 0, means, np.nan)
 
 
-def store_of(store: Store, text: str) -> Store:
-    """Return the results directory of the run that `text` names: of the path of a record, the one that it lies in.
-
-    Raises BenchError for a path that lies in none.
-    """
-    if not text.endswith(".json"):
-        return store
-    folders = Path(text).absolute().parents
-    if len(folders) < 5:
-        raise BenchError(f"{text}: lies in no results directory. Do: name it where its run wrote it, or by its key")
-    return Store(folders[3])
-
-
-def find_run(store: Store, text: str) -> RunResult:
-    """Return the record whose run's key begins with `text` (6 hex digits or more), or that is the file `text`.
+def find_run(store: Store, text: str) -> tuple[Store, RunResult]:
+    """Return the record whose run's key begins with `text` (6 hex digits or more), or that is the file `text`; before
+    it the results directory that it lies in.
 
     Raises BenchError if there is none, or several.
     """
     if text.endswith(".json"):
-        path = Path(text)
-        result = read_record(path, path.absolute().parent)
+        path, folders = Path(text), Path(text).absolute().parents
+        if len(folders) < 5:
+            raise BenchError(f"{text}: lies in no results directory. Do: name it where its run wrote it, or by its key")
+        result = read_record(path, folders[0])
         if result is None:
             raise BenchError(f"{text}: there is no such record. Do: check the path")
-        return _sound(path, result)
+        return Store(folders[3]), _sound(path, result)
     if not re.fullmatch(r"[0-9a-f]{6,64}", text):
         raise BenchError(f"--run {text[:80]!r}: no key of a run. Do: give 6 or more of its hex digits, or its file")
     found = []
@@ -144,7 +132,7 @@ def find_run(store: Store, text: str) -> RunResult:
             f"--run {text}: {len(found) or 'no'} runs in {store.root} have this key{names}. "
             "Do: give more digits, or the path of the record"
         )
-    return _sound(*found[0])
+    return store, _sound(*found[0])
 
 
 def _sound(path: Path, result: RunResult) -> RunResult:
@@ -190,35 +178,8 @@ def read_forecasts(store: Store, result: RunResult) -> KeptForecasts:
 
 
 def load_forecasts(file: BinaryIO, datasets: Sequence[str]) -> KeptForecasts:
-    """Return what a `ForecastFile` of these data sets holds. Raises an error of any type for other files."""
+    """Return what the file of a run on these data sets holds. Raises an error of any type for other files."""
     arrays = np.load(file)
     return {
         name: Forecasts(**{each.name: arrays[f"{name}/{each.name}"] for each in fields(Forecasts)}) for name in datasets
     }
-
-
-class ForecastFile:
-    """Writes a file of forecasts, the large arrays batch by batch. Equal forecasts give equal bytes."""
-
-    def __init__(self, path: Path, values: int) -> None:
-        """Begin the file; `values`: how many numbers all its forecasts have."""
-        self.exact = 4 * values <= MOST_EXACT
-        self.archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)  # floats hardly shrink
-
-    def put(self, name: str, array: np.ndarray) -> None:
-        """Write a whole array."""
-        with self.stream(name, array.shape, array.dtype) as file:
-            file.write(np.ascontiguousarray(array).tobytes())
-
-    @contextmanager
-    def stream(self, name: str, shape: tuple[int, ...], kind: np.dtype) -> Iterator[IO[bytes]]:
-        """Open an array of this shape, whose bytes are then written in order."""
-        header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-        begun = io.BytesIO()
-        np.lib.format.write_array_header_2_0(begun, header)
-        with self.archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-            file.write(begun.getvalue())
-            yield file
-
-    def close(self) -> None:
-        self.archive.close()

@@ -40,9 +40,9 @@ LARGE: dict[str, TypeAdapter[Any]] = {
 class UnusableRecord(BenchError):
     """A record that exists but is damaged, or belongs to another run, protocol, data or weights."""
 
-    def __init__(self, path: Path, reason: str, remedy: str = "move it away and run again") -> None:
-        super().__init__(f"{path}: {reason}. Do: {remedy}")
-        self.path, self.reason, self.remedy = path, reason, remedy
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}. Do: move it away and run again")
+        self.path, self.reason = path, reason
 
 
 _NAMES: dict[type, set[str]] = {}
@@ -154,7 +154,7 @@ class Reader:
         found = self._found(folder, name)
         if not isinstance(found, RunResult) or isinstance(found, Recorded):
             return found
-        reason = stray(found, place, str(found.spec.path), digests)
+        reason = stray(found, place, digests)
         return UnusableRecord(path, reason) if reason else self._remembered(folder, name, found)
 
     def _found(self, folder: str, name: str, spec: RunSpec | None = None) -> RunResult | UnusableRecord | None:
@@ -260,16 +260,16 @@ def foreign(result: RunResult, spec: RunSpec) -> str | None:
     return None
 
 
-def stray(result: RunResult, found: str, own: str, digests: dict[str, str]) -> str | None:
-    """Return why a record found at a path, whose own path is another or the same, cannot be used; None if it can.
+def stray(result: RunResult, place: str, digests: dict[str, str]) -> str | None:
+    """Return why a record that lies at this place cannot be used; None if it can.
 
     `digests`: of today's cards, by name.
     """
     spec = result.spec
     if spec.protocol != PROTOCOL:
         return f"is a record of protocol {spec.protocol}; this is protocol {PROTOCOL}"
-    if found != own:
-        return f"holds the record of another run, {own}"
+    if place != str(spec.path):
+        return f"holds the record of another run, {spec.path}"
     for name, digest in spec.task.cards.items():
         if digests.get(name) != digest:
             return f"the card of {name} has changed since it was made" if name in digests else f"no card of {name} here"

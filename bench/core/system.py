@@ -108,17 +108,17 @@ def _control_groups(kind: str) -> Iterator[Path]:
                 yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))
 
 
-def this_device(name: str = "auto") -> str:
+def this_device() -> str:
     """Return the name of the first GPU, else of the CPU, as `Where.device` has it; without torch.
 
-    `name` is a value of --device. A build of torch without CUDA sees no GPU.
+    A build of torch without CUDA sees no GPU.
     """
-    visible, index = os.environ.get("CUDA_VISIBLE_DEVICES"), name.partition(":")[2]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader", *(["-i", visible] if visible else [])]
     with contextlib.suppress(OSError, subprocess.SubprocessError, importlib.metadata.PackageNotFoundError, IndexError):
-        if name != "cpu" and visible not in ("", "-1") and not importlib.metadata.version("torch").endswith("+cpu"):
+        if visible not in ("", "-1") and not importlib.metadata.version("torch").endswith("+cpu"):
             answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)
-            return answer.stdout.strip().splitlines()[int(index) if index.isdigit() else 0].strip()
+            return answer.stdout.strip().splitlines()[0].strip()
     return cpu_name()
 
 

@@ -77,13 +77,12 @@ class Given:
     def command(self, file: Path, options: dict[str, Any]) -> str:
         """Return the command with these options in the place of the user's, or, if they are lists, added to them."""
         # 1. A column that is to be dropped is no longer among those to be kept.
-        wanted = replace(self, stamp=self.stamps or None)
         if self.channels and "drop" in options:
             kept = [name for name in self.channels if name not in options["drop"]]
             options = {key: value for key, value in options.items() if key != "drop"} | {"channels": kept}
         elif "drop" in options:
             options = options | {"drop": list(dict.fromkeys([*(self.drop or ()), *options["drop"]]))}
-        wanted = replace(wanted, **options)
+        wanted = replace(self, **{"stamp": self.stamps or None, **options})
         # 2. Write all options.
         place = f"./{file}" if str(file).startswith("-") else str(file)
         words = ["python", "-m", "bench", "add-dataset", place]
@@ -95,8 +94,7 @@ class Given:
                 words += [f"--{field.name}={each}" for each in given]  # else it would be read as an option
             elif value:
                 words += [f"--{field.name}", *(given if value is not True else [])]
-        command = shlex.join(words)
-        return command if command.isprintable() else printable(command)
+        return printable(shlex.join(words))
 
 
 def add_dataset(file: Path, given: Given) -> tuple[str, DatasetCard]:

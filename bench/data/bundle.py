@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from bench.core.base import BenchError, Frozen, parse, read_regular
+from bench.core.base import BenchError, Frozen, Sha256, parse, read_regular
 from bench.core.card import DatasetCard, cards
 from bench.core.spec import RunSpec, weights_of
 from bench.core.system import write_whole
@@ -32,8 +32,6 @@ from models.llm_files import WEIGHTS, BackboneError, Published, bundle_dir, find
 
 MANIFEST = "manifest.json"
 AGAIN = "make it again with 'python -m bench fetch --into'"
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class File(Frozen):

@@ -264,8 +264,7 @@ def side_by_side(
         wide = wide[[name for one in wanted for name in wide if one == name or name.startswith(f"{one}:")]]
     wide = wide.drop(columns=[*choice.drop], errors="ignore")
     places = [moments.show(stamp) for stamp in wide.index]
-    read = pd.Series(wide.index, index=places)
-    return wide.set_axis(places), Moments(read, moments.name)
+    return wide.set_axis(places), Moments(pd.Series(wide.index, index=places))
 
 
 def _odd_spans(spans: pd.DataFrame, moments: Moments, problems: Problems) -> list[str]:

@@ -12,7 +12,6 @@ from bench.core.card import DatasetCard
 from bench.core.text import printable
 from bench.data.add_dataset import Given, examined
 from bench.data.problems import Problems, Refusal
-from bench.data.steps import Step
 
 
 def new_rows(file: Path, card: DatasetCard, channels: Sequence[str], least: int) -> pd.DataFrame:
@@ -37,10 +36,3 @@ def new_rows(file: Path, card: DatasetCard, channels: Sequence[str], least: int)
     except OSError as error:
         raise BenchError(f"{place}: cannot be read: {error}. Do: check the path") from None
     return rows[list(channels)]
-
-
-def stamps_after(stamps: pd.Series, card: DatasetCard, count: int) -> pd.Series:
-    """Return the `count` stamps that follow the last one, each the card's step after the one before."""
-    step = Step.parse(card.step)
-    assert step is not None  # the card's pattern
-    return step.after(stamps, count)

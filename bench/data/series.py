@@ -143,9 +143,7 @@ def _stamps(card: DatasetCard, table: pd.DataFrame) -> pd.Series:
     if not stamps.is_monotonic_increasing:
         row = int((steps < pd.Timedelta(0)).idxmax())
         raise _MismatchError(f"has stamps that are not in order, the first in row {row + 2} ({stamps[row]})")
-    step = Step.parse(card.step)
-    assert step is not None  # the card's pattern
-    odd = stamps.index[step.odd(stamps)]
+    odd = stamps.index[Step.of_card(card.step).odd(stamps)]
     if len(odd) != card.irregular_steps:
         first = f"; the first is at {stamps[odd[0]]}" if len(odd) else ""
         kinds = f"{len(odd)} steps that are not {card.step} (duplicate stamps or gaps)"

@@ -87,10 +87,9 @@ ZONE_CHANGES = "local time does this where clocks change: write stamps in UTC or
 
 @dataclass(frozen=True)
 class Moments:
-    """Stamps without time zone (NaT: unreadable) by line, what to call their column, and how they print."""
+    """Stamps without time zone (NaT: unreadable) by line, and how they print."""
 
     read: pd.Series
-    name: str
 
     @cached_property
     def _days(self) -> bool:
@@ -245,7 +244,7 @@ def moments_of(cells: pd.Series, name: str, problems: Problems, notes: dict[str,
         return None
     zone = "converted to UTC by their offsets" if zoned.all() else "no time zone given, kept unchanged"
     notes["stamps"] = f"column {name[:40]!r}, {layout}; {'in UTC' if 'epoch' in layout else zone}"
-    return Moments(moments.dt.as_unit("us"), name)
+    return Moments(moments.dt.as_unit("us"))
 
 
 def _read(cells: pd.Series, layout: str) -> pd.Series:

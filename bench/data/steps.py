@@ -55,6 +55,13 @@ class Step:
         return step if step.count <= {"M": 9999, "B": 1}[unit] else None
 
     @classmethod
+    def of_card(cls, text: str) -> Step:
+        """Return the step of a card, whose pattern admits no other text."""
+        step = cls.parse(text)
+        assert step is not None
+        return step
+
+    @classmethod
     def of(cls, microseconds: int) -> Step:
         """Return the fixed step in the largest unit that divides it."""
         unit = next(unit for unit, size in SIZES.items() if microseconds % size == 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +84,7 @@ def run_grid(
     # 1. Select runs. Stamps come before statuses: see `_Grid._next`.
     mine = in_shard({entry.spec.key: entry for entry in entries}, orders.shard)
     stamps = {key: store.stamp(entry.spec) for key, entry in mine.items()}
-    todo, done = selected(mine, store, orders)
+    todo, done, again = selected(mine, store, orders)
     tally = Tally(kept=len(done), remaining=len(mine) - len(todo) - len(done))
     finished = store.leftovers() & done
     if not todo and not finished:
@@ -102,7 +102,7 @@ def run_grid(
         # 3. Name the files of users' own models; start the engine, check everything, run.
         display = Display(console, len(todo))
         own = dict.fromkeys(entry.spec.model for entry in todo.values() if entry.spec.own)
-        for line in (*summaries(map(own_code, own)), *again(todo, store, orders)):
+        for line in (*summaries(map(own_code, own)), *again):
             display.print(line)
         with closing(make_engine()) as engine:
             with console.status("checking data, models and backbones"):
@@ -114,23 +114,25 @@ def run_grid(
     return tally
 
 
-def selected(mine: dict[str, PlannedRun], store: Store, orders: Orders) -> tuple[dict[str, PlannedRun], set[str]]:
-    """Return, of key -> run, those that the orders ask for, and the keys of the others that are done.
+def selected(
+    mine: dict[str, PlannedRun], store: Store, orders: Orders
+) -> tuple[dict[str, PlannedRun], set[str], list[str]]:
+    """Return, of key -> run, those that the orders ask for, and the keys of the others that are done; and a line that
+    says how many runs are done again only for what they are to keep, if any are.
 
     A run that is done but does not keep what it shall is to be done again: only training has its forecasts and weights.
     """
-    states = _states(mine, store, orders)
+    found = raise_unusable(store.several(entry.spec for entry in mine.values()))
+    states = {key: _state(mine[key], each, store, orders) for key, each in zip(mine, found, strict=True)}
     todo = {key: entry for key, entry in mine.items() if states[key] in RERUN[orders.rerun]}
-    return todo, {key for key, state in states.items() if state in ("done", "unkept") and key not in todo}
-
-
-def _states(planned: Mapping[str, PlannedRun], store: Store, orders: Orders) -> dict[str, str]:
-    """Return key -> state of a run: done, failed, missing, or `unkept` if it is done and its files are not there."""
-    found = raise_unusable(store.several(entry.spec for entry in planned.values()))
-    return {key: _state(planned[key], each, store, orders) for key, each in zip(planned, found, strict=True)}
+    done = {key for key, state in states.items() if state in ("done", "unkept") and key not in todo}
+    count, what = [states[key] for key in todo].count("unkept"), " and ".join(orders.keep)
+    line = f"{count} runs are done but did not keep {what}: they are done again, and replaced once that went well"
+    return todo, done, [line] * (count > 0)
 
 
 def _state(entry: PlannedRun, result: RunResult | None, store: Store, orders: Orders) -> str:
+    """Return the state of a run: done, failed, missing, or `unkept` if it is done and its files are not there."""
     if result is None:
         return "missing"
     wanted = _to_keep(entry.spec, orders.keep) if result.status == "done" else ()
@@ -140,15 +142,6 @@ def _state(entry: PlannedRun, result: RunResult | None, store: Store, orders: Or
 def _to_keep(spec: RunSpec, keep: Iterable[What]) -> list[What]:
     """Return what of `keep` a run has: one that only reads the states of a language model has no forecasts."""
     return [what for what in keep if not (what == "forecasts" and spec.task.probe == "states")]
-
-
-def again(todo: Mapping[str, PlannedRun], store: Store, orders: Orders) -> list[str]:
-    """Return a line that says how many runs are done again only for what they are to keep; none if there are none."""
-    count = [*_states(todo, store, orders).values()].count("unkept") if orders.keep else 0
-    what = " and ".join(orders.keep)
-    return [f"{count} runs are done but did not keep {what}: they are done again, and replaced once that went well"] * (
-        count > 0
-    )
 
 
 def in_shard(planned: dict[str, PlannedRun], shard: tuple[int, int]) -> dict[str, PlannedRun]:

@@ -220,12 +220,7 @@ def _processes() -> dict[int, int]:
 
 
 def _has_mark(pid: int, mark: str) -> bool:
-    return f"{MARK}={mark}".encode() in _environment(pid)
-
-
-def _environment(pid: int) -> list[bytes]:
-    """Return the variables that a process began with; none of a process that is gone, or is somebody else's."""
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+    """Tell whether a process began with this mark. One that is gone, or is somebody else's, did not."""
+    with contextlib.suppress(OSError):
+        return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return False

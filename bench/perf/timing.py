@@ -17,8 +17,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.base import BenchError
 from bench.core.card import cards
@@ -27,8 +25,8 @@ from bench.core.spec import RunSpec
 from bench.core.system import cores
 from bench.perf.plain import PLAIN, train_plainly, validate_plainly
 from bench.plan import registry
-from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak
-from bench.train.evaluate import SERIES_PER_BATCH, Errors, autocast, evaluate, scorer
+from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak, wait
+from bench.train.evaluate import Errors, autocast, evaluate, operations, scorer, whole_batch
 from bench.train.graph import WARM_UP, Graph
 from bench.train.loop import store_frozen, train_epoch
 from bench.train.step import Stepper
@@ -186,8 +184,7 @@ class _Ours(_Loop):
     def end(self) -> Measurement:
         """Measure once: inference, memory, steps without a graph, and floating-point operations per step."""
         # 1. Time the evaluation of two batches and read the peak memory.
-        two_batches = 2 * max(1, SERIES_PER_BATCH[self.device.type] // self.shape.channels)
-        evaluated = replace(self.windows, count=min(len(self.windows), two_batches))
+        evaluated = replace(self.windows, count=min(len(self.windows), 2 * whole_batch(self.windows)))
         figures = {"infer_s": _timed(self._evaluation(evaluated), 1, self.device) / len(evaluated)}
         figures |= {"micro_batch": self.take_step.micro_batch, "start_s": self.start_s}
         figures |= self.peak() if self.device.type == "cpu" else self.peak_of_steps  # without the blocks' own graph
@@ -199,15 +196,15 @@ class _Ours(_Loop):
         # 3. Count operations, forward and backward.
         self.model.train()
         index = self.positions(1).to(self.device)
-        figures["step_flops"] = _flops(lambda: self.take_step._in_micro_batches(index))
+        figures["step_flops"] = operations(lambda: self.take_step._in_micro_batches(index))
         if self.blocks:
-            figures["blocks_flops"] = _flops(partial(self._blocks_step, self.zero))
+            figures["blocks_flops"] = operations(partial(self._blocks_step, self.zero))
         return figures
 
     def _loop(self, steps: int, take_step: Callable[[Tensor, float], Tensor] | None = None) -> float:
         """Return seconds per step of the training loop."""
         self.model.train()
-        _wait(self.device)
+        wait(self.device)
         started = time.perf_counter()
         batches = self.positions(steps).to(self.device).split(self.config.batch)
         loss = torch.zeros((), dtype=torch.float64, device=self.device)
@@ -286,7 +283,7 @@ class _Plain(_Loop):
         workers, config = self.variants[name]
         ends = [time.perf_counter()]
         for _ in train_plainly(self.model, self.windows, config, self.positions(steps).tolist(), workers):
-            _wait(self.device)
+            wait(self.device)
             ends.append(time.perf_counter())
         validate_plainly(self.model, self.part_of(self.val, steps), config, workers)
         validation_s = (time.perf_counter() - ends[-1]) * self.plan.per_epoch / steps
@@ -313,24 +310,11 @@ def _ceiling(precision: str, device: torch.device, seconds: float) -> float:
     return best
 
 
-def _flops(work: Callable[[], object]) -> float:
-    """Return the floating-point operations of the matrix products in `work`."""
-    counter = FlopCounterMode(display=False)
-    with sdpa_kernel(SDPBackend.MATH), counter:  # not every fused kernel is known to the counter
-        work()
-    return float(counter.get_total_flops())
-
-
 def _timed(work: Callable[[], object], times: int, device: torch.device) -> float:
     """Return seconds per call."""
-    _wait(device)
+    wait(device)
     started = time.perf_counter()
     for _ in range(times):
         work()
-    _wait(device)
+    wait(device)
     return (time.perf_counter() - started) / times
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -62,7 +62,7 @@ class Checkpoint:
         """Write the checkpoint. Raises CheckpointError if that fails."""
         began = time.monotonic()
         tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.tensors.items()}
-        hashed = _sha256(self.identity, state.facts, tensors)
+        hashed = digest_of(tensors, self.identity, state.facts)
         metadata = {"identity": self.identity, "facts": state.facts, "sha256": hashed}
         try:
             self.file.parent.mkdir(exist_ok=True)  # not its parents: a mount may be gone
@@ -81,7 +81,7 @@ class Checkpoint:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
             identity, facts = metadata["identity"], metadata["facts"]
-            if metadata["sha256"] != _sha256(identity, facts, tensors):
+            if metadata["sha256"] != digest_of(tensors, identity, facts):
                 raise ValueError("its content does not have its SHA-256")
         except FileNotFoundError:
             return None
@@ -93,9 +93,10 @@ class Checkpoint:
         return CheckpointError(f"checkpoint {self.file}: damaged ({why}). Do: delete it: its run starts over")
 
 
-def _sha256(identity: str, facts: str, tensors: Mapping[str, Tensor]) -> str:
-    total = hashlib.sha256(f"{identity}\n{facts}\n".encode())
+def digest_of(tensors: Mapping[str, Tensor], *lines: str) -> str:
+    """Return the SHA-256 of some lines, and of the names, types, shapes and values of tensors."""
+    total = hashlib.sha256("".join(f"{line}\n" for line in lines).encode())
     for name, tensor in sorted(tensors.items()):
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.base import BenchError
 from bench.core.record import Sample
@@ -53,7 +55,7 @@ def evaluate(
 
     `score`: the `scorer` of model, windows and precision, if they are evaluated more than once.
     """
-    device, channels, batch = windows.series.device, windows.series.shape[1], _whole(windows)
+    device, channels, batch = windows.series.device, windows.series.shape[1], whole_batch(windows)
     score = score or scorer(model, windows, precision)
     squared, absolute = torch.zeros(2, dtype=torch.float64, device=device)
     by_channel = torch.zeros(channels, 2, dtype=torch.float64, device=device)
@@ -95,10 +97,10 @@ def scorer(model: nn.Module, windows: Windows, precision: str) -> Scorer:
         return forecast, y, square.sum(dtype=torch.float64), size.sum(dtype=torch.float64), by_channel
 
     device = windows.series.device
-    return Graph(score, _whole(windows), device) if replays(model, device) else score
+    return Graph(score, whole_batch(windows), device) if replays(model, device) else score
 
 
-def _whole(windows: Windows) -> int:
+def whole_batch(windows: Windows) -> int:
     """Return how many windows a whole batch has."""
     return min(len(windows), max(1, SERIES_PER_BATCH[windows.series.device.type] // windows.series.shape[1]))
 
@@ -115,6 +117,14 @@ def sample(model: nn.Module, windows: Windows, precision: str) -> Sample:
     last = [tuple(round(value, 4) for value in each[0, :, -1].tolist()) for each in shown]
     channel = windows.series.shape[1] - 1
     return Sample(window=window, channel=channel, past=last[0], truth=last[1], forecast=last[2])
+
+
+def operations(work: Callable[[], object]) -> int:
+    """Return the floating-point operations of the matrix products in `work`."""
+    counter = FlopCounterMode(display=False)
+    with sdpa_kernel(SDPBackend.MATH), counter:  # it does not know every fused kernel; this has the same operations
+        work()
+    return counter.get_total_flops()
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

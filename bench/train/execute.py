@@ -13,8 +13,6 @@ from types import MappingProxyType
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from bench.core.card import cards
 from bench.core.names import What
@@ -26,7 +24,7 @@ from bench.plan.own_code import CodeChanged, raised_at, trace_of, watched
 from bench.train.checkpoint import CheckpointError, OutOfTime
 from bench.train.device import build_digest, peak_mb, provenance, reset_peak, seed_everything
 from bench.train.errors import FurtherErrors
-from bench.train.evaluate import autocast, evaluate, predict, sample
+from bench.train.evaluate import autocast, evaluate, operations, predict, sample
 from bench.train.keep import Aside, ForecastWriter, KeepError, write_weights
 from bench.train.loop import Fit, TrainingDiverged, Watch, fit
 from bench.train.probes import probe
@@ -94,21 +92,16 @@ def _run(
     layers = probe(model, parts["train"], parts["val"], precision, "untrained") if task.probe else ()
     only_states = task.probe == "states"
     joins_single = spec.code is not None  # a user's own model may read statistics of a batch
-    trained = Fit()
-    if not only_states:
-        trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, watch, joins_single)
+    how = spec.train, spec.seed, watch, joins_single
+    trained = Fit() if only_states else fit(model, parts["train"], parts["val"], *how)
     if task.probe == "training":
         layers += probe(model, parts["train"], parts["val"], precision, "trained")
     flops = _flops(model, parts["val"], precision)
     # 3. Test on every data set of the task.
-    tests = (
-        {}
-        if only_states
-        else {
-            name: parts["test"] if name == task.dataset else windows_of(spec, each, device)["test"]
-            for name, each in series.items()
-        }
-    )
+    tests = {
+        name: parts["test"] if name == task.dataset else windows_of(spec, each, device)["test"]
+        for name, each in ({} if only_states else series).items()
+    }
     test_started = time.perf_counter()
     evaluations, kept, aside = scored(model, tests, series, precision, keep.get("forecasts"))
     finished, tested_windows = time.perf_counter() - aside, sum(each.windows for each in evaluations)
@@ -191,16 +184,12 @@ def build(spec: RunSpec, series: Series) -> nn.Module:
     """Build the untrained model of a spec; its weights are drawn from torch's current state."""
     model_class = registry.load(spec.model)
     options = registry.make_options(spec.model, model_class, spec.options)
-    model: nn.Module = model_class(series.card.shape(spec.task.context, spec.task.horizon), options)
-    return model
+    return model_class(series.card.shape(spec.task.context, spec.task.horizon), options)
 
 
 def _flops(model: nn.Module, windows: Windows, precision: str) -> int:
     """Count the floating-point operations of one forecast for one window."""
-    device = windows.series.device
+    index = torch.zeros(1, dtype=torch.long, device=windows.series.device)
     model.eval()
-    counter = FlopCounterMode(display=False)
-    # The counter does not know every fused attention kernel; the plain one has the same operations.
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter, autocast(device, precision):
-        predict(model, windows, torch.zeros(1, dtype=torch.long, device=device))
-    return counter.get_total_flops()
+    with torch.inference_mode(), autocast(index.device, precision):
+        return operations(lambda: predict(model, windows, index))

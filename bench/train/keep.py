@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -20,12 +22,14 @@ from torch import Tensor, nn
 
 from bench.core.base import BenchError, parse
 from bench.core.card import DatasetCard
-from bench.core.kept import AGAIN, ForecastFile, kept_file
+from bench.core.kept import AGAIN, MOST_EXACT, kept_file
 from bench.core.names import What
 from bench.core.record import Kept, RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.data.series import Series
+from bench.train.checkpoint import digest_of
+from bench.train.device import wait
 from bench.train.evaluate import Observer
 from bench.train.loop import changed_by_training
 from bench.train.windows import Windows, scaling
@@ -47,28 +51,24 @@ class Aside:
 
     def __call__(self, observer: Observer) -> Observer:
         def timed(index: Int[Tensor, "b"], forecast: Forecast, truth: Forecast) -> None:
-            self._wait()
+            wait(self.device)
             began = time.perf_counter()
             observer(index, forecast, truth)
-            self._wait()
+            wait(self.device)
             self.seconds += time.perf_counter() - began
 
         return timed
 
-    def _wait(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
 
 class ForecastWriter:
-    """The file of a run's test forecasts, written while they are scored, batch by batch."""
+    """The file of a run's test forecasts, written while they are scored, batch by batch. Equal ones: equal bytes."""
 
     def __init__(self, path: Path, tests: Mapping[str, Windows]) -> None:
         """`tests`: data set -> its test windows."""
         values = sum(len(each) * each.horizon * each.series.shape[1] for each in tests.values())
-        self.path = path
-        with _writing(path):
-            self.file = ForecastFile(path, values)
+        self.path, self.kind = path, torch.float32 if 4 * values <= MOST_EXACT else torch.float16
+        with _writing(path):  # at the first level: floats hardly shrink
+            self.archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
 
     @contextmanager
     def of(self, name: str, series: Series, windows: Windows, seasonal: np.ndarray) -> Iterator[Observer]:
@@ -84,20 +84,20 @@ class ForecastWriter:
             "deviation": deviation,
             "seasonal": seasonal,
         }
-        kind = torch.float32 if self.file.exact else torch.float16
         shape = len(windows), windows.horizon, len(mean)
         with ExitStack() as stack:
             with _writing(self.path):
                 for field, array in plain.items():
-                    self.file.put(f"{name}/{field}", array)
-                stored = np.dtype(str(kind).removeprefix("torch."))
-                out = stack.enter_context(self.file.stream(f"{name}/forecast", shape, stored))
+                    with self._array(f"{name}/{field}", array.shape, array.dtype) as file:
+                        file.write(np.ascontiguousarray(array).tobytes())
+                stored = np.dtype(str(self.kind).removeprefix("torch."))
+                out = stack.enter_context(self._array(f"{name}/forecast", shape, stored))
 
             def take(index: Int[Tensor, "b"], forecast: Forecast, truth: Forecast) -> None:
-                if kind == torch.float16:
+                if self.kind == torch.float16:
                     forecast = forecast.clamp(-LARGEST_HALF, LARGEST_HALF)
                 with _writing(self.path):
-                    out.write(forecast.to("cpu", kind).contiguous().numpy().tobytes())
+                    out.write(forecast.to("cpu", self.kind).contiguous().numpy().tobytes())
 
             yield take  # what a model raises here, an OSError too, is no failure of writing
             with _writing(self.path):
@@ -106,8 +106,16 @@ class ForecastWriter:
     def kept(self) -> Kept:
         """End the file, and return what the record says of it."""
         with _writing(self.path):
-            self.file.close()
+            self.archive.close()
         return _kept("forecasts", self.path)
+
+    @contextmanager
+    def _array(self, name: str, shape: tuple[int, ...], kind: np.dtype) -> Iterator[IO[bytes]]:
+        """Open an array of this shape, whose bytes are then written in order."""
+        header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        with self.archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_2_0(file, header)
+            yield file
 
 
 def write_weights(path: Path, model: nn.Module, spec: RunSpec, series: Series) -> Kept:
@@ -124,7 +132,7 @@ def write_weights(path: Path, model: nn.Module, spec: RunSpec, series: Series) -
         "channels": json.dumps(series.channels),
         "mean": json.dumps(mean.tolist()),
         "deviation": json.dumps(deviation.tolist()),
-        "others": _sha256(others),
+        "others": digest_of(others),
     }
     with _writing(path):
         copies = {name: each.detach().to("cpu", copy=True).contiguous() for name, each in tensors.items()}
@@ -152,7 +160,7 @@ class Weights:
         misfit = tensors.keys() ^ self.tensors.keys() or {
             name for name, each in tensors.items() if each.shape != self.tensors[name].shape
         }
-        if misfit or _sha256(others) != self.others:
+        if misfit or digest_of(others) != self.others:
             what = f"has other weights ({min(misfit)})" if misfit else "is frozen at other values than in the run"
             cause = "by another version of torch, transformers or this project, or on another kind of device"
             raise BenchError(f"{self.spec.path}: the model, built again {cause}, {what}. Do: {AGAIN.format('weights')}")
@@ -184,14 +192,6 @@ def _split(model: nn.Module, spec: RunSpec) -> tuple[dict[str, Tensor], dict[str
     if spec.backbone is None:
         return everything | kept, {}
     return kept, {name: each for name, each in everything.items() if name not in kept}
-
-
-def _sha256(tensors: Mapping[str, Tensor]) -> str:
-    total = hashlib.sha256()
-    for name, each in sorted(tensors.items()):
-        total.update(f"{name} {each.dtype} {tuple(each.shape)}\n".encode())
-        total.update(each.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
 
 
 def _kept(what: What, path: Path) -> Kept:

@@ -117,8 +117,8 @@ class _Training:
 
     @property
     def over(self) -> bool:
-        stale = len(self.so_far.curve) - (self.so_far.best_epoch or 0)
-        return self.so_far.steps >= self.plan.total or stale >= self.config.patience
+        """Whether the last epoch has been validated, or enough epochs without a better score."""
+        return self.plan.ends_after([epoch.val_loss for epoch in self.so_far.curve]) is not None
 
     @property
     def first_step(self) -> int:

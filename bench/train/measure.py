@@ -15,7 +15,7 @@ from bench.core.system import THREADS
 from bench.data.series import load_series
 from bench.plan.estimate import Estimate, work
 from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak, seed_everything
-from bench.train.evaluate import SERIES_PER_BATCH, evaluate, scorer
+from bench.train.evaluate import evaluate, scorer, whole_batch
 from bench.train.execute import build, windows_of
 from bench.train.graph import WARM_UP, replays
 from bench.train.loop import store_frozen
@@ -62,8 +62,7 @@ def measure(spec: RunSpec) -> Estimate:
         model.train()
         seconds += windows.trained * _per_window(train_batch, warm_up=WARM_UP + 1 if step.graph else 2)
     # 3. Time an evaluation batch.
-    count = min(len(parts["test"]), max(1, SERIES_PER_BATCH[device.type] // series.card.width))
-    batch = replace(parts["test"], count=count)
+    batch = replace(parts["test"], count=whole_batch(parts["test"]))
     score = scorer(model, batch, config.precision)
     seconds += windows.scored * _per_window(
         lambda: evaluate(model, batch, config.precision, score=score).windows,

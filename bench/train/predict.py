@@ -16,7 +16,7 @@ from bench.core.card import DatasetCard, cards
 from bench.core.kept import Forecasts, load_forecasts
 from bench.core.record import Evaluation, RunResult
 from bench.core.store import Store
-from bench.data.new_rows import new_rows, stamps_after
+from bench.data.new_rows import new_rows
 from bench.data.series import Series, calendar_of, load_series
 from bench.data.steps import Step
 from bench.plan.own_code import watched
@@ -54,9 +54,8 @@ def score_again(store: Store, result: RunResult, device: str, wanted: bool) -> T
             raise BenchError(f"{name}: its card is gone or has changed since the run. Do: restore datasets/{name}.toml")
     check([spec])
     model = _rebuilt(weights, device)
-    place = next(iter([*model.parameters(), *model.buffers()]), torch.empty(0, device=pick_device(device))).device
     series = {name: load_series(cards()[name]) for name in spec.task.datasets}
-    tests = {name: windows_of(spec, each, place)["test"] for name, each in series.items()}
+    tests = {name: windows_of(spec, each, pick_device(device))["test"] for name, each in series.items()}
     with tempfile.TemporaryDirectory() as folder, watched(spec.model, spec.code):
         file = Path(folder) / "forecasts.npz" if wanted else None
         evaluations, _, _ = scored(model, tests, series, spec.train.precision, file)
@@ -74,11 +73,11 @@ def forecast_after(store: Store, result: RunResult, file: Path, device: str) -> 
 
     The rows are standardised as the run's training part was; the run's data are not read. Raises BenchError.
     """
-    weights = read_weights(store, result)
-    task, card = result.spec.task, weights.card
+    spec, weights = result.spec, read_weights(store, result)
+    task, card = spec.task, weights.card
     rows = new_rows(file, card, weights.channels, task.context)
-    if result.spec.backbone:
-        prepare(result.spec.backbone)
+    if spec.backbone:
+        prepare(spec.backbone)
     model = _rebuilt(weights, device)
     # 1. One window: the last rows, and room for a target that nobody knows.
     stamps = pd.Series(rows.index)
@@ -89,10 +88,10 @@ def forecast_after(store: Store, result: RunResult, file: Path, device: str) -> 
     values, moments = (torch.from_numpy(each).to(place) for each in padded)
     window = Windows(values, 0, 1, task.context, task.horizon, moments)
     # 2. Its forecast.
-    with torch.inference_mode(), autocast(place, result.spec.train.precision), watched(*_code(weights)):
+    with torch.inference_mode(), autocast(place, spec.train.precision), watched(spec.model, spec.code):
         forecast, _ = predict(model, window, torch.zeros(1, dtype=torch.long, device=place))
     numbers = forecast[0].double().cpu().numpy() * weights.deviation + weights.mean
-    after = pd.Index(stamps_after(stamps, card, task.horizon), name="ds")
+    after = pd.Index(Step.of_card(card.step).after(stamps, task.horizon), name="ds")
     return rows, pd.DataFrame(numbers, after, list(weights.channels))
 
 
@@ -103,9 +102,7 @@ def forecast_table(own: Forecasts, card: DatasetCard) -> pd.DataFrame:
     """
     windows, steps, channels = own.forecast.shape
     stamps = pd.DatetimeIndex(own.stamps)
-    step = Step.parse(card.step)
-    assert step is not None  # the card's pattern
-    cutoffs = stamps[: windows - 1].insert(0, step.before(pd.Series(stamps)))
+    cutoffs = stamps[: windows - 1].insert(0, Step.of_card(card.step).before(pd.Series(stamps)))
     places = np.arange(windows)[:, None] + np.arange(steps)
     table = pd.DataFrame(own.in_units(own.forecast).reshape(-1, channels), columns=list(own.channels))
     table.insert(0, "ds", stamps[places.ravel()])
@@ -134,7 +131,7 @@ def _rebuilt(weights: Weights, device: str) -> nn.Module:
     keep_freed_memory()
     as_new()
     load([spec])
-    with watched(*_code(weights)):
+    with watched(spec.model, spec.code):
         seed_everything(spec.seed)
         nothing = np.empty((0, weights.card.width))
         model = build(spec, Series(weights.card, nothing, nothing, "")).to(pick_device(device))
@@ -142,10 +139,6 @@ def _rebuilt(weights: Weights, device: str) -> nn.Module:
             store_frozen(model, spec.train.precision)
         weights.put_into(model)
     return model.eval()
-
-
-def _code(weights: Weights) -> tuple[str, str | None]:
-    return weights.spec.model, weights.spec.code
 
 
 def _same(now: Evaluation, then: Evaluation) -> bool:

@@ -25,8 +25,8 @@ can only come from attention. The control is the backbone with random weights.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import torch
@@ -95,30 +95,20 @@ def _read(
     drawn = torch.randperm(series, generator=torch.Generator().manual_seed(0))[:limit].sort().values.to(device)
     model.eval()
     local, trend, states = [], [], []
+    last: list[Tensor] = []  # what the norm reads
     for part in drawn.split(PIECE):
-        x = windows.gather(first + part // channels)[0][torch.arange(len(part), device=device), :, part % channels]
+        x = windows.contexts(first + part // channels)[torch.arange(len(part), device=device), :, part % channels]
         x, _ = normalize_window(x[..., None])
         patches = split_patches(x, model.patch, model.stride)
         local.append(patches.diff(dim=-1))
         trend.append(trailing_mean(x, model.patch, model.stride))
-        last: list[Tensor] = []
-        with _inputs_of(norm, last), autocast(device, precision):
+        with ExitStack() as hooks, autocast(device, precision):
+            if norm:
+                hooks.enter_context(norm.register_forward_pre_hook(lambda _, args: last.append(args[0])))
             *inner, outermost = model.read(x)[1]
         states.append([state.float() for state in (*inner, *last, outermost)])
+        last.clear()
     return torch.cat(local), torch.cat(trend), [torch.cat(block) for block in zip(*states, strict=True)]
-
-
-@contextmanager
-def _inputs_of(module: nn.Module | None, inputs: list[Tensor]) -> Iterator[None]:
-    """Append what the module reads to `inputs`."""
-    if module is None:
-        yield
-        return
-    hook = module.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def patch_ends(context: int, patch: int, stride: int) -> Int[Tensor, "n"]:
