@@ -168,10 +168,11 @@ class Table:
             return None
         if (runs.status == "missing").all():
             return self.footnote(NOT_RUN)  # the same for all such cells, which then share a footnote
-        named = runs.loc[absent, ["data", "horizon", "seed", "why"]].itertuples(index=False, name=None)
+        named = runs.loc[absent, ["data", "horizon", "seed", "why"]].head(3).itertuples(index=False, name=None)
         names = [f"{data} h{horizon} s{seed} {why}" for data, horizon, seed, why in named]
-        count = f"{len(names)} of {len(runs)} runs missing"
-        return self.footnote(f"{runs.title.iloc[0]}: {count}: {first_few(names, '; ')}")
+        missing = int(absent.sum())
+        count = f"{missing} of {len(runs)} runs missing"
+        return self.footnote(f"{runs.title.iloc[0]}: {count}: {first_few(names, '; ', count=missing)}")
 
     def cell(self, runs: pd.DataFrame, value: float | None, digits: int = 3) -> Cell:
         """Return the value of these runs; a dash whose footnote says what is missing unless every run is done."""

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 
-def first_few(items: Iterable[str], separator: str = ", ", most: int = 3) -> str:
-    """Return the first items, and how many more there are."""
+def first_few(items: Iterable[str], separator: str = ", ", most: int = 3, count: int | None = None) -> str:
+    """Return the first items, and how many more there are of `count` (default: of all that are given)."""
     named = list(items)
-    return separator.join(named[:most]) + f" and {len(named) - most} more" * (len(named) > most)
+    more = (len(named) if count is None else count) - most
+    return separator.join(named[:most]) + f" and {more} more" * (more > 0)
 
 
 def printable(text: str, keep: str = "") -> str:
