@@ -19,7 +19,7 @@ from bench.analysis.stats import comparable
 from bench.core.base import BenchError
 from bench.core.names import Metric
 from bench.core.record import Cost, RunResult
-from bench.core.text import first_few
+from bench.core.text import NAMED, first_few
 from bench.plan import registry
 
 COSTS: dict[str, tuple[int, Callable[[RunResult, Cost], float | None]]] = {
@@ -168,7 +168,7 @@ class Table:
             return None
         if (runs.status == "missing").all():
             return self.footnote(NOT_RUN)  # the same for all such cells, which then share a footnote
-        named = runs.loc[absent, ["data", "horizon", "seed", "why"]].head(3).itertuples(index=False, name=None)
+        named = runs.loc[absent, ["data", "horizon", "seed", "why"]].head(NAMED).itertuples(index=False, name=None)
         names = [f"{data} h{horizon} s{seed} {why}" for data, horizon, seed, why in named]
         missing = int(absent.sum())
         count = f"{missing} of {len(runs)} runs missing"

@@ -9,8 +9,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+NAMED = 3
+"""Most items that a sentence names, unless it says otherwise."""
 
-def first_few(items: Iterable[str], separator: str = ", ", most: int = 3, count: int | None = None) -> str:
+
+def first_few(items: Iterable[str], separator: str = ", ", most: int = NAMED, count: int | None = None) -> str:
     """Return the first items, and how many more there are of `count` (default: of all that are given)."""
     named = list(items)
     more = (len(named) if count is None else count) - most
