@@ -117,6 +117,7 @@ def main(checkout: str, rounds: str = "5") -> None:
     rows = []
     for spec, theirs in zip(specs, their_loops(checkout, specs), strict=True):
         with process_of("ours", spec, "cpu", 1, 4.0) as ours, process_of("plain", spec, "cpu", 1, 4.0) as plain:
+            ours("start"), plain("start")
             theirs.epoch()  # warms up, as ours has done
             turns = []
             for _ in range(int(rounds)):

@@ -45,7 +45,7 @@ class CALFLite(nn.Module):
         self.time_blocks = read_with(*reader, trained=NORMS_AND_POSITIONS, lora=lora)
         self.text_blocks = read_with(*reader, trained=POSITIONS)
         width, states = self.time_blocks.width, options.blocks + 1
-        origin = find(options.backbone).sha256, bundle_dir(), torch.get_default_device()
+        origin = find(options.backbone).sha256, width, bundle_dir(), torch.get_default_device()
         words = words_of(options.backbone, options.components, *origin)
         self.register_buffer("words", words, persistent=False)
         self.embed = nn.Linear(shape.context, width)
@@ -98,7 +98,7 @@ class CALFLite(nn.Module):
 def words_of(backbone: str, components: int, *origin: object) -> Float[Tensor, "components d"]:
     """Return the principal words of a backbone, computed once for all runs of a process; nobody may write into them.
 
-    `origin` is all else that they follow from: its weights' hash, the bundle, torch's default device.
+    `origin` is all else that they follow from: its weights' hash, its width, the bundle, torch's default device.
     """
     return principal_words(word_embeddings(backbone), components)
 

@@ -23,7 +23,7 @@ from models.calf import principal_words, words_of
 from models.kernels import plain
 from models.layers import normalize_window, split_patches
 from models.llm_blocks import Blocks, word_embeddings
-from models.llm_files import bundle_dir, find
+from models.llm_files import BACKBONES, find
 from models.options import CALFOptions, DLinearOptions, LogoLLMOptions, NoOptions, Shape
 from models.time_llm import Prototypes
 from tests.builders import BUILT, LANGUAGE_MODELS, SHAPE, SMALL, TRAINED
@@ -339,13 +339,17 @@ def test_principal_words_are_the_scores_of_a_plain_svd() -> None:
     assert np.allclose(found, signs * expected, atol=1e-3)
 
 
-def test_principal_words_are_computed_once_in_a_process() -> None:
-    settings = 5, find("gpt2-random").sha256, bundle_dir(), torch.device("cpu")
-    words = words_of("gpt2-random", *settings)
+def test_principal_words_are_computed_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def words_of_a_model() -> torch.Tensor:
+        return registry.load("calf_lite")(SHAPE, CALFOptions("gpt2-random", blocks=1, components=5)).words
+
+    words = words_of_a_model()
     assert torch.equal(words, principal_words(word_embeddings("gpt2-random"), 5))
-    models = [registry.load("calf_lite")(SHAPE, CALFOptions("gpt2-random", blocks=1, components=5)) for _ in range(2)]
-    assert {model.words.data_ptr() for model in models} == {words.data_ptr()}
-    assert not torch.equal(words_of("smollm2-135m-random", *settings)[:, :9], words[:, :9])
+    assert words_of_a_model().data_ptr() == words.data_ptr()
+    assert not torch.equal(words_of("smollm2-135m-random", 5)[:, :9], words[:, :9])
+    narrower = dataclasses.replace(find("gpt2-random"), width=128)  # under the same name, as tests make them
+    monkeypatch.setitem(BACKBONES, "gpt2-random", narrower)
+    assert words_of_a_model().shape == (5, 128)
 
 
 def moved(layer: nn.Module, prototypes: Callable[[], Tensor], steps: int) -> Tensor:

@@ -6,6 +6,8 @@ import json
 import resource
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 from bench.__main__ import main
 from bench.analysis.results import Results
 from bench.core.base import BenchError
+from bench.core.spec import RunSpec
 from bench.core.store import Store
 from bench.perf import grids, timing
 from bench.perf import measure as perf
@@ -104,6 +107,29 @@ def test_the_gain_of_graphs_is_shown_where_they_are_used() -> None:
     shown = text(one_by_one_s=0.0228)
     assert shown.splitlines()[2].split()[5:7] == ["4.0", "22.8"]
     assert "no graph: ms/step of ours with its kernels launched one by one." in shown
+
+
+def test_several_models_start_together_and_are_timed_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, where a compiler takes a minute for each model."""
+    asked: list[str] = []
+
+    @contextmanager
+    def process_of(loop: str, spec: RunSpec, *_: object) -> Iterator[Callable[[str], timing.Measurement]]:
+        def answer(part: str) -> timing.Measurement:
+            asked.append(f"{spec.model} {loop} {part}")
+            return {"step_s": 1.0, "epoch_s": 1.0, "outside_s": 0.0, "ceiling": 1.0, "0 workers epoch_s": 2.0} | (
+                {"step_flops": 1.0, "micro_batch": 1, "infer_s": 1.0, "start_s": 1.0} if part == "end" else {}
+            )
+
+        yield answer
+
+    monkeypatch.setattr(perf, "process_of", process_of)
+    specs = perf.perf_specs("efficiency", Filters(models=("dlinear", "patchtst"), horizons=(96,)), 10)
+    rows = list(perf.measure(specs, "cuda", 1, True, rounds=2, seconds=0.1))
+    assert [row["model"] for row in rows] == ["dlinear", "patchtst"]
+    timed = ["ours round", "plain round"] * 2 + ["ours end", "plain end"]
+    starts = [f"{model} {loop} start" for loop in ("ours", "plain") for model in ("dlinear", "patchtst")]
+    assert asked == starts + [f"{model} {each}" for model in ("dlinear", "patchtst") for each in timed]
 
 
 def test_the_command_prints_a_table_and_writes_json(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:
@@ -208,6 +234,6 @@ def test_a_loop_that_does_not_answer_is_given_up_in_one_line(monkeypatch: pytest
     monkeypatch.setattr(timing, "LIMIT", 0.01)  # it takes seconds to start
     with (
         pytest.raises(BenchError, match=r"no answer in 0\.01 s\. Do: "),
-        timing.process_of("ours", spec, "cpu", 1, 0.05),
+        timing.process_of("ours", spec, "cpu", 1, 0.05) as ask,
     ):
-        pass
+        ask("start")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from bench.core.base import BenchError
 from bench.core.record import RunResult, machine
 from bench.core.spec import RunSpec
 from bench.perf.grids import taken
-from bench.perf.timing import VARIANTS, LoopName, Measurement, process_of
+from bench.perf.timing import VARIANTS, LoopName, Measurement, Part, process_of
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import pick_device, provenance
 from models import MODELS
@@ -51,14 +52,25 @@ LIMITS = {
 """Figure -> its column in the table of the hardware's limits, and the format of its values there."""
 
 
-def measure(spec: RunSpec, device: str, threads: int, with_plain: bool, rounds: int, seconds: float) -> dict[str, Any]:
-    """Time our loop and, if asked for, plain ones in turns; return a row of `perf`. Raises BenchError."""
+def measure(
+    specs: Sequence[RunSpec], device: str, threads: int, with_plain: bool, rounds: int, seconds: float
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of `perf` for each spec: our loop and, if asked for, plain ones, in turns. Raises BenchError.
+
+    Our loops of all specs start at once, then all plain ones; when all are warm, they are timed one after the other.
+    """
     loops: tuple[LoopName, ...] = ("ours", "plain") if with_plain else ("ours",)
+    started: list[dict[LoopName, Callable[[Part], Measurement]]] = [{} for _ in specs]
     with ExitStack() as stack:
-        ask = {loop: stack.enter_context(process_of(loop, spec, device, threads, seconds)) for loop in loops}
-        turns = [{loop: ask[loop]("round") for loop in loops} for _ in range(rounds)]
-        ends = {loop: ask[loop]("end") for loop in loops}
-    return _timing(spec, {loop: [turn[loop] for turn in turns] for loop in loops}, ends)
+        for loop in loops:
+            for spec, ask in zip(specs, started, strict=True):
+                ask[loop] = stack.enter_context(process_of(loop, spec, device, threads, seconds))
+            for ask in started:
+                ask[loop]("start")
+        for spec, ask in zip(specs, started, strict=True):
+            turns = [{loop: ask[loop]("round") for loop in loops} for _ in range(rounds)]
+            ends = {loop: ask[loop]("end") for loop in loops}
+            yield _timing(spec, {loop: [turn[loop] for turn in turns] for loop in loops}, ends)
 
 
 def _timing(
@@ -139,9 +151,13 @@ def perf(
     where, kind = provenance(pick_device(device), {}, None), pick_device(device).type
     seconds, rounds = SECONDS[kind], rounds or ROUNDS[kind]
     rows = []
-    for spec in specs:
-        with console.status(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}"):
-            rows.append(measure(spec, device, threads, with_plain, rounds, seconds))
+    # A compiler needs a minute for each model on a GPU, and one core. A CPU has no cores, and no memory, to spare.
+    for group in [specs] if kind == "cuda" else [[spec] for spec in specs]:
+        with console.status(", ".join(f"{spec.model} on {spec.task.dataset} {spec.task.horizon}" for spec in group)):
+            for row in measure(group, device, threads, with_plain, rounds, seconds):
+                rows.append(row)
+                done = f"{row['model']} on {row['dataset']} {row['horizon']}: {row['ms_step']:,.2f} ms/step"
+                console.print(done, markup=False, highlight=False)
     with console.status("a grid and --help"):
         commands = {
             "a run in a grid besides its model, ms": 1000 * overhead_seconds(),

@@ -36,7 +36,8 @@ from models.kernels import plain
 from models.llm_blocks import Blocks
 
 LoopName = Literal["ours", "plain"]
-Part = Literal["round", "end"]
+Part = Literal["start", "round", "end"]
+"""What a process is asked for; `start` is answered when it is warm."""
 LIMIT = 600
 """Seconds after which a process that has not answered is given up."""
 Measurement = dict[str, float]
@@ -53,10 +54,10 @@ VARIANTS = {
 def process_of(
     loop: LoopName, spec: RunSpec, device: str, threads: int, seconds: float
 ) -> Iterator[Callable[[Part], Measurement]]:
-    """Build and warm up one loop in a new process; yield a function that makes it measure one part.
+    """Start one loop in a new process; yield a function that makes it measure one part, first of all its `start`.
 
-    `seconds` is about how long one measurement may take. Leaving the context ends the process. Raises BenchError if
-    the loop fails or its process is killed.
+    `seconds` is about how long one measurement may take. Leaving the context ends the process. The function raises
+    BenchError if the loop fails or its process is killed.
     """
     context = multiprocessing.get_context("spawn")
     pipe, end_of_child = context.Pipe()
@@ -65,9 +66,9 @@ def process_of(
     end_of_child.close()
     name = f"perf: {spec.model} on {spec.task.dataset}, the {loop} loop"
 
-    def measure(part: Part | None) -> Measurement:
+    def measure(part: Part) -> Measurement:
         try:
-            if part:
+            if part != "start":
                 pipe.send(part)
             if not pipe.poll(LIMIT):
                 raise BenchError(f"{name}: no answer in {LIMIT} s. Do: try --no-plain, or a smaller --batch")
@@ -79,7 +80,6 @@ def process_of(
         return answer
 
     try:
-        measure(None)  # the loop is warm before the next one starts: none disturbs another's turn
         yield measure
     finally:
         process.terminate()
