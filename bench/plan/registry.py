@@ -60,6 +60,12 @@ def has_seen(name: str, dataset: str) -> bool:
     return name in MODELS and dataset in MODELS[name].pretrained_on
 
 
+@lru_cache
+def _names(options: type) -> list[str]:
+    """Return the names of a model's options, sorted."""
+    return sorted(field.name for field in dataclasses.fields(options))
+
+
 def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str, Option]:
     """Return the model's options with defaults filled in. Raises BenchError for unknown names and wrong types.
 
@@ -69,11 +75,11 @@ def resolve_options(name: str, given: dict[str, Option], place: str) -> dict[str
     if name not in MODELS:
         return dict(given)
     kind = MODELS[name].options
-    names = sorted(field.name for field in dataclasses.fields(kind))
+    names = _names(kind)
     if unknown := [option for option in given if option not in names]:
         raise UnknownName(f"option of {name}", unknown[0], names, place)
     try:
-        resolved: dict[str, Option] = dataclasses.asdict(_adapter(kind).validate_python(given))
+        resolved: dict[str, Option] = dict(vars(_adapter(kind).validate_python(given)))
     except ValidationError as error:
         raise BenchError(f"{place}: option {name}.{base.first_cause(error, names, given)}. Do: correct it") from None
     _check_blocks(resolved, f"{place}: model {name}")
