@@ -89,6 +89,7 @@ def nodes() -> Iterator[Nodes]:
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_worker_niceness", "0")  # else other tests, which are not nice, leave its workers no core
         started = Nodes(
             initialize_head=True,
             head_node_args={**small, "include_dashboard": False, "_system_config": QUICK_TO_NOTICE},
