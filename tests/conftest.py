@@ -19,6 +19,7 @@ from hypothesis import settings
 from safetensors.torch import save_file
 
 from bench.core.card import DatasetCard, Source, cards
+from bench.report.figures import catalogue
 from models.llm_files import BACKBONES
 from tests.builders import SHAPE
 
@@ -47,6 +48,12 @@ def pytest_collection_finish() -> None:
     """Spare the garbage collector all that was imported: libraries ask for collections, 0.7 s each among all of it."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def one_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a report draw one figure: all of them take seconds."""
+    monkeypatch.setattr(catalogue, "PLOTS", {"ranks": catalogue.PLOTS["ranks"]})
 
 
 @pytest.fixture

@@ -35,7 +35,6 @@ from bench.core.store import Store
 from bench.grid.driver import Tally
 from bench.plan.suite import Filters, suite_names
 from bench.report import contents, write
-from bench.report.figures import catalogue
 from models import MODELS
 from models.llm_files import BACKBONES
 from models.options import Shape
@@ -219,14 +218,13 @@ def printed_model() -> str:
 
 
 @pytest.fixture
-def checkout(copied: Path, judged_once: Verdicts, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def checkout(copied: Path, judged_once: Verdicts, monkeypatch: pytest.MonkeyPatch, one_figure: None) -> Iterator[Path]:
     """Let commands work in the copy: it is the current directory, and has results/, reports/ and datasets/."""
     for module in (cli, write):
         monkeypatch.setattr(module, "RESULTS", copied / "results")
     monkeypatch.setattr(write, "REPORTS", copied / "reports")
     for module in (contents, write):
         monkeypatch.setattr(module, "verdicts", judged_once)
-    monkeypatch.setattr(catalogue, "PLOTS", {"ranks": catalogue.PLOTS["ranks"]})  # the others take seconds
     monkeypatch.setattr(card_module, "CARDS", copied / "datasets")
     monkeypatch.setenv("BENCH_DATA", str(copied / "data"))
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")

@@ -22,7 +22,6 @@ from bench.perf import grids, timing
 from bench.perf import measure as perf
 from bench.perf.grids import FAILED, taken, write_grid
 from bench.plan.suite import Filters, entries, load_suite
-from bench.report.figures import catalogue
 from bench.train.evaluate import SERIES_PER_BATCH
 from tests.builders import in_process
 
@@ -156,9 +155,8 @@ def test_a_command_is_measured_in_a_process_of_its_own() -> None:
 
 
 def test_commands_over_invented_records_are_listed_with_what_they_take(
-    capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture, tmp_path: Path, one_figure: None
 ) -> None:
-    monkeypatch.setattr(catalogue, "PLOTS", {"ranks": catalogue.PLOTS["ranks"]})  # the others take seconds
     assert main(["perf", "--records", "100", "--json", str(tmp_path / "perf.json")]) == 0
     measured, text = json.loads((tmp_path / "perf.json").read_text()), capsys.readouterr().out
     assert (measured["runs"], measured["records"]) == (288, 100), "a seed of every cell of the suite `paper`"

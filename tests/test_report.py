@@ -19,7 +19,6 @@ from bench.core.store import Store
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.report import __main__ as report
 from bench.report import write as reporter
-from bench.report.figures import catalogue
 from bench.report.render import SUFFIX
 from tests.builders import command_in, failure, in_process, record
 
@@ -36,10 +35,9 @@ SMALL = ("--models", "logo_llm", "--datasets", "ILI", "--horizons", 24)
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_figure: None) -> Path:
     """Reports go below it, with one figure of each: `made` has all."""
     monkeypatch.setattr(reporter, "REPORTS", tmp_path / "reports")
-    monkeypatch.setattr(catalogue, "PLOTS", {"ranks": catalogue.PLOTS["ranks"]})
     (tmp_path / "results").mkdir()
     return tmp_path
 
