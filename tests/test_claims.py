@@ -341,6 +341,7 @@ def test_an_epoch_is_faster_if_every_one_is_at_every_horizon(ratio: tuple[float,
 
     row = verdict("fast_epoch", with_epoch(seconds))
     assert (row.verdict, row.ours) == (expected, f"{sum(ratio) / 2:.2f} of Time-LLM-lite's time")
+    assert row.forest and row.forest.form == "{:.2f}", "a line of the page holds the number alone"
 
 
 def test_times_of_several_devices_are_not_compared() -> None:

@@ -544,5 +544,6 @@ def _below(limit: float, form: str, value: float, measured: Mapping[str, Sequenc
         verdict, scope = Verdict.PART, f"on {', '.join(clear)}"
     else:
         verdict, scope = (Verdict.FAILS if min(every) >= limit else Verdict.OPEN), ""
-    forest = Forest({"": Interval(value, min(every), max(every))}, form, (0.0, limit))
+    number = form.partition(" of ")[0]  # a line of the page has no room for the rival's name
+    forest = Forest({"": Interval(value, min(every), max(every))}, number, (0.0, limit))
     return Finding(form.format(value), interval, scope=scope, counted=verdict, forest=forest)
