@@ -435,8 +435,8 @@ class Faster(Claim):
             cell: [ours / theirs for ours in sides[self.model] for theirs in sides[self.rival]]
             for cell, sides in seconds.items()
         }
-        form = "{:.2f} of " + registry.title(self.rival) + "'s time"
-        return _below(1, form, (fastest[self.model] / fastest[self.rival]).mean(), ratios)
+        of_rival = f" of {registry.title(self.rival)}'s time"
+        return _below(1, "{:.2f}", (fastest[self.model] / fastest[self.rival]).mean(), ratios, of_rival)
 
 
 class LayerTrend(AboutVariant):
@@ -532,8 +532,11 @@ def _side(true: float, false: float) -> int:
     return 1 if true < LEVEL else -1 if false < LEVEL else 0
 
 
-def _below(limit: float, form: str, value: float, measured: Mapping[str, Sequence[float]]) -> Finding:
-    """Return the finding on whether all that was measured, by part, is below the limit, with its range."""
+def _below(limit: float, form: str, value: float, measured: Mapping[str, Sequence[float]], more: str = "") -> Finding:
+    """Return the finding on whether all that was measured, by part, is below the limit, with its range.
+
+    `more`: what our number in words says behind the number.
+    """
     clear = [name for name, values in measured.items() if max(values) < limit]
     every = [value for values in measured.values() for value in values]
     low, high = (form.partition(" ")[0].format(value) for value in (min(every), max(every)))
@@ -544,6 +547,5 @@ def _below(limit: float, form: str, value: float, measured: Mapping[str, Sequenc
         verdict, scope = Verdict.PART, f"on {', '.join(clear)}"
     else:
         verdict, scope = (Verdict.FAILS if min(every) >= limit else Verdict.OPEN), ""
-    number = form.partition(" of ")[0]  # a line of the page has no room for the rival's name
-    forest = Forest({"": Interval(value, min(every), max(every))}, number, (0.0, limit))
-    return Finding(form.format(value), interval, scope=scope, counted=verdict, forest=forest)
+    forest = Forest({"": Interval(value, min(every), max(every))}, form, (0.0, limit))
+    return Finding(form.format(value) + more, interval, scope=scope, counted=verdict, forest=forest)
