@@ -390,6 +390,8 @@ def _predict(arguments: argparse.Namespace) -> int:
             raise BenchError(f"--{option} {path}: no kind of table. Do: name a .csv or .parquet file")
         if path and not path.absolute().parent.is_dir():
             raise BenchError(f"--{option} {path}: its folder does not exist. Do: make it first")
+        if path and arguments.on and path.exists() and path.samefile(arguments.on):
+            raise BenchError(f"--{option} {path}: is the file of --on. Do: name another one")
     store, result = find_run(Store(arguments.results), arguments.run)
     if arguments.on:
         return _predict_rows(arguments, store, result)

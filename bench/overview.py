@@ -35,7 +35,7 @@ SOURCES: dict[Basis, str] = {
     "timed": "from a few timed steps, all epochs counted",
 }
 UNKNOWN: dict[Basis, str] = {
-    "not known yet": "time not known yet. Do: add --measure, which times a few steps of each",
+    "not known yet": "time not known yet. Do: plan with --measure, which times a few steps of each",
     "not timed": "could not be timed; their rows say why",
 }
 
@@ -225,5 +225,5 @@ def _rounded(value: object) -> str:
 
 def next_commands(card: DatasetCard) -> list[str]:
     """Return the commands that run and report the small model at every horizon of a card."""
-    words = f"--datasets {card.name} --models {QUICK} --horizons {' '.join(map(str, card.horizons))}"
+    words = f"--datasets {card.name} --models {QUICK}"
     return [f"python -m bench run --suite quick {words}", f"python -m bench.report --suite quick --table main {words}"]

@@ -19,13 +19,11 @@ from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged, blocks, tally
 from bench.core.base import ROOT
 from bench.core.store import Store
-from bench.plan.language_model import choose
 from bench.plan.suite import Filters, load_suite
 from bench.report import __main__ as report
 from bench.report.answer import answer
 from bench.report.contents import read, tables_of, verdicts
 from bench.report.render import render
-from models.llm_files import BACKBONES
 
 RESULTS, REPORTS = ROOT / "results", ROOT / "reports"
 README, FOUND = ROOT / "README.md", ROOT / "docs" / "results.md"
@@ -48,16 +46,10 @@ SHOWN = re.compile(r"(<!-- python -m tests\.committed -->\n).*?(<!-- end -->\n)"
 def findings() -> str:
     """The answer that the page of the suite `paper` begins with, as README shows it."""
     planned, main = _main()
-    language, _ = choose(load_suite("paper"), Filters(), Store(RESULTS))
-    model = BACKBONES[str(language.backbone)].title.partition(" (")[0]
     first, *others = answer(judged(), [main])
-    runs = f"With {model} for GPT-2, and {len(planned.done)} of {len(planned.runs)} runs of the main table done:"
-    return (
-        "\n".join(
-            textwrap.fill(f"- {text}", 100, subsequent_indent="  ")
-            for text in (f"{runs} {first[0].lower()}{first[1:]}", *others)
-        )
-        + "\n"
+    runs = f"{len(planned.done)} of {len(planned.runs)} runs of the main table are done."
+    return "".join(
+        textwrap.fill(f"- {text}", 100, subsequent_indent="  ") + "\n" for text in (f"{first} {runs}", *others)
     )
 
 

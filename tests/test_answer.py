@@ -34,21 +34,25 @@ def test_verdicts_are_counted_and_those_that_are_decided_are_named() -> None:
         claim("value", Verdict.FAILS),
         claim("x", Verdict.OPEN),
     ]
+    rows[0] = replace(rows[0], scope="on ILI", reader="with X for GPT-2")
     (sentence,) = answer(rows, [])
     assert sentence == (
-        "Of the paper's 4 claims, 2 hold (the mixer; the tap), 1 does not hold (the value) and 1 is inconclusive."
+        "Of the paper's 4 claims that this suite tests, 2 hold (the mixer, on ILI; the tap), 1 does not hold (the "
+        "value) and 1 is inconclusive. They were run with X for GPT-2."
     )
     (alone,) = answer([claim("tap", Verdict.UNTESTED)], [])
     assert alone == "The paper's claim (the tap) is not tested."
 
 
 def test_what_the_language_model_adds_is_told_by_the_tested_claims_on_it() -> None:
-    added = [claim("pretraining", Verdict.OPEN, True), claim("no_backbone", Verdict.UNTESTED, True)]
+    opened = replace(claim("pretraining", Verdict.OPEN, True), scope="over ILI only", interval="[-9, +11]")
+    added = [opened, claim("no_backbone", Verdict.UNTESTED, True)]
     *_, last = answer([claim("tap", Verdict.HOLDS), *added], [])
-    assert last == "MSE of Logo-LLM: with random weights for the pretrained ones it changes by +1.0 % (inconclusive)."
+    changes = "MSE of Logo-LLM: with random weights for the pretrained ones it changes by +1.0 %"
+    assert last == f"{changes} (inconclusive, over ILI only, [-9, +11])."
     tested = [added[0], replace(added[1], verdict=Verdict.FAILS, ours="-3.0 %")]
     *_, last = answer([claim("tap", Verdict.HOLDS), *tested], [])
-    assert last.endswith("(inconclusive), without a language model it changes by -3.0 % (does not hold).")
+    assert last.endswith(", without a language model it changes by -3.0 % (does not hold).")
 
 
 @pytest.mark.parametrize(
@@ -56,32 +60,44 @@ def test_what_the_language_model_adds_is_told_by_the_tested_claims_on_it() -> No
     [
         (
             {"dlinear": 0.3, "logo_llm": 0.4, "repeat_last": 0.5},
-            "on 1 of 1 data sets: A (DLinear 0.300, Logo-LLM 0.400).",
+            "every model with one on A (DLinear 0.300, Logo-LLM 0.400).",
         ),
         (
             {"dlinear": 0.3, "logo_llm": 0.4, "calf_lite": 0.2, "repeat_last": 0.5},
-            "On A no model without a language model is ahead of every model with one.",
+            "On A, the only complete data set, no model without a language model is ahead of every model with one.",
         ),
         (
             {"dlinear": 0.5, "logo_llm": 0.4, "calf_lite": 0.2, "repeat_last": 0.3},
-            "beats Logo-LLM on A (Repeat last 0.300, Logo-LLM 0.400).",
+            "; one that trains nothing is ahead of Logo-LLM on A (Repeat last 0.300, Logo-LLM 0.400).",
         ),
         (
             {"dlinear": 0.3, "logo_llm": None, "calf_lite": 0.4},
-            "on 1 of 1 data sets: A (DLinear 0.300, CALF-lite 0.400).",
+            "every model with one on A (DLinear 0.300, CALF-lite 0.400).",
         ),
     ],
 )
-def test_models_without_a_language_model_are_set_beside_those_with_one_where_both_are_there(
+def test_models_without_a_language_model_are_set_beside_those_with_one_where_every_model_is_there(
     values: dict[str, float | None], expected: str
 ) -> None:
     (sentence,) = answer([], [main(A=values, B={"dlinear": 0.1})])
-    assert sentence.endswith(expected)
+    assert sentence.replace("By mean MSE on", "On").endswith(expected)
 
 
-def test_where_no_claim_is_decided_the_best_mean_ranks_are_told() -> None:
-    table = main(A={"dlinear": 0.3, "patchtst": 0.4, "repeat_last": 0.5})
-    table.summary.append(("Mean rank", [Cell(rank) for rank in (1.5, 9, 1.25, 9, 3, 9)]))
-    ranks = "T: the best mean ranks by MSE among 3 models are PatchTST 1.25, DLinear 1.50, Repeat last 3.00."
+def test_a_data_set_that_some_model_was_not_run_on_says_nothing_of_who_is_ahead() -> None:
+    rows = {"A": {"dlinear": 0.3, "patchtst": 0.5, "logo_llm": 0.4}, "B": {"dlinear": 0.5, "logo_llm": 0.4}}
+    rows |= {"C": {"dlinear": 0.5, "patchtst": 0.5, "logo_llm": 0.4}}
+    (sentence,) = answer([], [main(**rows)])
+    assert sentence.startswith("By mean MSE on the 2 complete data sets (A, C), a model without a language model ")
+    assert sentence.endswith(" on A (DLinear 0.300, Logo-LLM 0.400).")
+
+
+def test_where_no_claim_is_decided_the_best_mean_ranks_are_told_of_two_data_sets_or_more() -> None:
+    row = {"dlinear": 0.3, "patchtst": 0.4, "repeat_last": 0.5}
+    table, alone = main(A=row, B=row), main(A=row)
+    for each in (table, alone):
+        each.summary.append(("Mean rank", [Cell(rank) for rank in (1.5, 9, 1.25, 9, 3, 9)]))
+    ranks = "T: the best mean ranks by MSE among 3 models on the 2 complete data sets (A, B) are PatchTST 1.25, "
+    ranks += "DLinear 1.50, Repeat last 3.00."
     assert answer([], [table])[0] == answer([claim("tap", Verdict.OPEN)], [table])[1] == ranks
     assert ranks not in answer([claim("tap", Verdict.HOLDS)], [table])
+    assert answer([], [alone]) == []

@@ -250,7 +250,7 @@ def test_a_command_that_reads_answers_from_the_committed_records(
     out, err = capsys.readouterr()
     assert code in ((cli.DONE,) if "--partial" in command else (cli.DONE, cli.INCOMPLETE)), err
     if code == cli.INCOMPLETE and verb(command) == "report":
-        assert re.search(r" are (missing|not tested)\. Do: python -m bench run ", err)
+        assert re.search(r" are (missing|not tested, of the suites [\w, ]+)\. Do: python -m bench run ", err)
     assert out.strip()
     if verb(command) == "report" and "--table" not in command:
         made = Path(re.findall(r"^wrote (\S+)$", out, re.MULTILINE)[0]).parent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -21,9 +20,9 @@ from bench.analysis.intervals import (
     STRICTNESS,
     Interval,
     at_least,
+    between_seeds,
     holm,
     over_datasets,
-    over_pairs,
     over_seeds,
     ratio_of_means,
 )
@@ -56,23 +55,48 @@ def test_one_value_has_no_interval_and_equal_values_have_a_certain_one() -> None
     assert over_datasets([0.0, 0.0]).above == over_datasets([0.0, 0.0]).below == 1
 
 
-def test_over_a_single_data_set_the_range_is_of_all_pairs_and_p_is_welchs() -> None:
+def test_between_the_seeds_of_two_models_interval_and_p_are_welchs() -> None:
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(1.2, 0.02, (3, 1)), rng.normal(1.0, 0.04, (4, 1))
-    pairs = [100 * (a / b - 1) for a, b in itertools.product(ours[:, 0], theirs[:, 0])]
-    found = over_pairs(ours, theirs)
-    assert (found.low, found.high) == pytest.approx((min(pairs), max(pairs)))
+    found = between_seeds(ours, theirs)
+    tested = scipy.stats.ttest_ind(ours[:, 0], theirs[:, 0], equal_var=False)
+    bounds = [100 * bound / theirs.mean() for bound in tested.confidence_interval(1 - LEVEL)]
+    assert (found.low, found.high) == pytest.approx(tuple(bounds), rel=1e-6)
     assert found.value == pytest.approx(100 * (ours.mean() / theirs.mean() - 1))
     _, p, _ = ttest_ind(ours[:, 0], theirs[:, 0], usevar="unequal")
-    assert found.above == pytest.approx(p)
+    assert (found.above, found.over) == (pytest.approx(p, rel=1e-5), "3 and 4 seeds")
     assert found.below == 1
 
 
-@given(st.lists(st.floats(0.5, 2), min_size=12, max_size=12))
-def test_an_interval_over_pairs_that_contains_zero_gives_no_small_p(errors: list[float]) -> None:
-    found = over_pairs(*np.reshape(errors, (2, 3, 2)))
-    if found.low <= 0 <= found.high:
-        assert min(found.above, found.below) == 1
+@given(st.lists(st.floats(0.5, 2).map(lambda x: round(x, 3)), min_size=12, max_size=12))
+def test_between_seeds_p_is_small_exactly_if_the_interval_lies_on_one_side(errors: list[float]) -> None:
+    found = between_seeds(*np.reshape(errors, (2, 3, 2)))
+    if min(abs(found.low), abs(found.high)) > 1e-6:
+        assert (found.above < LEVEL) == (found.low > 0)
+        assert (found.below < LEVEL) == (found.high < 0)
+
+
+def test_equal_models_differ_by_nothing_and_models_without_scatter_certainly() -> None:
+    equal = between_seeds(np.full((3, 1), 0.1 * 3), np.full((3, 1), 0.3))
+    assert (equal.value, equal.low, equal.high, equal.above, equal.below) == (0, 0, 0, 1, 1)
+    assert equal.enough(LEVEL) is None
+    apart = between_seeds(np.full((3, 1), 0.31), np.full((3, 1), 0.3))
+    assert (apart.above, apart.below, apart.enough(LEVEL)) == (0, 1, 2)
+    assert between_seeds(np.full((1, 1), 0.31), np.full((3, 1), 0.3)).above == 1, "a single seed tells nothing"
+
+
+@pytest.mark.parametrize("scatter", [1.0, 0.1, 0.0])
+@pytest.mark.parametrize("counts", [(3, 3), (3, 5)])
+def test_an_interval_between_seeds_covers_the_true_difference(counts: tuple[int, int], scatter: float) -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):
+        samples = (
+            1 + 0.01 * each * rng.standard_normal((count, 1)) for count, each in zip(counts, (1, scatter), strict=True)
+        )
+        found = between_seeds(*samples)
+        held += found.low <= 0 <= found.high
+    assert held / 1000 >= 0.93
 
 
 def test_the_ratio_of_mean_errors_has_the_interval_of_the_jackknife() -> None:
@@ -137,7 +161,7 @@ def test_enough_data_sets_decide_as_often_as_said_and_one_less_does_not() -> Non
 def test_enough_pairs_of_seeds_follow_welchs_test() -> None:
     rng = np.random.default_rng(1)
     ours, theirs = np.array([[1.0], [1.01], [1.02]]), np.array([[1.03], [1.07], [1.05]])
-    found = over_pairs(ours, theirs)
+    found = between_seeds(ours, theirs)
     count = found.enough(LEVEL / 10)
     assert found.unit == "seeds" and count is not None and found.below > LEVEL / 10
     means, scatters = (ours.mean(), theirs.mean()), (ours.std(ddof=1), theirs.std(ddof=1))
@@ -146,10 +170,8 @@ def test_enough_pairs_of_seeds_follow_welchs_test() -> None:
     assert share == pytest.approx(POWER, abs=0.06)
 
 
-def test_no_number_of_values_is_enough_without_a_difference_or_where_seeds_overlap() -> None:
+def test_no_number_of_values_is_enough_without_a_difference() -> None:
     assert over_datasets([1.0, -1.0]).enough(LEVEL) is None
     assert over_datasets([1.0, 200.0, -199.0]).enough(LEVEL) is None, f"more than {MOST}"
     assert over_datasets([2.0]).enough(LEVEL) is None
     assert over_datasets([2.0, 2.0, 2.0]).enough(LEVEL) == 2
-    overlapping = over_pairs(np.array([[1.0], [1.2]]), np.array([[1.1], [1.3]]))
-    assert overlapping.enough(LEVEL) is None

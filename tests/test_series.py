@@ -105,7 +105,7 @@ DAMAGES = {
     "another hash": (
         INTACT,
         {"sha256": ["ab" * 32]},
-        ["SHA-256", hashlib.sha256(INTACT.encode()).hexdigest()[:8], "abababab", "delete it", "bench fetch"],
+        ["SHA-256", hashlib.sha256(INTACT.encode()).hexdigest()[:8], "abababab", "under another name"],
     ),
     "no stamp column": (swapped("date,", "when,"), {}, ["no column 'date'", "when", "load"]),
     "no such channel": (swapped(",price", ",cost"), {}, ["no column 'price'"]),
@@ -219,11 +219,12 @@ def test_an_absent_file_names_the_place_and_both_ways_to_bring_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_DATA", str(tmp_path))
-    message = refusal(card_with())
-    assert message.startswith(f"Toy: no file {tmp_path / 'folder' / 'toy.csv'}. Do: ")
-    assert "python -m bench fetch" in message
-    assert "--datasets Toy" in message
-    assert "BENCH_DATA" in message
+    absent = f"Toy: no file {tmp_path / 'folder' / 'toy.csv'}. Do: "
+    message = refusal(card_with(source={**TOY["source"], "repo": "someone/data"}))
+    assert message.startswith(f"{absent}run 'python -m bench fetch --suite quick --datasets Toy', or set BENCH_DATA ")
+    assert refusal(card_with()).startswith(f"{absent}put the card's file there, or set BENCH_DATA "), (
+        "nothing brings it"
+    )
 
 
 def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -405,11 +405,12 @@ def test_a_suite_of_ones_own_is_not_named_as_one_of_the_project(tmp_path: Path) 
 
 
 def test_horizons_that_a_data_set_cannot_hold_are_left_out_unless_they_are_asked_for(
-    make_card: Callable[..., DatasetCard],
+    make_card: Callable[..., DatasetCard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = make_card(waves(300, 2))  # its val split has 60 rows
+    card = make_card(waves(300, 2)).model_copy(update={"horizons": (8, 24, 96)})  # its val split has 60 rows
+    monkeypatch.setitem(cards(), card.name, card)
     quick = load_suite("quick")
     horizons = {spec.task.horizon for spec in plan(quick, Filters(datasets=(card.name,), models=("dlinear",)))}
-    assert horizons == {24}
+    assert horizons == {8, 24}, "those of its card, as it is none of the suite's"
     asked = plan(quick, Filters(datasets=(card.name,), models=("dlinear",), horizons=(96,)))
     assert {spec.task.horizon for spec in asked} == {96}

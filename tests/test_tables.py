@@ -61,7 +61,10 @@ def test_every_caption_says_what_was_filled(monkeypatch: pytest.MonkeyPatch, nam
 
 def test_every_form_but_csv_holds_title_caption_and_footnotes_and_says_what_the_marks_mean() -> None:
     table = make("main", holes=True)
-    legends = {"text": "* best, + second, among the values there are.", "md": "**Best**, <u>second</u>, among"}
+    legends = {
+        "text": "* best, + second, among",
+        "md": "**Best**, <u>second</u>, among",
+    }
     legends["latex"] = "Best in bold, second underlined, among"
     assert len(table.notes) == 3
     for form, legend in legends.items():

@@ -5,8 +5,8 @@ false. verdicts.py gathers the runs, corrects the p of all claims for their numb
 
   holds          the p of being true is below LEVEL
   holds in part  so is that of a part of it, by itself: of some data sets, or of some horizons of a single one; of a
-                 claim on an average, the average must lean there too (`LEANING`). Also a claim that holds, but over
-                 fewer data sets, horizons, seeds or models than claimed (`scope`)
+                 claim on an average, the average must lean there too (`LEANING`). Parts that are clearly false are
+                 named. Also a claim that holds, but over fewer data sets, horizons, seeds or models than claimed
   does not hold  the p of being false is below LEVEL
   inconclusive   none of these: the interval contains the other side, or does not exclude it with enough certainty
   not tested     no data set is complete, or the filters leave out what is compared; `missing` names it
@@ -32,26 +32,25 @@ from bench.analysis.intervals import (
     LEVEL,
     MOST,
     POWER,
-    STRICTNESS,
     Interval,
     at_least,
+    between_seeds,
     holm,
     over_datasets,
-    over_pairs,
     over_seeds,
     ratio_of_means,
 )
 from bench.core.base import Frozen, Positive
 from bench.core.record import Cost, RunResult
 from bench.core.spec import Fraction
+from bench.core.text import first_few
 from bench.plan import registry
 from models import PROPOSED
 
 BELOW_ZERO, ABOVE_ZERO = (-math.inf, 0.0), (0.0, math.inf)
 """Claimed sides."""
-LEANING = 2 * LEVEL / STRICTNESS
-"""An average leans to the claimed side if the p of the claim is below this: Student's one-sided p is then below LEVEL,
-so that no more than 5 % of averages that are zero hold in part, however much data sets differ."""
+LEANING = 2 * LEVEL
+"""An average leans to the claimed side if the p of the claim is below this: the test has LEVEL on that side alone."""
 
 
 class Verdict(StrEnum):
@@ -63,9 +62,11 @@ class Verdict(StrEnum):
 
 
 class Part(NamedTuple):
-    """A part of a claim: the p of its being true, corrected for the number of parts, and its interval in words."""
+    """A part of a claim: the p of its being true and of its being false, corrected for the number of parts, and its
+    interval in words."""
 
-    p: float
+    true: float
+    false: float
     interval: str
 
 
@@ -110,19 +111,12 @@ class Finding:
         """The p of the claim as one test of two sides; None if it was not tested."""
         return None if self.counted else min(self.true, self.false)
 
-    @property
-    def best_part(self) -> float:
-        """The smallest p of a part; 1 without parts."""
-        return min((part.p for part in self.parts.values()), default=1.0)
-
     def needed(self, times: float) -> str:
         """Say how many data sets or seeds would decide it, if they came out as these did; a correction multiplies p."""
         known = [each for each in self.leans_on if each.over]
         if not known or len(known) < len(self.leans_on):
             return ""
         unit = known[0].unit
-        if unit == "seeds" and not all(each.effect for each in known):
-            return "no number of seeds would decide it, because their ranges overlap"
         power = 1 - (1 - POWER) / len(known)  # so that all of them are clear with probability POWER
         counts = [each.enough(LEVEL / times / self.sharing, power) for each in known]
         if None in counts:
@@ -130,17 +124,18 @@ class Finding:
         return f"some {max(filter(None, counts))} {unit} like these would decide it"
 
     def verdict(self, times: float = 1.0, parts_times: float = 1.0) -> tuple[Verdict, str, str]:
-        """Return the verdict, its scope and its interval; a correction has multiplied the p of claim and parts."""
+        """Return the verdict, its scope and its interval; a correction multiplies the p of claim and parts."""
         if self.counted:
             return self.counted, self.scope, self.interval
         # 1. The claim as a whole.
         if self.true * times < LEVEL:
             return (Verdict.PART if self.scope else Verdict.HOLDS), self.scope, self.interval
         # 2. Its parts.
-        clear = {name: part for name, part in self.parts.items() if part.p * parts_times < LEVEL}
+        clear = [name for name, part in self.parts.items() if part.true * parts_times < LEVEL]
+        lost = [name for name, part in self.parts.items() if part.false * parts_times < LEVEL]
         if clear and (self.listed or self.true < LEANING):
-            intervals = "; ".join(f"{name} {part.interval}" for name, part in clear.items())
-            return Verdict.PART, f"on {', '.join(clear)}", intervals
+            scope = f"on {', '.join(clear)}" + (f"; clearly not on {', '.join(lost)}" if lost else "")
+            return Verdict.PART, scope, "; ".join(f"{name} {self.parts[name].interval}" for name in clear + lost)
         return (Verdict.FAILS if self.false * times < LEVEL else Verdict.OPEN), "", self.interval
 
 
@@ -179,6 +174,10 @@ class Claim(Frozen, ABC):
     fraction: Fraction | None = None
     all_horizons: ClassVar[bool] = False
     """Whether the paper's number is the mean over all horizons and cannot be judged by fewer."""
+    has_p: ClassVar[bool] = True
+    """Whether it is tested, and not counted or measured."""
+    on_papers_shapes: ClassVar[bool] = False
+    """Whether our number is of the paper's own language model and look-back, whatever was run."""
 
     @property
     def others(self) -> tuple[str, ...]:
@@ -217,7 +216,7 @@ class Versus(Claim):
 
     def part(self, found: Mapping[str, Interval]) -> Part:
         """Return how a part of the claim stands, by its differences to each rival."""
-        return Part(lower_than_all(found), found[nearest(found)].words("+.1f"))
+        return Part(lower_than_all(found), above_any(found), found[nearest(found)].words("+.1f"))
 
 
 def nearest(found: Mapping[str, Interval]) -> str:
@@ -228,6 +227,12 @@ def nearest(found: Mapping[str, Interval]) -> str:
 def lower_than_all(found: Mapping[str, Interval]) -> float:
     """Return the p of being below every rival: the largest of the p, as each of them must hold."""
     return max(each.below for each in found.values())
+
+
+def undecided(found: Mapping[str, Interval]) -> list[str]:
+    """Name the rival that the p of `lower_than_all` is of, with its interval, if it is not the nearest."""
+    rival = max(found, key=lambda name: (found[name].below, found[name].value))
+    return [] if rival == nearest(found) else [f"p is of {registry.title(rival)} {found[rival].words('+.1f')}"]
 
 
 def above_any(found: Mapping[str, Interval]) -> float:
@@ -263,8 +268,11 @@ class BestCount(Versus):
         first = sum(all(each.value <= 0 for each in rivals.values()) for rivals in found)
         unknown = [1.0] * (self.of - len(found))
         ahead, behind = [*map(lower_than_all, found), *unknown], [*map(above_any, found), *unknown]
-        least = sum(at_least(count, ahead) < LEVEL for count in range(1, self.of + 1))
-        most = self.of - sum(at_least(count, behind) < LEVEL for count in range(1, self.of + 1))
+        least, lost = (
+            max((count for count in range(1, self.of + 1) if at_least(count, p) < LEVEL), default=0)
+            for p in (ahead, behind)
+        )
+        most = self.of - lost
         true, false = at_least(self.printed, ahead), at_least(self.of - self.printed + 1, behind)
         remark = f"first on {first} of the {len(found)} data sets that are complete"
         if unknown and min(true, false) >= LEVEL:
@@ -292,7 +300,7 @@ class LowerThan(Versus):
         found = self.against(table)
         rival = nearest(found)
         least, true, false = found[rival], lower_than_all(found), above_any(found)
-        ours, interval, scope, remarks = f"{least.value:+.1f} %", least.words("+.1f"), "", []
+        ours, interval, scope, remarks = f"{least.value:+.1f} %", least.words("+.1f"), "", undecided(found)
         leans = leaning(found)
         if self.printed is not None:
             ratios = {name: ratio(table, self.model, name) for name in found}
@@ -328,10 +336,11 @@ class Ahead(Versus):
         return Finding(
             f"{first} of {len(names)}: {', '.join(each)}",
             "; ".join(intervals),
-            max(part.p for part in parts.values()),
-            at_least(1, [above_any(found[name]) for name in names]),
+            max(part.true for part in parts.values()),
+            at_least(1, [part.false for part in parts.values()]),
             _corrected(parts) if len(names) > 1 else {},
             listed=True,
+            remark="; ".join(f"{name}: {words}" for name in names for words in undecided(found[name])),
             forest=Forest(least, "{:+.1f} %", BELOW_ZERO),
             **leaning({f"{name} {rival}": each for name in names for rival, each in found[name].items()}),
         )
@@ -382,7 +391,7 @@ class VariantWorse(AboutVariant):
         table = _errors(runs, self.metric)
         found = difference(table, self.variant, self.model)
         each = {name: difference(part, self.variant, self.model) for name, part in parts_of(table).items()}
-        parts = {name: Part(part.above, part.words("+.1f")) for name, part in each.items()}
+        parts = {name: Part(part.above, part.below, part.words("+.1f")) for name, part in each.items()}
         forest = Forest({"": found}, "{:+.1f} %", ABOVE_ZERO)
         words = f"{found.value:+.1f} %", found.words("+.1f")
         return Finding(*words, found.above, found.below, _corrected(parts), forest=forest, leans_on=(found,))
@@ -394,6 +403,8 @@ class TrainableShare(Claim):
     The shapes are counted once (`counts`; a test counts them again); the runs' language model stands beside them.
     """
 
+    has_p: ClassVar[bool] = False
+    on_papers_shapes: ClassVar[bool] = True
     below: Annotated[float, Field(gt=0, lt=1)]
     counts: Annotated[dict[str, tuple[Positive, Positive]], Field(min_length=1)]
     """Horizon -> parameters that train and all parameters, with the paper's backbone."""
@@ -412,6 +423,7 @@ class Faster(Claim):
     Not tested unless all runs are of one machine that they did not share.
     """
 
+    has_p: ClassVar[bool] = False
     rival: str
 
     @property
@@ -436,7 +448,8 @@ class Faster(Claim):
             for cell, sides in seconds.items()
         }
         of_rival = f" of {registry.title(self.rival)}'s time"
-        return _below(1, "{:.2f}", (fastest[self.model] / fastest[self.rival]).mean(), ratios, of_rival)
+        found = _below(1, "{:.2f}", (fastest[self.model] / fastest[self.rival]).mean(), ratios, of_rival)
+        return replace(found, remark=f"epochs on {', '.join(machines)}")
 
 
 class LayerTrend(AboutVariant):
@@ -499,11 +512,11 @@ def parts_of(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def difference(table: pd.DataFrame, one: str, other: str) -> Interval:
     """Return the percent by which one side's error is above the other's, horizons averaged first.
 
-    Over data sets if there are several, else over all pairs of seeds.
+    Over data sets if there are several, else over the seeds of both.
     """
     errors = table[[one, other]].groupby(level=["dataset", "fraction", "tested", "seed"]).mean()
     if len(errors.index.unique("dataset")) == 1:
-        return over_pairs(*(errors[side].unstack("seed").to_numpy().T for side in (one, other)))
+        return between_seeds(*(errors[side].unstack("seed").to_numpy().T for side in (one, other)))
     cells = errors.groupby(level=["dataset", "fraction", "tested"]).mean()
     return over_datasets((100 * (cells[one] / cells[other] - 1)).groupby(level="dataset").mean())
 
@@ -523,9 +536,10 @@ def _over(values: pd.Series) -> Interval:
 
 
 def _corrected(parts: Mapping[str, Part]) -> dict[str, Part]:
-    """Correct the p of parts for their number (Holm)."""
-    p = holm([part.p for part in parts.values()])
-    return {name: part._replace(p=own) for (name, part), own in zip(parts.items(), p, strict=True)}
+    """Correct both p of parts for their number (Holm)."""
+    true, false = (holm([getattr(part, side) for part in parts.values()]) for side in ("true", "false"))
+    found = zip(parts.items(), true, false, strict=True)
+    return {name: Part(p_true, p_false, part.interval) for (name, part), p_true, p_false in found}
 
 
 def _side(true: float, false: float) -> int:
@@ -540,7 +554,7 @@ def _below(limit: float, form: str, value: float, measured: Mapping[str, Sequenc
     clear = [name for name, values in measured.items() if max(values) < limit]
     every = [value for values in measured.values() for value in values]
     low, high = (form.partition(" ")[0].format(value) for value in (min(every), max(every)))
-    interval = f"[{low}, {high}] over all {len(every)} values of {len(measured)} horizons"
+    interval = f"[{low}, {high}] over {len(every)} values: {first_few(list(measured))}"
     if len(clear) == len(measured):
         verdict, scope = Verdict.HOLDS, ""
     elif clear:

@@ -1,4 +1,4 @@
-"""Intervals and tests of a number: over data sets, over the pairs of seeds of two models, over seeds. Pure; no torch.
+"""Intervals and tests of a number: over data sets, over the seeds of one model or of two. Pure; no torch.
 
 An interval is of 95 %. Its two p, of lying above and below zero, are doubled one-sided ones, so that `LEVEL` is the
 level of a two-sided test; `above` is below LEVEL only if the whole interval is above zero.
@@ -9,16 +9,15 @@ an exponential distribution, where a percentile bootstrap covers 75 % (and 79 % 
 taken at `1 - STRICTNESS * LEVEL` (98.5 %), which covers at least 93 % of four to nine values, normal or exponential:
 `python docs/coverage.py` prints the simulation, and a test holds it.
 
-Over a single data set, the interval of a difference is the range over all pairs of seeds (with three seeds each a 90 %
-interval, whatever the distribution), and its p is that of Welch's t test besides. It shows training noise on one test
-period and says nothing of other data.
+Over a single data set, the interval of a difference of two models is Welch's, over the seeds of each. It shows training
+noise on one test period and says nothing of other data.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -77,45 +76,33 @@ class Interval:
 
 def over_datasets(values: Sequence[float]) -> Interval:
     """Return the mean of one value per data set, with Student's interval at the stricter level."""
-    return _student(np.asarray(values, dtype=float), STRICTNESS, f"{len(values)} data sets")
+    return _over(values, STRICTNESS, "data sets")
 
 
 def over_seeds(values: Sequence[float]) -> Interval:
     """Return the mean of one value per seed, with Student's interval: training noise on one test period."""
-    return _student(np.asarray(values, dtype=float), 1.0, f"{len(values)} seeds")
+    return _over(values, 1.0, "seeds")
 
 
-def over_pairs(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-    """Return by how many percent our errors are above theirs, with the range over all pairs of seeds.
+def between_seeds(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    """Return by how many percent our errors are above theirs, with Welch's interval over the seeds of both.
 
-    `ours` and `theirs`: errors `[seeds, cells]` on one data set. The percentage is taken by cell, then averaged. A p is
-    Welch's, or 1 where some pair lies on the other side.
+    `ours` and `theirs`: errors `[seeds, cells]` on one data set. They are taken in units of the rival's mean error in
+    the cell, so that all cells weigh alike, and averaged over cells.
     """
-    value = float(100 * (ours.mean(0) / theirs.mean(0) - 1).mean())
-    if min(len(ours), len(theirs)) < 2:
+    samples = [100 * (errors / theirs.mean(0)).mean(-1).round(DECIMALS) for errors in (ours, theirs)]
+    counts = [len(sample) for sample in samples]
+    value = float(round(samples[0].mean() - samples[1].mean(), DECIMALS))
+    if min(counts) < 2:
         return Interval(value)
-    pairs = 100 * (ours[:, None] / theirs[None] - 1).mean(-1)
-    low, high = float(pairs.min()), float(pairs.max())
-    # The test is on errors in units of the rival's mean error, so that all cells weigh alike.
-    seeds = [(errors / theirs.mean(0)).mean(-1).round(DECIMALS) for errors in (ours, theirs)]
-    above, below = _welch(seeds, "greater") if low > 0 else 1.0, _welch(seeds, "less") if high < 0 else 1.0
-    variances = [float(sample.var(ddof=1)) for sample in seeds]
-    total = sum(variances)
-    apart = low > 0 or high < 0  # else more seeds only widen the range
-    effect = abs(float(seeds[0].mean() - seeds[1].mean())) / math.sqrt(total) if total else math.inf
-    freedom = total**2 / sum(each**2 for each in variances) if total else 1.0
-    over = f"all pairs of {len(ours)} and {len(theirs)} seeds"
-    return Interval(value, low, high, above, below, over, effect if apart else 0.0, freedom)
-
-
-def _welch(samples: Sequence[np.ndarray], alternative: str) -> float:
-    """Return the doubled one-sided p of Welch's t test that the first mean differs so; 0 if nothing scatters."""
-    from scipy.stats import ttest_ind_from_stats
-
-    described = [x for sample in samples for x in (sample.mean(), sample.std(ddof=1), len(sample))]
-    if not described[1] + described[4]:
-        return 0.0
-    return min(1.0, 2 * float(ttest_ind_from_stats(*described, equal_var=False, alternative=alternative).pvalue))
+    variances = [float(sample.var(ddof=1)) for sample in samples]
+    total, errors = sum(variances), [variance / count for variance, count in zip(variances, counts, strict=True)]
+    parts = sum(error**2 / (count - 1) for error, count in zip(errors, counts, strict=True))
+    degrees = sum(errors) ** 2 / parts if parts else 1.0
+    found = _student(value, math.sqrt(sum(errors)), degrees, f"{counts[0]} and {counts[1]} seeds")
+    effect = abs(value) / math.sqrt(total) if total else found.effect
+    freedom = total**2 / sum(variance**2 for variance in variances) if total else 1.0
+    return replace(found, effect=effect, freedom=freedom)
 
 
 def ratio_of_means(ours: Sequence[float], theirs: Sequence[float]) -> Interval:
@@ -137,17 +124,26 @@ def at_least(count: int, p: Sequence[float]) -> float:
     return min(1.0, (len(p) - count + 1) * sorted(p)[count - 1])
 
 
-def _student(values: np.ndarray, strictness: float, over: str) -> Interval:
-    """Return the mean with Student's interval at 1 - strictness * LEVEL; each p is divided by the strictness."""
-    from scipy.special import stdtr, stdtrit  # Student's distribution; scipy.stats takes fifty times as long
-
-    mean, n = float(values.mean()), len(values)
+def _over(values: Sequence[float], strictness: float, unit: str) -> Interval:
+    """Return the mean with Student's interval; NaN and p of 1 from a single value."""
+    found, n = np.asarray(values, dtype=float), len(values)
+    mean = float(found.mean())
     if n < 2:
         return Interval(mean)
-    scatter = float(values.round(DECIMALS).std(ddof=1))
-    error = scatter / math.sqrt(n)
-    reach = error * float(stdtrit(n - 1, 1 - strictness * LEVEL / 2))
-    score = mean / error if error else math.inf * np.sign(round(mean, DECIMALS)) if round(mean, DECIMALS) else 0.0
-    above, below = (min(1.0, 2 * float(stdtr(n - 1, side)) / strictness) for side in (-score, score))
-    effect = abs(mean) / scatter if scatter else abs(score)
-    return Interval(mean, mean - reach, mean + reach, above, below, over, effect, strictness=strictness)
+    scatter = float(found.round(DECIMALS).std(ddof=1))
+    interval = _student(mean, scatter / math.sqrt(n), n - 1, f"{n} {unit}", strictness)
+    return replace(interval, effect=abs(mean) / scatter) if scatter else interval
+
+
+def _student(value: float, error: float, degrees: float, over: str, strictness: float = 1.0) -> Interval:
+    """Return Student's interval at 1 - strictness * LEVEL; each p is divided by the strictness.
+
+    Without a standard error a value that is not zero is certain: its p is 0, and its effect infinite.
+    """
+    from scipy.special import stdtr, stdtrit  # Student's distribution; scipy.stats takes fifty times as long
+
+    reach = error * float(stdtrit(degrees, 1 - strictness * LEVEL / 2)) if error else 0.0
+    certain = math.copysign(math.inf, value) if round(value, DECIMALS) else 0.0
+    score = value / error if error else certain
+    above, below = (min(1.0, 2 * float(stdtr(degrees, side)) / strictness) for side in (-score, score))
+    return Interval(value, value - reach, value + reach, above, below, over, abs(certain), 1.0, strictness)

@@ -18,7 +18,7 @@ COLUMNS = {"Rank": 2, "Wins %": 0, "Over naive %": 0, "Skill %": 1, "from": 1, "
 LEAD = (
     "Over data sets, errors averaged over horizons first: mean rank; wins, the share of data sets with a smaller error "
     "than another model's, mean over the others, ties half; the same against the seasonal naive forecast; skill, "
-    "1 - geometric mean of error / its error, from and to: 95 % interval over data sets"
+    "1 - geometric mean of error / its error, from and to: its interval over data sets"
 )
 
 

@@ -415,9 +415,9 @@ def _summarised(
     columns = complete.T  # a row for each model and metric, a column for each row of the table
     by_metric = columns.groupby(columns.index % len(table.metrics))
     best = by_metric.transform("min")
-    over = f"{len(complete)} of {len(rows)} {unit}" if len(complete) < len(rows) else f"{len(rows)} {unit}"
+    over = f" ({len(complete)} of {len(rows)} {unit})" if len(complete) < len(rows) else f" ({len(rows)} {unit})"
     lines = {
-        f"Average ({over})": (complete.mean(), 3),
+        f"Average{over if len(rows) > 1 else ''}": (complete.mean(), 3),
         "Ratio to the best": (np.exp(np.log(columns / best).mean(axis=1)), 3),
         "Mean rank": (by_metric.rank().mean(axis=1), 2),
         "First places": (columns.eq(best).sum(axis=1), 0),

@@ -29,8 +29,8 @@ from models.llm_files import BACKBONES
 
 INTERVALS = (
     "Intervals are of 95 %: over data sets Student's t at a stricter level, as a few skewed values are covered too "
-    "little; over seeds or pairs of seeds they show training noise on one test period. Verdicts are corrected for the "
-    "number of claims (Holm); docs/verdicts.md says how they are found."
+    "little (p is divided by 0.3 for it); over seeds they show training noise on one test period. Verdicts are "
+    "corrected for the number of claims (Holm); docs/verdicts.md says how they are found."
 )
 """What a caption says of intervals and verdicts."""
 ReadSuite = Callable[[Suite, Filters], Results]
@@ -113,6 +113,8 @@ class Judged:
     p_corrected: float | None = None
     scope: str = ""
     """The part of the claim that the verdict is about; empty: all of it."""
+    reader: str = ""
+    """Language model that is not the paper's; a part of `instead`."""
     instead: str = ""
     """Language model and look-backs that are not the paper's."""
     ours: str = ""
@@ -192,14 +194,14 @@ class Found(NamedTuple):
     missing: str = ""
     """The part of the claim that missing runs and filters leave; empty: all of it."""
 
-    def judged(self, p: float | None = None, best_part: float = 1.0, undecided: int = 1) -> Judged:
-        """Return the claim with its verdict; `p` and `best_part` are the finding's after correction, if it has any.
+    def judged(self, p: float | None = None, family: int = 1, undecided: int = 1) -> Judged:
+        """Return the claim with its verdict; `p` is the finding's after correction for the `family` of claims, if any.
 
         `undecided`: claims that are not decided, by whose number the next p to be clear is multiplied.
         """
         raw, *_ = self._verdict(1.0, 1.0)
-        times, parts_times = _ratio(p, self.finding.p), _ratio(best_part, self.finding.best_part)
-        verdict, scope, interval = self._verdict(times, parts_times)
+        times = p / self.finding.p if p is not None and self.finding.p else 1.0
+        verdict, scope, interval = self._verdict(times, family)
         needed = self.finding.needed(undecided) if verdict is Verdict.OPEN else ""
         evidence = "; ".join(filter(None, [self.row.evidence, needed]))
         row = replace(self.row, verdict=verdict, raw=raw, scope=scope, interval=interval, evidence=evidence)
@@ -212,23 +214,26 @@ class Found(NamedTuple):
         return part, ", ".join(filter(None, [scope, self.missing])), interval
 
 
-def _ratio(corrected: float | None, p: float | None) -> float:
-    return corrected / p if corrected is not None and p else 1.0
-
-
 def _rounded(p: float | None) -> float | None:
-    return None if p is None else float(f"{p:.2g}")
+    """Return p with two significant digits, or with as many as show on which side of LEVEL it is."""
+    rounded = (float(f"{p:.{digits}g}") for digits in range(2, 18)) if p is not None else iter(())
+    return next((each for each in rounded if (each < LEVEL) == (p is not None and p < LEVEL)), p)
 
 
 def _corrected(found: list[Found]) -> list[Judged]:
-    """Return the verdicts after Holm's correction, over the tested claims of each block and over their best parts."""
+    """Return the verdicts after correction for the number of all claims of a block that can have a p, tested or not.
+
+    The p of claims are corrected by Holm's method; those of parts, which a claim has several of, are multiplied
+    (Bonferroni), so that no part is named by the rejection of another claim's.
+    """
     rows = {each.row.id: each.judged() for each in found}
     for added in (False, True):
-        family = [(each, p) for each in found if each.row.added is added and (p := each.finding.p) is not None]
-        claims, parts = holm([p for _, p in family]), holm([each.finding.best_part for each, _ in family])
+        family = [each for each in found if each.row.added is added and KINDS[each.row.kind].has_p]
+        claims = holm([1.0 if each.finding.p is None else each.finding.p for each in family])
         undecided = sum(p >= LEVEL for p in claims)
-        for (each, _), p, best_part in zip(family, claims, parts, strict=True):
-            rows[each.row.id] = each.judged(p, best_part, undecided)
+        for each, p in zip(family, claims, strict=True):
+            if each.finding.p is not None:
+                rows[each.row.id] = each.judged(p, len(family), undecided)
     return list(rows.values())
 
 
@@ -273,9 +278,11 @@ def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Fo
         return Found(replace(row, missing=finding.remark), finding)
     once = _once(counted)
     specs = [entry.spec for entry in once.entry]
+    reader = "" if claim.on_papers_shapes else _reader(paper, specs)
     row = replace(
         row,
-        instead=_instead(paper, specs),
+        reader=reader,
+        instead="" if claim.on_papers_shapes else ", ".join(filter(None, [reader, _look_backs(paper, specs)])),
         ours=finding.ours,
         forest=finding.forest,
         rivals=_strengths(claim, counted) if isinstance(claim, Versus) else "",
@@ -356,12 +363,16 @@ def _setup(specs: list[RunSpec]) -> list[str]:
     return [*models, f"look-back {', '.join(map(str, sorted(look_backs(specs))))}"]
 
 
-def _instead(paper: Paper, specs: list[RunSpec]) -> str:
-    """Name the language model and the look-backs that are not the paper's."""
+def _reader(paper: Paper, specs: list[RunSpec]) -> str:
+    """Name the language model if it is not the paper's."""
     names = _read(specs)
-    parts = [f"with {_short(names[0])} for {_short(paper.backbone)}"] if names and paper.backbone not in names else []
-    others = [(context, names) for context, names in look_backs(specs).items() if context != paper.context]
-    return ", ".join(parts + [f"look-back {context} on {', '.join(names)}" for context, names in others])
+    return f"with {_short(names[0])} for {_short(paper.backbone)}" if names and paper.backbone not in names else ""
+
+
+def _look_backs(paper: Paper, specs: list[RunSpec]) -> str:
+    """Name the look-backs that are not the paper's."""
+    others = {context: names for context, names in look_backs(specs).items() if context != paper.context}
+    return ", ".join(f"look-back {context} on {', '.join(names)}" for context, names in others.items())
 
 
 def _read(specs: list[RunSpec]) -> tuple[str, ...]:

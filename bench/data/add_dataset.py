@@ -248,10 +248,10 @@ def _with_horizons(card: DatasetCard, wanted: Sequence[int] | None, notes: dict[
     long = longest_horizon(card, LONG[0]) >= 2 * LONG[0] - 1
     context, usual = LONG if long else SHORT
     longest = longest_horizon(card, context)
-    horizons = tuple(horizon for horizon in wanted or usual if horizon <= longest)
+    horizons = tuple(horizon for horizon in dict.fromkeys(wanted or usual) if horizon <= longest)
     train, val, test = (last - first for first, last in card.bounds().values())
     parts = f"train {train}, val {val}, test {test} rows"
-    if not horizons or len(horizons) < len(wanted or ()):
+    if not horizons or len(horizons) < len(set(wanted or ())):
         window = f"look-back {context} and horizon {max(wanted) if wanted else min(usual)}"
         remedy = f"--horizons (at most {longest})" if longest > 0 else "--split"
         raise Refusal(f"has too few rows: {parts} hold no window of {window}. Do: add rows, or change {remedy}")

@@ -62,17 +62,19 @@ def load_series(card: DatasetCard) -> Series:
 
 @lru_cache
 def _load(card: DatasetCard, path: Path) -> Series:
-    fetch = f"run 'python -m bench fetch --suite quick --datasets {card.name}'"
+    put, change = f"run 'python -m bench fetch --suite quick --datasets {card.name}'", "delete it and "
+    if not card.source.fetched:
+        put, change = "put the card's file there", "add the changed file under another name ('add-dataset --name'), or "
     try:
         content = read_regular(path)
     except FileNotFoundError:
-        raise DataError(f"{card.name}: no file {path}. Do: {fetch}, or set BENCH_DATA to the folder with it") from None
+        raise DataError(f"{card.name}: no file {path}. Do: {put}, or set BENCH_DATA to the folder with it") from None
     except OSError as error:
         raise DataError(f"{card.name}: cannot read {path}: {error}. Do: make it readable, or set BENCH_DATA") from None
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 not in card.sha256:
         hashes = f"SHA-256 {sha256[:8]}, its card says {card.sha256[0][:8]}"
-        raise DataError(f"{card.name}: {path} has {hashes}. Do: delete it and {fetch}")
+        raise DataError(f"{card.name}: {path} has {hashes}. Do: {change}{put}")
     try:
         table = _table(card, content)
         stamps = _stamps(card, table)

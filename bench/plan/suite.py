@@ -327,11 +327,16 @@ def _context(suite: Suite, card: DatasetCard) -> int:
 def _horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> dict[str, list[int]]:
     """Return data set -> its wanted horizons in this suite; None: those of which each of its splits holds a window.
 
+    A suite's own horizons are of its data sets; one that filters add has those of its card, and the suite's if wanted.
     Raises BenchError for a wanted horizon that no data set has. A data set that holds a window of none keeps them all:
     its runs are then refused with the reason.
     """
-    own = suite.horizons
-    available = {card.name: (min(card.horizons),) if own == "shortest" else own or card.horizons for card in chosen}
+    own, added = suite.horizons, [card.name for card in chosen if card.name not in suite.datasets]
+    if own is None or own == "shortest":
+        available = {card.name: card.horizons if own is None else (min(card.horizons),) for card in chosen}
+    else:
+        further = own if wanted else ()
+        available = {card.name: (*card.horizons, *further) if card.name in added else own for card in chosen}
     listed = sorted({horizon for horizons in available.values() for horizon in horizons})
     for horizon in wanted or ():
         if horizon not in listed:
@@ -341,4 +346,4 @@ def _horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] |
     fitting = {name: [each for each in available[name] if each <= longest[name]] for name in available}
     if wanted is None:
         return {name: fitting[name] or [*available[name]] for name in available}
-    return {name: [each for each in horizons if each in wanted] for name, horizons in available.items()}
+    return {name: [each for each in dict.fromkeys(horizons) if each in wanted] for name, horizons in available.items()}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+
+import pandas as pd
 
 from bench.analysis.claims import Verdict
 from bench.analysis.results import ERRORS
+from bench.analysis.stats import comparable
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged
 from bench.core.text import first_few
@@ -47,67 +50,82 @@ def _tally(rows: Sequence[Judged]) -> str:
         whose = "The claim added here" if rows[0].added else "The paper's claim"
         return f"{whose} ({rows[0].short}) {ONE[rows[0].verdict]}."
     whose = f"the {len(rows)} claims added here" if rows[0].added else f"the paper's {len(rows)} claims"
+    if len({row.suite for row in rows}) == 1:
+        whose += " that this suite tests"
     parts = []
     for verdict in ONE:
         alike = [row for row in rows if row.verdict is verdict]
-        names = f" ({'; '.join(row.short for row in alike)})" if verdict in DECIDED else ""
+        named = [", ".join(filter(None, [row.short, row.scope])) for row in alike]
+        names = f" ({'; '.join(named)})" if verdict in DECIDED else ""
         if alike:
             parts.append(f"{len(alike)} {(ONE if len(alike) == 1 else SEVERAL)[verdict]}{names}")
     counted = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
-    return f"Of {whose}, {counted}."
+    readers = dict.fromkeys(row.reader for row in rows if row.reader)
+    return f"Of {whose}, {counted}." + (f" They were run {', '.join(readers)}." if readers else "")
 
 
-def _lowest(table: Table, names: Collection[str], row: int) -> tuple[float, str] | None:
-    """Return the lowest error of a row among these models, and the model's title."""
-    cells = table.rows[row][1][:: len(table.metrics)]
-    found = [
-        (cell.value, group.title)
-        for cell, group in zip(cells, table.groups, strict=True)
-        if cell.value is not None and group.key in names
-    ]
-    return min(found, default=None)
+def _errors(main: Table) -> pd.DataFrame:
+    """Return the first error of the table: a row per data set that is complete for comparable models, a column each."""
+    columns = {group.key: number * len(main.metrics) for number, group in enumerate(main.groups)}
+    values = {key: [cells[column].value for _, cells in main.rows] for key, column in columns.items()}
+    return comparable(pd.DataFrame(values, [label for label, _ in main.rows], dtype=float)).dropna()
 
 
 def _floors(main: Table) -> str:
     """Say on which data sets a model without a language model is ahead of all with one, and floors of Logo-LLM."""
-    readers = [name for name, model in MODELS.items() if model.uses_backbone]
-    others = [name for name in MODELS if name not in readers]
-    untrained = [name for name, model in MODELS.items() if not model.trains]
-    ahead, floors, compared = [], [], []
-    for row, (label, _) in enumerate(main.rows):
-        without, reader = _lowest(main, others, row), _lowest(main, readers, row)
-        if without and reader:
-            compared.append(label)
-            if without < reader:
-                ahead.append(f"{label} ({without[1]} {without[0]:.3f}, {reader[1]} {reader[0]:.3f})")
-        floor, proposed = _lowest(main, untrained, row), _lowest(main, [PROPOSED], row)
-        if floor and proposed and floor[0] < proposed[0]:
-            floors.append(f"{label} ({floor[1]} {floor[0]:.3f}, {MODELS[PROPOSED].title} {proposed[0]:.3f})")
-    if not compared:
+    errors = _errors(main)
+    readers = [name for name in errors if name in MODELS and MODELS[name].uses_backbone]
+    others = [name for name in errors if name in MODELS and name not in readers]
+    if errors.empty or not readers or not others:
         return ""
-    nothing = f"; one that trains nothing beats {MODELS[PROPOSED].title} on {', '.join(floors)}" if floors else ""
-    if not ahead:
-        return f"On {first_few(compared)} no model without a language model is ahead of every model with one{nothing}."
-    where = f"on {len(ahead)} of {len(compared)} data sets: {', '.join(ahead)}"
-    error = ERRORS[main.metrics[0]]
-    return f"A model without a language model has a lower {error} than every model with one {where}{nothing}."
+    untrained = [name for name in others if not MODELS[name].trains]
+    ahead = _below(errors, others, readers)
+    floors = _below(errors, untrained, [PROPOSED]) if untrained and PROPOSED in errors else []
+    where = f"By mean {ERRORS[main.metrics[0]]} on {_complete(errors)}"
+    found = f"no model without a language model is ahead of every model with one{' on any' * (len(errors) > 1)}"
+    if ahead:
+        found = f"a model without a language model is ahead of every model with one on {', '.join(ahead)}"
+    nothing = f"; one that trains nothing is ahead of {MODELS[PROPOSED].title} on {', '.join(floors)}" if floors else ""
+    return f"{where}, {found}{nothing}."
+
+
+def _complete(errors: pd.DataFrame) -> str:
+    names = first_few(errors.index)
+    return (
+        f"the {len(errors)} complete data sets ({names})" if len(errors) > 1 else f"{names}, the only complete data set"
+    )
+
+
+def _below(errors: pd.DataFrame, some: list[str], rivals: list[str]) -> list[str]:
+    """Name the data sets on which one of these models has a lower error than every rival, with both errors."""
+    best, best_rival = ((errors[names].idxmin(axis=1), errors[names].min(axis=1)) for names in (some, rivals))
+    return [
+        f"{row} ({', '.join(f'{MODELS[names[row]].title} {values[row]:.3f}' for names, values in (best, best_rival))})"
+        for row in errors.index[best[1] < best_rival[1]]
+    ]
 
 
 def _without(added: Sequence[Judged]) -> str:
     """Say what MSE does without the pretrained weights, and without any language model."""
     instead = {"pretraining": "with random weights for the pretrained ones", "no_backbone": "without a language model"}
     found = [row for row in added if row.id in instead and row.verdict is not Verdict.UNTESTED]
-    parts = [f"{instead[row.id]} it changes by {row.ours} ({row.verdict})" for row in found]
+    parts = [
+        f"{instead[row.id]} it changes by {row.ours}"
+        f" ({', '.join(filter(None, [row.verdict, row.scope, row.interval]))})"
+        for row in found
+    ]
     return f"MSE of {MODELS[PROPOSED].title}: {', '.join(parts)}." if parts else ""
 
 
 def _ranks(main: Table) -> str:
-    """Say which models have the best mean ranks by the first error."""
+    """Say which models have the best mean ranks by the first error; a single data set has no mean ranks."""
+    errors = _errors(main)
     ranks = next((cells for label, cells in main.summary if label.startswith("Mean rank")), [])
     groups = zip(ranks[:: len(main.metrics)], main.groups, strict=True) if ranks else ()
     ordered = sorted((cell.value, group.title) for cell, group in groups if cell.value is not None)
-    if len(ordered) < 2:
+    if len(ordered) < 2 or len(errors) < 2:
         return ""
     listed = ", ".join(f"{title} {rank:.2f}" for rank, title in ordered[:3])
     error = ERRORS[main.metrics[0]]
-    return f"{main.title}: the best mean ranks by {error} among {len(ordered)} models are {listed}."
+    models = f"{len(ordered)} models on {_complete(errors)}"
+    return f"{main.title}: the best mean ranks by {error} among {models} are {listed}."

@@ -175,8 +175,8 @@ def _statistics(entries: Sequence[PlannedRun]) -> Section:
             "deviation over seeds (n - 1).",
             "Horizons of one data set are not independent samples: they are averaged first, and intervals are over "
             "data sets: Student's t, at 98.5 % for a nominal 95 %, because a few skewed values are covered too little. "
-            "With one data set, an interval is over seeds or pairs of seeds, shows training noise on one test period, "
-            "and is labelled so. Verdicts are corrected for the number of claims (Holm).",
+            "With one data set, an interval is over seeds (of two models: Welch's), shows training noise on one test "
+            "period, and is labelled so. Verdicts are corrected for the number of claims (Holm).",
             f"Ranks are compared by Friedman's test, pairs by Wilcoxon's signed-rank test after Holm, at {LEVEL:g}; "
             "with too few data sets for a test to reach that level, no significance is claimed. Skill is 1 - "
             "the geometric mean over data sets of a model's error over the seasonal naive forecast's.",

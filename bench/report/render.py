@@ -17,7 +17,7 @@ import jinja2
 from tabulate import SEPARATING_LINE, tabulate
 
 from bench.analysis.tables import Table
-from bench.cli import blocks, narrowed
+from bench.cli import blocks
 from bench.core.names import Format
 from bench.core.text import printable, visible
 from bench.report.sheet import Entry, Sheet, table_sheet
@@ -122,7 +122,14 @@ LATEX = str.maketrans(
 )
 """Character that LaTeX would read as a command -> its escape."""
 TEXT_STYLE = Style(
-    str, "{}{}*", "{}{}+", " ± {}", "({}{})", "-", "[{}]", "* best, + second, among the values there are."
+    str,
+    "{}{}*",
+    "{}{}+",
+    " ± {}",
+    "({}{})",
+    "-",
+    "[{}]",
+    "* best, + second, among the values there are, before rounding.",
 )
 MARKDOWN_STYLE = Style(
     _markdown,
@@ -132,7 +139,7 @@ MARKDOWN_STYLE = Style(
     "({}{})",
     "–",
     " [{}]",
-    legend="**Best**, <u>second</u>, among the values there are.",
+    legend="**Best**, <u>second</u>, among the values there are, before rounding.",
 )
 LATEX_STYLE = Style(
     lambda text: text.translate(LATEX),
@@ -142,12 +149,15 @@ LATEX_STYLE = Style(
     partial=r"\textcolor{{gray}}{{({}{})}}",
     dash="--",
     note=r"\textsuperscript{{{}}}",
-    legend="Best in bold, second underlined, among the values there are.",
+    legend="Best in bold, second underlined, among the values there are, before rounding.",
 )
 
 
 def _as_text(sheet: Sheet, width: float) -> str:
-    grids = [line for part in _parts(sheet, width) for line in (*_grid(part), "")]
+    if sheet.widths and sum(sheet.widths) + 3 * len(sheet.widths) + 1 > width:
+        grids = _stacked(sheet, int(width))
+    else:
+        grids = [line for part in _parts(sheet, width) for line in (*_grid(part), "")]
     notes = [f"[{number}] {note}" for number, note in enumerate(sheet.notes, 1)]
     words = [
         line
@@ -157,11 +167,22 @@ def _as_text(sheet: Sheet, width: float) -> str:
     return "\n".join([sheet.title, "", *grids, *words, ""])
 
 
+def _stacked(sheet: Sheet, width: int) -> list[str]:
+    """Return the lines of a table of words that does not fit: each row's label, and its columns below each other."""
+    indent, lines = max(map(len, sheet.headers)) + 4, []
+    for label, *entries in sheet.rows:
+        lines += textwrap.wrap(TEXT_STYLE.show(label), width)
+        for header, entry in zip(sheet.headers[1:], entries, strict=True):
+            wrapper = textwrap.TextWrapper(width, f"  {header}".ljust(indent), " " * indent, break_on_hyphens=False)
+            lines += wrapper.wrap(TEXT_STYLE.show(entry))
+        lines.append("")
+    return lines
+
+
 def _parts(sheet: Sheet, width: float) -> list[Sheet]:
     """Return the sheet in parts that fit, each with the labels and some of the groups of columns."""
-    if sheet.widths:  # words wrap; a column has two blanks and a line beside them, and a header two blanks more
-        widths = [max(len(header) + 2, each) for header, each in zip(sheet.headers, sheet.widths, strict=True)]
-        return [replace(sheet, widths=tuple(narrowed(widths, width - 3 * len(widths) - 1)))]
+    if sheet.widths:  # words wrap
+        return [sheet]
     rule = next(line for line in _grid(sheet) if re.fullmatch("[- ]*-", line))
     columns = [found.span() for found in re.finditer("-+", rule)]
     spans = [(first, last) for _, first, last in sheet.groups] or [(each, each) for each in range(1, len(columns))]

@@ -35,6 +35,8 @@ FOLDERS = ("tables", "figures", FOLDER)
 @uncollected()
 def report(arguments: argparse.Namespace) -> int:
     """Print a table or write a report; return 1 if planned cells are missing, unless --partial."""
+    if arguments.table and arguments.into:
+        raise BenchError("--into: is of a whole report. Do: leave out --table, or send what is printed to a file")
     store = Store(arguments.results)
     filters = filters_of(arguments)
     if arguments.table == "claims":
@@ -107,9 +109,9 @@ def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store)
     print(joined([render(sheet, arguments.format, width()) for sheet in sheets], arguments.format), end="")
     if untested := [row.suite for row in rows if row.verdict is Verdict.UNTESTED]:
         first, *others = dict.fromkeys(untested)
-        more = f" (then the suites {', '.join(others)})" if others else ""
+        more = f", of the suites {', '.join([first, *others])}" if others else ""
         words = command("run", first, filters, arguments.results)
-        print(f"claims: {len(untested)} of {len(rows)} are not tested. Do: {words}{more}", file=sys.stderr)
+        print(f"claims: {len(untested)} of {len(rows)} are not tested{more}. Do: {words}", file=sys.stderr)
     return not untested
 
 

@@ -123,6 +123,7 @@ def _picture(plot: Plot) -> Picture:
     wide, narrow = _svg(plot.figure, plot.name), _svg(plot.narrow, f"{plot.name} narrow")
     undated = {"CreationDate": None, "Creator": None, "Producer": None}
     with styled():
+        plot.figure.set_dpi(matplotlib.rcParams["figure.dpi"])  # drawing as SVG has changed it
         FigureCanvasAgg(plot.figure).print_png(png, metadata={"Software": None})
         FigureCanvasPdf(plot.figure).print_pdf(pdf, metadata=undated)
     for figure in (plot.figure, plot.narrow):
