@@ -21,7 +21,7 @@ import math
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, cast, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -138,7 +138,7 @@ def run(
 
     from rich.console import Console
 
-    from bench.grid.driver import Orders, run_grid
+    from bench.grid.driver import Orders, Rerun, run_grid
     from bench.grid.local import Workers
 
     if getattr(current_process(), "_inheriting", False):  # spawn is importing the user's script in a worker
@@ -147,8 +147,13 @@ def run(
     chosen, line = choose(planned_suite, _filters(filters), store)
     planned = entries(planned_suite, chosen)
     kept = tuple(dict.fromkeys((*planned_suite.keep, *_several(keep))))
-    if wrong := [what for what in kept if what not in get_args(What)]:
-        raise BenchError(f"keep: {wrong[0]!r} cannot be kept. Do: choose of {', '.join(get_args(What))}")
+    for what in kept:
+        _require("keep", what, get_args(What))
+    _require("rerun", rerun, get_args(Rerun))
+    limits = {"threads": threads, "run_timeout": run_timeout, "time_budget": time_budget}
+    for name, value in (limits if jobs is None else {"jobs": jobs, **limits}).items():
+        if not isinstance(value, int | float) or not value > 0:
+            raise BenchError(f"{name} {value!r}: no number above 0. Do: correct it")
     console = cli.console() if progress else Console(file=io.StringIO(), force_jupyter=False)
     if line:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -206,8 +211,8 @@ def table(
     from bench.report.render import joined, render
     from bench.report.sheet import verdicts_sheets
 
-    if format != "frame" and format not in get_args(Format):
-        raise BenchError(f"format {format!r}: not one. Do: choose of frame, {', '.join(get_args(Format))}")
+    _require("format", format, ("frame", *get_args(Format)))
+    _require("metric", metric or "mse", get_args(Metric))
     store, narrowed = _store(results), _filters(filters)
     cli.require_results(store.root)
     if name == "claims":
@@ -266,6 +271,7 @@ def errors(
     """
     from bench.analysis.errors import errors_of
 
+    _require("by", by, (None, "channel", "step"))
     frames = []
     for name, own in _kept(key, results).items():
         found = errors_of(own, original)
@@ -273,10 +279,8 @@ def errors(
             frame = pd.DataFrame([found.overall])
         elif by == "channel":
             frame = pd.DataFrame({"channel": own.channels.astype(str), **found.by_channel})
-        elif by == "step":
-            frame = pd.DataFrame({"step": np.arange(1, own.forecast.shape[1] + 1), **found.by_step})
         else:
-            raise BenchError(f"by {by!r}: no way to part errors. Do: choose of channel, step, None")
+            frame = pd.DataFrame({"step": np.arange(1, own.forecast.shape[1] + 1), **found.by_step})
         frame.insert(0, "tested_on", name)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True)
@@ -286,7 +290,7 @@ def _kept(key: str, results: str | Path | None) -> KeptForecasts:
     """Return the forecasts that a run kept, by its key or the path of its record."""
     from bench.core.kept import find_run, read_forecasts
 
-    return read_forecasts(*find_run(_store(results), key))
+    return read_forecasts(*find_run(_store(results), str(key)))
 
 
 def _of(windows: int | Iterable[int] | None, count: int, name: str) -> np.ndarray:
@@ -347,7 +351,15 @@ def _one_frame(table: Table, titled: bool) -> pd.DataFrame:
     return pd.DataFrame([[*numbers_of(cells, table.spreads)] for _, cells in rows], index, columns, dtype=float)
 
 
+def _require(name: str, value: object, known: Sequence[object]) -> None:
+    """Raise BenchError for a value that is none of those known."""
+    if value not in known:
+        raise BenchError(f"{name} {value!r}: not one. Do: choose of {', '.join(map(str, known))}")
+
+
 def _store(results: str | Path | None) -> Store:
+    if not isinstance(results, str | Path | None):
+        raise BenchError(f"results {results!r}: no path. Do: name a directory")
     return Store(cli.RESULTS if results is None else Path(results))
 
 
@@ -356,13 +368,15 @@ def _filters(words: Filtering) -> Filters:
     given: dict[str, Any] = {
         name: value if name == "backbone" or value is None else _several(value) for name, value in words.items()
     }
+    if empty := [name for name, value in given.items() if value == ()]:
+        raise BenchError(f"{empty[0]}: none named. Do: leave it out for all")
     return parse(Filters, given, "filters")
 
 
 def _several(value: Any) -> tuple[Any, ...]:
     """Return one value, or each of several (also of numpy's and pandas'), as a tuple."""
     plain = value.tolist() if hasattr(value, "tolist") else value
-    return (plain,) if isinstance(plain, str | int) else tuple(cast(Iterable[Any], plain))
+    return tuple(plain) if isinstance(plain, Iterable) and not isinstance(plain, str) else (plain,)
 
 
 def _warn(unusable: Sequence[UnusableRecord]) -> None:

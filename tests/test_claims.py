@@ -486,6 +486,14 @@ def test_verdicts_equal_their_golden_files(form: str) -> None:
     equals_golden("claims", render(verdicts_sheets(three(), PAPER)[0], form), form)
 
 
+def test_verdicts_that_do_not_fit_are_a_list_in_which_no_word_is_cut() -> None:
+    (sheet,) = verdicts_sheets(three(), PAPER)
+    lines = render(sheet, "text", 80).splitlines()
+    assert max(map(len, lines)) <= 80 and "| claim" not in "".join(lines)
+    words = set(" ".join(lines).split())
+    assert all(word in words for row in sheet.rows for entry in row for word in entry.text.split() if not entry.note)
+
+
 def test_every_form_holds_every_verdict() -> None:
     rows = three()
     assert [row.verdict for row in rows] == [FAILS, PART, UNTESTED]

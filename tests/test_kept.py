@@ -406,6 +406,9 @@ def test_new_rows_of_the_users_own_are_forecast_without_the_data(
     capsys.readouterr()
     assert in_process(*words) == 0
     assert capsys.readouterr().out.splitlines()[0] == "ds,c0,c1", "without --into the table itself is printed"
+    before = rows.read_bytes()
+    assert in_process(*words, "--into", rows) == 2 and rows.read_bytes() == before, "nothing is lost"
+    assert "is the file of --on" in capsys.readouterr().err
     for change, cause in (
         (wide.drop(columns="c0"), "has no column 'c0'"),
         (wide.iloc[-31:], "has 31 rows; the model reads the last 32"),

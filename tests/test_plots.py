@@ -727,6 +727,8 @@ def test_pictures_are_whole_files_without_dates_or_type_3_fonts() -> None:
     for picture in small_pictures():
         assert ElementTree.fromstring(picture.files["svg"]).tag.endswith("svg")
         assert picture.files["png"].startswith(b"\x89PNG")
+        width = int.from_bytes(picture.files["png"][16:20])
+        assert width == pytest.approx(150 * WIDE, rel=0.01), "150 dots an inch"
         assert picture.files["pdf"].startswith(b"%PDF")
         assert b"/Type3" not in picture.files["pdf"]
         for content in picture.files.values():

@@ -78,6 +78,8 @@ def test_a_data_set_without_errors_of_channels_is_left_out_and_named() -> None:
         assert (over, left_out.partition(": ")[2]) == ("Over channels of ILI.", "ETTh1.")
     nothing = Results([(entry, None) for entry, _ in planned().runs])
     assert [table.rows for table in regimes_table(nothing)] == [[], []]
+    seen = entries(load_suite("paper"), Filters(models=("fracast",), datasets=("ILI",)))
+    assert [table.rows for table in regimes_table(Results([(entry, None) for entry in seen]))] == [[], []]
 
 
 def test_every_channel_of_the_data_at_hand_is_described() -> None:

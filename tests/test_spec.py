@@ -84,7 +84,10 @@ def test_a_key_stays_what_it_was() -> None:
 
 
 def test_a_users_model_becomes_one_plain_folder_name() -> None:
-    assert SPEC.model_copy(update={"model": "mine.net:Net"}).path.parts[2] == "mine.net.Net"
+    own = SPEC.model_copy(update={"model": "mine.net:Net"})
+    assert own.path.parts[2] == "mine.net.Net"
+    named = [own.model_copy(update={"options": {"backbone": name}}).backbone for name in ("gpt2", "resnet18")]
+    assert named == ["gpt2", None], "an option of that name may be another thing's"
     for hostile in ("../x:Y", "a/b:C", "a:b:c", ""):
         with pytest.raises(BenchError):
             parse(RunSpec, SPEC.model_dump() | {"model": hostile}, "test")

@@ -36,7 +36,7 @@ def features() -> pd.DataFrame:
 
 def regimes_table(planned: Results) -> list[Table]:
     """Show a table for each error: a row for each regime, rank and skill of each model."""
-    known = features()
+    known, caption = features(), planned.lead(LEAD)
     # 1. Models that have seen a data set take no part; nor does a data set whose channels not every run holds.
     seen = planned.own.title[planned.own.seen].unique()
     planned = planned.part(planned.own[~planned.own.title.isin(seen)])
@@ -52,7 +52,7 @@ def regimes_table(planned: Results) -> list[Table]:
     for metric in METRICS:
         groups = [Group(title.replace(" ", "-"), title, ("Rank", "Skill %")) for title in planned.own.title.unique()]
         title = f"How models stand on channels of one kind, by {ERRORS[metric]}"
-        table = Table(f"regimes_{metric}", title, planned.lead(LEAD), groups, marked=False)
+        table = Table(f"regimes_{metric}", title, caption, groups, marked=False)
         table.notes.append(f"Over channels of {', '.join(whole) or 'no data set'}.")
         if left_out:
             table.notes.append(f"Left out, as not every run holds its channels' errors: {first_few(left_out)}.")

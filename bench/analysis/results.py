@@ -258,8 +258,9 @@ def _backbones(specs: Sequence[RunSpec]) -> list[str]:
     """Return a sentence per language model: which models read it, with how many blocks and which taps."""
     readers: dict[str, dict[str, None]] = {}
     for spec in specs:
-        if spec.backbone and spec.options["reader"] == "blocks":
-            blocks, whole = spec.options["blocks"], BACKBONES[spec.backbone].blocks
+        if spec.backbone and spec.options.get("reader", "blocks") == "blocks":
+            whole = BACKBONES[spec.backbone].blocks
+            blocks = spec.options.get("blocks", whole)
             extent = f"all {whole} blocks" if blocks == whole else f"the first {blocks} of {whole} blocks"
             detail = f"{registry.title(spec.model)} {extent}"
             if "local_tap" in spec.options and spec.task.probe != "states":

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from bench.core.base import MODEL_NAME, Frozen, Option, Positive, Seed, Size
 from models import MODELS, library_of
-from models.llm_files import Published, find
+from models.llm_files import BACKBONES, Published, find
 
 PROTOCOL = 1
 """Increased when splits, scaling, metrics or the training loop change; older records then count as missing."""
@@ -87,9 +87,9 @@ class RunSpec(Frozen):
 
     @property
     def backbone(self) -> str | None:
-        """Name of the language model that the run reads; None for a model without one."""
+        """Name of the language model that the run reads; None without one; a user's option may be another's."""
         name = self.options.get("backbone")
-        return name if isinstance(name, str) else None
+        return name if isinstance(name, str) and name in BACKBONES else None
 
     @property
     def own(self) -> bool:

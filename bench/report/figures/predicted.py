@@ -27,7 +27,7 @@ def plot_forecast(path: Path, title: str, past: pd.DataFrame, forecast: pd.DataF
         figure = Figure(figsize=(WIDE, 0.95 * len(names) + 0.7), layout="constrained")
         panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
         for axes, name in zip(panels, names, strict=True):
-            axes.axvline(past.index[-1], color=GRID, linewidth=0.8, zorder=0)
+            axes.axvline(forecast.index[0], color=GRID, linewidth=0.8, zorder=0)
             axes.plot(past.index, past[name], color=PAST, linewidth=0.8, label="look-back")
             if len(truth):
                 axes.plot(truth.index, truth[name], color=INK, linewidth=0.8, label="truth")
