@@ -76,12 +76,7 @@ def recorded(store: Store, filters: Filters, suite: str | None) -> tuple[pd.Data
 
 def records_of_suite(planned: Results) -> tuple[pd.DataFrame, list[UnusableRecord]]:
     """Return the frame of the planned runs that have a record, and why the records of others cannot be used."""
-    rows = [
-        row
-        for entry, result in planned.runs
-        if result is not None
-        for row in _rows(result, entry.spec.key, entry.variant)
-    ]
+    rows = [row for entry, result in planned.runs if result for row in _rows(result, entry.variant)]
     return _records(rows), list(planned.refused.values())
 
 
@@ -97,7 +92,7 @@ def _records_of_store(store: Store, filters: Filters) -> tuple[pd.DataFrame, lis
         if isinstance(each, UnusableRecord):
             unusable.append(each)
         elif _passes(each.spec, wanted):
-            rows.extend(_rows(each, each.spec.key))
+            rows.extend(_rows(each))
     return _records(rows).sort_values(["dataset", "horizon", "model"], kind="stable", ignore_index=True), unusable
 
 
@@ -124,10 +119,10 @@ def _passes(spec: RunSpec, wanted: dict[str, frozenset[Any]]) -> bool:
     return all(own[name] is None or own[name] in values for name, values in wanted.items())
 
 
-def _rows(result: RunResult, key: str, variant: str = "") -> Iterator[Row]:
+def _rows(result: RunResult, variant: str = "") -> Iterator[Row]:
     """Yield a row of COLUMNS for each data set that the run is tested on; it has no errors if the run has none."""
     where, cost, tested = result.where, result.cost, {each.dataset: each for each in result.evaluations}
-    shared = _about(result.spec, key, variant) | {"status": result.status, "why": result.error or ""}
+    shared = _about(result.spec, variant) | {"status": result.status, "why": result.error or ""}
     shared |= {"epochs": result.epochs, "epoch_s": result.epoch_s if cost else None}
     shared |= {name: getattr(cost, name) for name in COSTS} if cost else {}
     shared |= {name: getattr(where, name) for name in PROVENANCE}
@@ -151,12 +146,11 @@ def plan_frame(planned: Results) -> pd.DataFrame:
     rows = []
     for entry, result in planned.runs:
         state = planned.state(entry, result)
-        about = _about(entry.spec, entry.spec.key, entry.variant)
-        rows.append(about | {"status": state.status, "why": state.reason})
+        rows.append(_about(entry.spec, entry.variant) | {"status": state.status, "why": state.reason})
     return _typed(rows, RUN | IDENTITY)
 
 
-def _about(spec: RunSpec, key: str, variant: str) -> Row:
+def _about(spec: RunSpec, variant: str) -> Row:
     """Return the columns of RUN and IDENTITY that follow from the spec."""
     task = spec.task
     return {
@@ -173,8 +167,8 @@ def _about(spec: RunSpec, key: str, variant: str) -> Row:
         "options": json.dumps(spec.options, sort_keys=True),
         "train": spec.train.model_dump_json(),
         "code": spec.code,
-        "key": key,
-        "path": spec.place(key),
+        "key": spec.key,
+        "path": spec.place,
     }
 
 

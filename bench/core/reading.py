@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -140,22 +141,23 @@ class Reader:
 
     def get(self, spec: RunSpec) -> RunResult | UnusableRecord | None:
         """Return the record of this spec; None if it is missing; why it cannot be used."""
-        folder, _, name = spec.place(spec.key).rpartition("/")
-        found = self._found(folder, name, spec)
-        if not isinstance(found, RunResult) or isinstance(found, Recorded):
-            return found
-        reason = foreign(found, spec)
-        return UnusableRecord(self.root / folder / name, reason) if reason else self._remembered(folder, name, found)
+        return self._checked(spec.place, lambda found: foreign(found, spec), spec)
 
     def at(self, path: Path, digests: dict[str, str]) -> RunResult | UnusableRecord | None:
         """Return the record at this path, which was checked against its own path and today's cards (name -> digest)."""
         place = path.relative_to(self.root).as_posix()
+        return self._checked(place, lambda found: stray(found, place, digests))
+
+    def _checked(
+        self, place: str, reason_of: Callable[[RunResult], str | None], spec: RunSpec | None = None
+    ) -> RunResult | UnusableRecord | None:
+        """Return what lies at a place, unless it was verified before only if `reason_of` gives no reason against it."""
         folder, _, name = place.rpartition("/")
-        found = self._found(folder, name)
+        found = self._found(folder, name, spec)
         if not isinstance(found, RunResult) or isinstance(found, Recorded):
             return found
-        reason = stray(found, place, digests)
-        return UnusableRecord(path, reason) if reason else self._remembered(folder, name, found)
+        reason = reason_of(found)
+        return UnusableRecord(self.root / place, reason) if reason else self._remembered(folder, name, found)
 
     def _found(self, folder: str, name: str, spec: RunSpec | None = None) -> RunResult | UnusableRecord | None:
         """Return what lies there: in brief if it is remembered as verified, else whole and not verified yet."""
@@ -249,14 +251,13 @@ def foreign(result: RunResult, spec: RunSpec) -> str | None:
     for name, found in result.where.data_sha256.items():
         if found not in (card := cards()[name]).sha256:
             return f"its data of {name} have SHA-256 {found[:8]!r}, the card says {card.sha256[0][:8]!r}"
-    weights = BACKBONES.get(spec.backbone or "")  # a user's own model may name one that is none
-    known = result.status == "done" or result.where.backbone_sha256  # a process that was lost did not tell
-    if known and result.where.backbone_sha256 != (weights and weights.sha256):
-        return f"its weights of {spec.backbone} are other ones"
     own = MODELS[spec.model].weights if spec.model in MODELS else None
-    known = result.status == "done" or result.where.weights_sha256
-    if known and result.where.weights_sha256 != (own and own.sha256):
-        return f"its weights of {spec.model} are other ones"
+    for what, read, weights in (
+        (spec.backbone, result.where.backbone_sha256, BACKBONES.get(spec.backbone or "")),
+        (spec.model, result.where.weights_sha256, own),
+    ):
+        if (result.status == "done" or read) and read != (weights and weights.sha256):  # a lost process did not tell
+            return f"its weights of {what} are other ones"
     return None
 
 

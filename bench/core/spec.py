@@ -131,11 +131,13 @@ class RunSpec(Frozen):
     @property
     def path(self) -> PurePosixPath:
         """The path of the record below the results directory."""
-        return PurePosixPath(self.place(self.key))
+        return PurePosixPath(self.place)
 
-    def place(self, key: str) -> str:
-        """Return `path` as text, for a caller that has the key already."""
-        return f"{self.task.dataset}/h{self.task.horizon}/{self.model.replace(':', '.')}/s{self.seed}-{key[:8]}.json"
+    @property
+    def place(self) -> str:
+        """`path` as text."""
+        folder = f"{self.task.dataset}/h{self.task.horizon}/{self.model.replace(':', '.')}"
+        return f"{folder}/s{self.seed}-{self.key[:8]}.json"
 
 
 def weights_of(specs: Sequence[RunSpec]) -> list[Published]:

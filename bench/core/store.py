@@ -19,7 +19,7 @@ from bench.core.names import What
 from bench.core.reading import Reader, Recorded, UnusableRecord, foreign, read_record
 from bench.core.record import SUFFIX, RunResult
 from bench.core.spec import RunSpec
-from bench.core.system import keep_end, write_whole
+from bench.core.system import keep_end, write_whole, writing
 
 WORK = ".work"
 """Folder in the results directory for unfinished runs: one folder per run, and the file of claims."""
@@ -76,16 +76,13 @@ class Store:
 
     def open(self) -> None:
         """Prepare the directory for writing. Raises BenchError if that fails, before anything is trained."""
-        try:
+        with writing(f"results directory {self.root}", "choose another --results"):
             work = self.root / WORK
             work.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=work) as probe:
                 probe.write(b"probe")
             self._claims = os.open(work / "claims", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._opened = self.root.stat()
-        except OSError as error:
-            cause = f"cannot be written: {error}"
-            raise BenchError(f"results directory {self.root}: {cause}. Do: choose another --results") from None
 
     def close(self) -> None:
         """Release all claims."""
@@ -124,16 +121,12 @@ class Store:
         goes into its own file, which is removed.
         """
         path = self._log_in_work(spec)
-        try:
+        with writing(path):
             path.parent.mkdir(exist_ok=True)
             earlier = sorted(path.parent.glob("log-*"), key=lambda each: each.stat().st_mtime)
             path.write_bytes(b"".join(each.read_bytes() for each in earlier))
             for each in earlier:
                 each.unlink()
-        except OSError as error:
-            raise BenchError(
-                f"{path}: cannot be written: {error}. Do: free the disk or choose another --results"
-            ) from None
         return path
 
     def _log_in_work(self, spec: RunSpec) -> Path:
@@ -166,11 +159,8 @@ class Store:
     def to_keep(self, spec: RunSpec, what: What) -> Path:
         """Return where a run writes what it is to keep, in its folder; `put` moves it. Raises BenchError."""
         path = self._kept_in_work(spec, what)
-        try:
+        with writing(path):
             path.parent.mkdir(exist_ok=True)
-        except OSError as error:
-            remedy = "free the disk or choose another --results"
-            raise BenchError(f"{path}: cannot be written: {error}. Do: {remedy}") from None
         return path
 
     def _kept_in_work(self, spec: RunSpec, what: What) -> Path:

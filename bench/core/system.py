@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from models.errors import BenchError
+
 PACKAGE = Path(__file__).resolve().parents[1]
 """The folder bench/: in a checkout of the project, or in site-packages."""
 ROOT = PACKAGE.parent
@@ -40,6 +42,17 @@ def write_whole(path: Path, content: bytes, scratch: Path | None = None) -> None
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(
+    place: object, remedy: str = "free the disk or choose another --results", kind: type[BenchError] = BenchError
+) -> Iterator[None]:
+    """Turn an error of the file system that is raised within into one line of this kind, on what is written there."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{place}: cannot be written: {error}. Do: {remedy}") from None
 
 
 @contextlib.contextmanager

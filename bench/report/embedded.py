@@ -50,8 +50,7 @@ class Behind(NamedTuple):
     @property
     def file(self) -> str:
         """Name of its record."""
-        spec = self.entry.spec
-        return spec.place(spec.key).rpartition("/")[2]
+        return self.entry.spec.path.name
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
 from bench.core.store import Store
-from bench.core.system import HOME, uncollected, write_whole
+from bench.core.system import HOME, uncollected, write_whole, writing
 from bench.plan import suite as suites
 from bench.plan.language_model import choose, recorded, usable
 from bench.plan.suite import Filters, Suite
@@ -69,7 +69,7 @@ def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, 
 
 def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     folder = arguments.into or REPORTS / suite.name
-    try:
+    with writing(folder, "choose another --into"):
         _begin(folder)  # a folder that cannot be written is refused before drawing starts
         content = review(suite, filters, store, metrics_of(arguments.metric))
         if arguments.results != RESULTS:
@@ -78,8 +78,6 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
         pages = _write(content, arguments.results, folder)
         if not arguments.into:
             pages += filter(None, [write_index(REPORTS)])
-    except OSError as error:
-        raise BenchError(f"{folder}: cannot be written: {error}. Do: choose another --into") from None
     print(render(content.tables[0], arguments.format, width()))
     if content.claims:
         print("\n".join(f"{title}: {tally(rows)}" for title, rows in blocks(content.claims).items()), end="\n\n")

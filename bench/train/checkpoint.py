@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bench.core.base import BenchError, require_regular
-from bench.core.system import write_whole
+from bench.core.system import write_whole, writing
 
 EVERY = 30.0
 """Seconds between two saves; a shorter run is never saved."""
@@ -64,12 +64,9 @@ class Checkpoint:
         tensors = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.tensors.items()}
         hashed = digest_of(tensors, self.identity, state.facts)
         metadata = {"identity": self.identity, "facts": state.facts, "sha256": hashed}
-        try:
+        with writing(f"checkpoint {self.file}", "free the disk and run again", CheckpointError):
             self.file.parent.mkdir(exist_ok=True)  # not its parents: a mount may be gone
             write_whole(self.file, save(tensors, metadata))
-        except OSError as error:
-            problem = f"checkpoint {self.file}: cannot be written: {error}. Do: free the disk and run again"
-            raise CheckpointError(problem) from None
         self.last = time.monotonic()
         self.every = max(EVERY, WORTH * (self.last - began))
 

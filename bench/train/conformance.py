@@ -279,9 +279,10 @@ def _score(trial: _Trial, model: nn.Module, precision: str) -> float:
         return math.inf
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    """Return the largest difference of two forecasts, as a share of the largest value of the first."""
-    return ((one - other).abs().max() / one.abs().max().clamp(min=1e-6)).item()
+def _require_near(one: Tensor, other: Tensor, most: float, how: str = "") -> None:
+    """Raise Fault if two forecasts differ by more than `most`, as a share of the largest value of the first."""
+    if (apart := ((one - other).abs().max() / one.abs().max().clamp(min=1e-6)).item()) > most:
+        raise Fault(f"forecasts {apart:.2g} of the largest apart{how}")
 
 
 def _state(model: nn.Module) -> dict[str, Tensor]:
@@ -393,9 +394,8 @@ def _memory(trial: _Trial) -> None:
         seed_everything(1)
         found.append(trial.forecast(model, trial.x))
         trial.forecast(model, 3 * trial.x.flip(0, 1) - 1)
-    worst = max(_apart(found[0], each) for each in found[1:])
-    if worst > EQUAL:
-        raise Fault(f"forecasts {worst:.2g} of the largest apart, under one seed")
+    for each in found[1:]:
+        _require_near(found[0], each, EQUAL, ", under one seed")
 
 
 def _randomness(trial: _Trial) -> None:
@@ -403,8 +403,7 @@ def _randomness(trial: _Trial) -> None:
     for seed in (1, 2):
         seed_everything(seed)
         found.append(trial.forecast(trial.settled, trial.x))
-    if (apart := _apart(*found)) > EQUAL:
-        raise Fault(f"forecasts {apart:.2g} of the largest apart, under two seeds")
+    _require_near(found[0], found[1], EQUAL, ", under two seeds")
 
 
 def _other_windows(trial: _Trial) -> None:
@@ -416,8 +415,7 @@ def _other_windows(trial: _Trial) -> None:
         "beside larger windows": trial.forecast(model, torch.cat([x[:half], 5 * x[half:] + 1]))[:half],
     }
     for way, found in ways.items():
-        if (apart := _apart(whole[: len(found)], found)) > CLOSE:
-            raise Fault(f"forecasts {apart:.2g} of the largest apart {way}")
+        _require_near(whole[: len(found)], found, CLOSE, f" {way}")
 
 
 def _look_back(trial: _Trial) -> None:
@@ -481,10 +479,8 @@ def _seed(trial: _Trial) -> None:
 
 
 def _bf16(trial: _Trial) -> None:
-    whole = trial.forecast(trial.fresh, trial.x)
-    apart = _apart(whole, trial.forecast(trial.fresh, trial.x, precision="bf16"))
-    if apart > ROUGH:
-        raise Fault(f"forecasts {apart:.2g} of the largest apart from those in float32")
+    rounded = trial.forecast(trial.fresh, trial.x, precision="bf16")
+    _require_near(trial.forecast(trial.fresh, trial.x), rounded, ROUGH, " from those in float32")
     with suppress(Skipped):
         done = _trained(trial, steps=1, precision="bf16")
         if not math.isfinite(done.losses[0]) or done.broken:
@@ -494,9 +490,7 @@ def _bf16(trial: _Trial) -> None:
 def _save_and_load(trial: _Trial) -> None:
     again = trial.build().eval()
     again.load_state_dict(trial.settled.state_dict())
-    apart = _apart(trial.forecast(trial.settled, trial.x), trial.forecast(again, trial.x))
-    if apart > EQUAL:
-        raise Fault(f"forecasts {apart:.2g} of the largest apart")
+    _require_near(trial.forecast(trial.settled, trial.x), trial.forecast(again, trial.x), EQUAL)
 
 
 def _device(trial: _Trial) -> str:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
-from bench.core.card import cards
+from bench.core.card import DatasetCard, cards
 from bench.core.names import What
 from bench.core.record import Cost, Evaluation, Kept, RunResult, Where
 from bench.core.spec import RunSpec
@@ -87,7 +87,7 @@ def _run(
     # 1. Cut the windows, build the model.
     parts = windows_of(spec, series[task.dataset], device)
     seed_everything(spec.seed)
-    model = build(spec, series[task.dataset]).to(device)
+    model = build(spec, series[task.dataset].card).to(device)
     # 2. Train, with probes before and after if the task asks for them; or probe only.
     layers = probe(model, parts["train"], parts["val"], precision, "untrained") if task.probe else ()
     only_states = task.probe == "states"
@@ -180,11 +180,11 @@ def windows_of(spec: RunSpec, series: Series, device: torch.device) -> dict[str,
     return split_windows(series.card, tensor, task.context, task.horizon, task.train_fraction, stamps)
 
 
-def build(spec: RunSpec, series: Series) -> nn.Module:
+def build(spec: RunSpec, card: DatasetCard) -> nn.Module:
     """Build the untrained model of a spec; its weights are drawn from torch's current state."""
     model_class = registry.load(spec.model)
     options = registry.make_options(spec.model, model_class, spec.options)
-    return model_class(series.card.shape(spec.task.context, spec.task.horizon), options)
+    return model_class(card.shape(spec.task.context, spec.task.horizon), options)
 
 
 def _flops(model: nn.Module, windows: Windows, precision: str) -> int:

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +28,7 @@ from bench.core.names import What
 from bench.core.record import Kept, RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
+from bench.core.system import writing
 from bench.data.series import Series
 from bench.train.checkpoint import digest_of
 from bench.train.device import wait
@@ -41,6 +43,9 @@ LARGEST_HALF = 65504
 
 class KeepError(BenchError):
     """A file that a run is to keep cannot be written."""
+
+
+_writing = partial(writing, remedy="free the disk, or drop --keep", kind=KeepError)
 
 
 class Aside:
@@ -199,12 +204,3 @@ def _kept(what: What, path: Path) -> Kept:
     with _writing(path), path.open("rb+") as file:
         os.fsync(file.fileno())
         return Kept(what=what, bytes=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn an error of the file system into one line; it concerns every run that is to keep something."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise KeepError(f"{path}: cannot be written: {error}. Do: free the disk, or drop --keep") from None

@@ -45,7 +45,7 @@ def measure(spec: RunSpec) -> Estimate:
     seed_everything(spec.seed)
     series, config = load_series(cards()[spec.task.dataset]), spec.train
     parts = windows_of(spec, series, device)
-    model = build(spec, series).to(device)
+    model = build(spec, series.card).to(device)
     trains = any(parameter.requires_grad for parameter in model.parameters())
     windows, seconds = work(spec, share=float(trains)), time.perf_counter() - began
     # 2. Time training steps, where anything trains.

@@ -17,7 +17,7 @@ from bench.core.kept import Forecasts, load_forecasts
 from bench.core.record import Evaluation, RunResult
 from bench.core.store import Store
 from bench.data.new_rows import new_rows
-from bench.data.series import Series, calendar_of, load_series
+from bench.data.series import calendar_of, load_series
 from bench.data.steps import Step
 from bench.plan.own_code import watched
 from bench.train.device import keep_freed_memory, pick_device, seed_everything
@@ -133,8 +133,7 @@ def _rebuilt(weights: Weights, device: str) -> nn.Module:
     load([spec])
     with watched(spec.model, spec.code):
         seed_everything(spec.seed)
-        nothing = np.empty((0, weights.card.width))
-        model = build(spec, Series(weights.card, nothing, nothing, "")).to(pick_device(device))
+        model = build(spec, weights.card).to(pick_device(device))
         if any(parameter.requires_grad for parameter in model.parameters()):
             store_frozen(model, spec.train.precision)
         weights.put_into(model)
