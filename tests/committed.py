@@ -79,7 +79,7 @@ def shown() -> str:
     lines += ["", "| claim | verdict | ours | paper | interval, p, what would decide it |", "|---|---|---|---|---|"]
     for row in (row for rows in titled.values() for row in rows if row.verdict is not Verdict.UNTESTED):
         words = ", ".join(filter(None, [row.verdict, row.scope]))
-        test = "; ".join(filter(None, [row.test, row.needed])) or "-"
+        test = "; ".join(filter(None, [row.test, row.evidence if row.p is None else row.needed])) or "-"
         lines += [f"| {row.claim} | {words} | {row.ours or '-'} | {row.paper or '-'} | {test} |"]
     about = "`python -m bench.report --table main` prints, from the committed records and without torch:"
     return "\n".join([*lines, "", about, "", f"```\n{render(main, 'text')}```", ""])

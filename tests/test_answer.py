@@ -91,6 +91,15 @@ def test_a_data_set_that_some_model_was_not_run_on_says_nothing_of_who_is_ahead(
     assert sentence.endswith(" on A (DLinear 0.300, Logo-LLM 0.400).")
 
 
+def test_variants_of_a_model_are_told_with_how_far_the_seed_alone_moves_it() -> None:
+    table = Table("taps", "T", "", [Group("ILI", "ILI"), Group("ECL", "ECL"), Group("change", "Change, %")])
+    for label, error in (("usual", 2.0), ("tap 1", 2.2), ("tap 2", 1.9)):
+        table.rows.append((label, [*map(Cell, (error, 9, None, 9, 0, 9))]))
+    table.chance = "By chance 8 %."
+    expected = "Mean MSE on ILI, against usual, of 2 other variants: -5.0 % (tap 2) to +10.0 % (tap 1). By chance 8 %."
+    assert answer([], [table]) == [expected]
+
+
 def test_where_no_claim_is_decided_the_best_mean_ranks_are_told_of_two_data_sets_or_more() -> None:
     row = {"dlinear": 0.3, "patchtst": 0.4, "repeat_last": 0.5}
     table, alone = main(A=row, B=row), main(A=row)

@@ -550,7 +550,9 @@ def test_the_caption_says_how_far_seeds_alone_move_each_reference() -> None:
         of_seeds = (errors / errors.mean(axis=1, keepdims=True)).mean(axis=0)
         spreads.append(f"{title} {100 * of_seeds.std(ddof=1):.1f} %")
     (table,) = tables("ablation", drawn)
-    assert table.caption.endswith(f" seed the first row's MSE moves by (standard deviation): {', '.join(spreads)}.")
+    moves = f"From seed to seed the first row's MSE moves by (standard deviation): {', '.join(spreads)}; "
+    assert table.chance == f"{moves}the difference of two means over 2 seeds, by 1.00 times that."
+    assert table.caption.endswith(f" {table.chance}")
     alone = Results([(entry, result) for entry, result in drawn.runs if entry.spec.seed == 2021])
     assert "standard deviation" not in tables("ablation", alone)[0].caption
 

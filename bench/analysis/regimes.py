@@ -55,7 +55,10 @@ def regimes_table(planned: Results) -> list[Table]:
         table = Table(f"regimes_{metric}", title, caption, groups, marked=False)
         table.notes.append(f"Over channels of {', '.join(whole) or 'no data set'}.")
         if left_out:
-            table.notes.append(f"Left out, as not every run holds its channels' errors: {first_few(left_out)}.")
+            remedy = "runs of before they were kept are done anew by 'python -m bench run --rerun all'"
+            table.notes.append(
+                f"Left out, as not every run holds its channels' errors ({remedy}): {first_few(left_out)}."
+            )
         if len(seen):
             table.notes.append(f"Left out, as pretrained on some of these data sets: {', '.join(seen)}.")
         if whole:

@@ -120,6 +120,8 @@ class Table:
     """Of a folded table: its rows of which nobody has run anything."""
     metrics: tuple[Metric, ...] = METRICS
     """Of a table of errors: those that each group of columns shows."""
+    chance: str = ""
+    """Of a table of variants: how far the seed alone moves the error; a part of the caption too."""
 
     @property
     def columns(self) -> list[str]:
@@ -451,9 +453,10 @@ def _variants_table(name: str, title: str, planned: Results) -> Table:
             table.rows.append((label, [*block[-1], *_changes(block[-1], block[0], len(table.metrics))]))
         for column in zip(*block, strict=True):
             _mark(column)
+    table.chance = _spread_sentence(planned)
     table.caption += (
         " Marks are by column and model. Change: of the error against the first row of each model, averaged over data "
-        "sets." + _spread_sentence(planned)
+        f"sets. {table.chance}".rstrip()
     )
     return table
 
@@ -472,14 +475,15 @@ def _changes(cells: list[Cell], first: list[Cell], metrics: int) -> list[Cell]:
 
 def _spread_sentence(planned: Results) -> str:
     """Say how far the seed alone moves the mean error of each model's first variant, to judge changes against."""
-    own, metric, spreads = planned.own, planned.metrics[0], []
+    own, metric, spreads, seeds = planned.own, planned.metrics[0], [], planned.own.seed.nunique()
     for model, usual in grouped(own[own.usual], "model"):
         by_seed = usual.pivot(index=["data", "horizon"], columns="seed", values=metric)
         if usual[metric].notna().all() and by_seed.shape[1] > 1:
             share = by_seed.div(by_seed.mean(axis=1), axis=0).mean().std()
             spreads.append(f"{registry.title(model)} {100 * share:.1f} %")
     sentence = (
-        f" From seed to seed the first row's {ERRORS[metric]} moves by (standard deviation): {', '.join(spreads)}."
+        f"From seed to seed the first row's {ERRORS[metric]} moves by (standard deviation): {', '.join(spreads)}; the "
+        f"difference of two means over {seeds} seeds, by {math.sqrt(2 / seeds):.2f} times that."
     )
     return sentence if spreads else ""
 

@@ -60,7 +60,7 @@ def first_cause(error: ValidationError, keys: Iterable[str], values: object) -> 
     if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
         return f"no key {field!r}; {nearest(field, list(keys))}"
     # 2. Say what the field holds instead.
-    got = "" if missing else f", got {str(first['input'])[:60]!r}"
+    got = "" if missing or isinstance(first["input"], dict) else f", got {str(first['input'])[:60]!r}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{field}: {message[:1].lower()}{message[1:]}{got}"
 

@@ -39,7 +39,8 @@ def answer(claims: Sequence[Judged], tables: Sequence[Table]) -> list[str]:
     decided = any(row.verdict in DECIDED for row in claims)
     main = tables[0] if tables and tables[0].summary else None
     ranks, floors = (_ranks(main) if main and not decided else ""), (_floors(main) if main else "")
-    return list(filter(None, [_tally(own), ranks, floors, _without(added) if own else _tally(added)]))
+    variants = _variants(tables[0]) if tables and not own else ""
+    return list(filter(None, [_tally(own), ranks, floors, variants, _without(added) if own else _tally(added)]))
 
 
 def _tally(rows: Sequence[Judged]) -> str:
@@ -103,6 +104,23 @@ def _below(errors: pd.DataFrame, some: list[str], rivals: list[str]) -> list[str
         f"{row} ({', '.join(f'{MODELS[names[row]].title} {values[row]:.3f}' for names, values in (best, best_rival))})"
         for row in errors.index[best[1] < best_rival[1]]
     ]
+
+
+def _variants(table: Table) -> str:
+    """Say between which variants of one model the first error lies, and how far the seed alone moves it."""
+    if table.groups[-1].key != "change" or len(table.rows) < 2 or table.rules:
+        return ""
+    first, *others = [label for label, _ in table.rows]
+    columns = range(0, len(table.columns) - len(table.metrics), len(table.metrics))
+    rows = [[cells[column].value for column in columns] for _, cells in table.rows]
+    names = [group.title for group in table.groups[:-1]]
+    errors = pd.DataFrame(rows, [first, *others], names, dtype=float).dropna(axis=1)
+    if errors.empty:
+        return ""
+    change = 100 * (errors / errors.iloc[0] - 1).mean(axis=1).loc[others]
+    ends = " to ".join(f"{change[end]:+.1f} % ({end})" for end in (change.idxmin(), change.idxmax()))
+    where = f"Mean {ERRORS[table.metrics[0]]} on {first_few(errors.columns)}"
+    return f"{where}, against {first}, of {len(others)} other variants: {ends}. {table.chance}".rstrip()
 
 
 def _without(added: Sequence[Judged]) -> str:
