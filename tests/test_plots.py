@@ -35,6 +35,7 @@ from bench.core.record import Cost, Epoch, Evaluation, Layer, RunResult, Sample
 from bench.core.spec import RunSpec
 from bench.plan import suite as suites
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
+from bench.report.figures import catalogue
 from bench.report.figures.catalogue import PLOTS, Picture, Plot, pictures, plots
 from bench.report.figures.cost import pareto
 from bench.report.figures.curves import POINTS
@@ -836,9 +837,10 @@ def test_numbers_on_a_colour_scale_can_be_read_in_both_schemes() -> None:
     assert dark("#ffffff") == GROUND == DARK["#ffffff"]
 
 
-def test_a_narrow_forecast_sends_nobody_to_the_wide_one_for_what_it_lacks() -> None:
+def test_a_narrow_forecast_sends_nobody_to_the_wide_one_for_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     planned = changed(complete(datasets=("ILI", "ETTh1", "ECL"), seeds=(2021,)), "ECL")
-    (plot,) = [plot for plot in plots(planned, load_suite("paper")) if plot.name == "forecasts"]
+    monkeypatch.setattr(catalogue, "PLOTS", {"forecasts": PLOTS["forecasts"]})
+    (plot,) = plots(planned, load_suite("paper"))
     notes = plot.narrow.get_supxlabel().splitlines()
     assert [[name for name in ("ILI", "ETTh1", "ECL") if name in note] for note in notes] in (
         [["ETTh1"], ["ECL"]],

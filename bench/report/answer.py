@@ -91,7 +91,7 @@ def _floors(main: Table) -> str:
 
 
 def _complete(errors: pd.DataFrame) -> str:
-    names = first_few(errors.index)
+    names = first_few(errors.index, most=5)
     return (
         f"the {len(errors)} complete data sets ({names})" if len(errors) > 1 else f"{names}, the only complete data set"
     )
