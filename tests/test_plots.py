@@ -692,7 +692,10 @@ def small() -> Results:
 
 
 def plotted(*names: str) -> list[Plot]:
-    return [plot for plot in plots(small(), load_suite("paper")) if plot.name in names]
+    """Draw these figures alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue, "PLOTS", {name: kind for name, kind in PLOTS.items() if name in names})
+        return [*plots(small(), load_suite("paper"))]
 
 
 @lru_cache
