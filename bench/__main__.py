@@ -10,10 +10,11 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from bench import cli
 from bench.cli import duration, positive
+from bench.core.names import Rerun
 from bench.core.system import THREADS, uncollected
 from models.errors import BenchError
 
@@ -76,7 +77,26 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dry-run", action="store_true", help="print the runs that would be done, and do none")
     _add_running(run)
     _add_running(verb("tune", _tune, "run a search of settings, and keep the best by validation", suite="tune"))
-    perf = verb("perf", _perf, "time training beside plain PyTorch loops and the hardware's limit", suite="efficiency")
+    _add_perf(
+        verb("perf", _perf, "time training beside plain PyTorch loops and the hardware's limit", suite="efficiency")
+    )
+    _add_predict(
+        verb("predict", _predict, "forecast with the weights that a run kept (run --keep weights)", suite=None)
+    )
+    _add_check(verb("check", _check, "try a model in seconds: a line for each thing that runs rely on", suite=None))
+    _add_own(verb("add-dataset", _add_dataset, "check a CSV file of your own data and write a card for it", suite=None))
+    _add_looking(verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance"))
+    export = verb("export", _export, "write recorded runs as a table: a row for each run and test", suite=None)
+    export.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
+    export.add_argument("--suite", help="its runs alone, with their variants (default: every record)")
+    cli.add_filters(export)
+    cli.add_results(export)
+    tables = ["python -m bench.report --table main", "python -m bench.report --suite quick"]
+    verbs.add_parser("report", help="tables and whole reports: python -m bench.report", examples=tables)
+    return parser
+
+
+def _add_perf(perf: argparse.ArgumentParser) -> None:
     perf.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     perf.add_argument("--batch", type=positive, help="windows per step, for every model (default: each model's own)")
     _add_threads(perf, "each process")
@@ -89,7 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     cli.add_results(perf)
-    predict = verb("predict", _predict, "forecast with the weights that a run kept (run --keep weights)", suite=None)
+
+
+def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--run", required=True, metavar="KEY", help="the first hex digits of its key, or its record")
     predict.add_argument(
         "--on", type=Path, metavar="FILE.csv", help="forecast what follows these rows (default: the test part again)"
@@ -98,7 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--plot", type=Path, metavar="FILE.png", help="draw look-back and forecast here")
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     cli.add_results(predict)
-    check = verb("check", _check, "try a model in seconds: a line for each thing that runs rely on", suite=None)
+
+
+def _add_check(check: argparse.ArgumentParser) -> None:
     check.add_argument("model", metavar="MODEL", help="a name, or module:Class of your own, which runs in this process")
     check.add_argument("--suite", default="quick", help="whose settings of the model are tried (default: quick)")
     check.add_argument(
@@ -106,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     check.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     check.add_argument("--debug", action="store_true", help="show tracebacks")
-    own = verb("add-dataset", _add_dataset, "check a CSV file of your own data and write a card for it", suite=None)
+
+
+def _add_own(own: argparse.ArgumentParser) -> None:
     own.add_argument(
         "file", type=Path, metavar="FILE.csv", help="a header, a column of time stamps, columns of numbers"
     )
@@ -126,15 +152,6 @@ def _parser() -> argparse.ArgumentParser:
     kept.add_argument("--channels", **several, help="columns to keep; true/false ones become 0 and 1")
     own.add_argument("--fill", choices=["previous", "linear"], help="fill missing rows and cells; the card says so")
     own.add_argument("--debug", action="store_true", help="show tracebacks")
-    _add_looking(verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance"))
-    export = verb("export", _export, "write recorded runs as a table: a row for each run and test", suite=None)
-    export.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
-    export.add_argument("--suite", help="its runs alone, with their variants (default: every record)")
-    cli.add_filters(export)
-    cli.add_results(export)
-    tables = ["python -m bench.report --table main", "python -m bench.report --suite quick"]
-    verbs.add_parser("report", help="tables and whole reports: python -m bench.report", examples=tables)
-    return parser
 
 
 def _add_looking(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +171,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     parser.add_argument(
         "--rerun",
-        choices=["missing", "failed", "all"],
+        choices=get_args(Rerun),
         default="missing",
         help="runs to do: without a record or failed (default), failed ones alone, or all",
     )
@@ -356,8 +373,8 @@ def _engine(arguments: argparse.Namespace) -> Engine:
 
 
 def _perf(arguments: argparse.Namespace) -> int:
-    if arguments.json and not arguments.json.absolute().parent.is_dir():  # said before minutes are spent
-        raise BenchError(f"--json {arguments.json}: its folder does not exist. Do: make it first")
+    if arguments.json:
+        cli.require_file(f"--json {arguments.json}", arguments.json)
     if arguments.records:
         from bench.perf.grids import perf_records, records_text
 
@@ -384,14 +401,11 @@ def _predict(arguments: argparse.Namespace) -> int:
     from bench.core.store import Store
 
     cli.require_results(arguments.results)
-    for option, suffixes in (("into", (".csv", ".parquet")), ("plot", ())):
-        path = getattr(arguments, option)
-        if path and suffixes and path.suffix not in suffixes:
-            raise BenchError(f"--{option} {path}: no kind of table. Do: name a .csv or .parquet file")
-        if path and not path.absolute().parent.is_dir():
-            raise BenchError(f"--{option} {path}: its folder does not exist. Do: make it first")
-        if path and arguments.on and path.exists() and path.samefile(arguments.on):
-            raise BenchError(f"--{option} {path}: is the file of --on. Do: name another one")
+    for option, suffixes in (("into", cli.TABLES), ("plot", ())):
+        if path := getattr(arguments, option):
+            cli.require_file(f"--{option} {path}", path, suffixes)
+            if arguments.on and path.exists() and path.samefile(arguments.on):
+                raise BenchError(f"--{option} {path}: is the file of --on. Do: name another one")
     store, result = find_run(Store(arguments.results), arguments.run)
     if arguments.on:
         return _predict_rows(arguments, store, result)
@@ -493,18 +507,18 @@ def _show(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     """Write the frame of `bench.load_records`; return 1 if a record cannot be used, as a report does."""
     from bench.analysis.records import recorded
+    from bench.core.reading import summary_of
     from bench.core.store import Store
     from bench.report.render import harmless
 
-    if arguments.file.suffix not in (".csv", ".parquet"):
-        raise BenchError(f"{arguments.file}: no kind of table. Do: name a .csv or .parquet file")
+    cli.require_file(str(arguments.file), arguments.file, cli.TABLES)
     cli.require_results(arguments.results)
     frame, unusable = recorded(Store(arguments.results), cli.filters_of(arguments), arguments.suite)
     if arguments.file.suffix == ".csv":
         frame = frame.map(harmless)
     print(cli.write_table(arguments.file, frame))
     if unusable:
-        print(f"{len(unusable)} recorded runs cannot be used; the first: {unusable[0]}", file=sys.stderr)
+        print(summary_of(unusable), file=sys.stderr)
     return cli.INCOMPLETE if unusable else cli.DONE
 
 

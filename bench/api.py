@@ -30,8 +30,8 @@ from bench import cli
 from bench.analysis.records import plan_frame, recorded, records_of_suite
 from bench.analysis.results import Results, read
 from bench.core.base import BenchError, parse
-from bench.core.names import Format, Metric, TableName, What
-from bench.core.reading import UnusableRecord
+from bench.core.names import Format, Metric, Rerun, TableName, What
+from bench.core.reading import UnusableRecord, summary_of
 from bench.core.store import Store
 from bench.core.system import THREADS
 from bench.plan.language_model import choose
@@ -110,7 +110,7 @@ def run(
     device: str = "auto",
     jobs: int | None = None,
     threads: int = THREADS,
-    rerun: Literal["missing", "failed", "all"] = "missing",
+    rerun: Rerun = "missing",
     keep: What | Iterable[What] = (),
     run_timeout: float = math.inf,
     time_budget: float = math.inf,
@@ -138,7 +138,7 @@ def run(
 
     from rich.console import Console
 
-    from bench.grid.driver import Orders, Rerun, run_grid
+    from bench.grid.driver import Orders, run_grid
     from bench.grid.local import Workers
 
     if getattr(current_process(), "_inheriting", False):  # spawn is importing the user's script in a worker
@@ -381,5 +381,4 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 def _warn(unusable: Sequence[UnusableRecord]) -> None:
     if unusable:
-        count = f"{len(unusable)} recorded runs cannot be used; the first: {unusable[0]}"
-        warnings.warn(count, stacklevel=3)
+        warnings.warn(summary_of(unusable), stacklevel=3)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RESULTS = HOME / "results"
 DONE, INCOMPLETE, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 Action = Callable[[argparse.Namespace], int]
+TABLES = (".csv", ".parquet")
+"""Suffixes of files of tables that commands write."""
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 
@@ -90,6 +92,14 @@ def kept(text: str) -> tuple[What, ...]:
     if unknown := words.keys() - set(get_args(What)):
         raise argparse.ArgumentTypeError(f"{min(unknown)!r} cannot be kept; write forecasts, weights, or both with ','")
     return tuple(what for what in get_args(What) if what in words)
+
+
+def require_file(what: str, path: Path, suffixes: Sequence[str] = ()) -> None:
+    """Refuse a file that cannot be written there, before minutes are spent on its content."""
+    if suffixes and path.suffix not in suffixes:
+        raise BenchError(f"{what}: no kind of table. Do: name a {' or '.join(suffixes)} file")
+    if not path.absolute().parent.is_dir():
+        raise BenchError(f"{what}: its folder does not exist. Do: make it first")
 
 
 def duration(text: str) -> float:

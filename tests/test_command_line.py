@@ -95,7 +95,7 @@ def test_the_hint_after_an_incomplete_table_is_the_whole_command(
     recorded(tmp_path, OTHER)
     suite = ["--suite", "paper"] if table == "main" else []
     assert in_process("report", "--table", table, *suite, *WORDS, "--results", tmp_path) == 1
-    hint = re.search(r" are (?:missing|not tested)\. Do: python -m bench (run [^(\n]*)", capsys.readouterr().err)
+    hint = re.search(r" are (?:missing|not tested[^.]*)\. Do: python -m bench (run .*)", capsys.readouterr().err)
     assert hint
     run: list[str] = []
     monkeypatch.setattr(verbs, "_run_all", lambda given, planned, _: run.extend(e.label for e in planned) or Tally())

@@ -348,7 +348,7 @@ def test_a_file_that_cannot_be_written_is_one_line(
     for file, words in (
         ("out.txt", "no kind of table"),
         ("out.parquet", "pip install pyarrow"),
-        ("no/out.csv", "cannot be written"),
+        ("no/out.csv", "its folder does not exist"),
     ):
         assert in_process("export", root.parent / file, "--results", root) == cli.UNUSABLE
         (line,) = capsys.readouterr().err.splitlines()

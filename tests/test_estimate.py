@@ -383,7 +383,7 @@ def test_a_plan_times_what_it_does_not_know_and_a_model_that_fails_is_a_row(
     assert plan_summary(remaining).splitlines() == [
         "3 runs: 0 done, 0 failed, 3 missing",
         "left: about 40 s one after the other on this CPU, up to 300 MiB at once (1 from records of other seeds)",
-        "2 runs: time not known yet. Do: add --measure, which times a few steps of each",
+        "2 runs: time not known yet. Do: plan with --measure, which times a few steps of each",
     ]
     timed: list[RunSpec] = []
 
@@ -439,7 +439,7 @@ def test_plan_measure_is_a_flag_of_the_command(
     assert "not timed: no such file. Do: fetch it" in text
     assert "left: about 2 min one after the other on" in text and "MiB at once" not in text
     assert main(words) == 0
-    assert "4 runs: time not known yet. Do: add --measure" in capsys.readouterr().out
+    assert "4 runs: time not known yet. Do: plan with --measure" in capsys.readouterr().out
 
 
 def test_planning_loads_no_torch() -> None:

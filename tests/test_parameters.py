@@ -5,8 +5,6 @@ Settings: ETTh1, look-back 96, horizon 96, seven channels. Models are built on t
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -142,7 +140,7 @@ def test_parameters_and_those_that_train_are_as_many_as_the_paper_says(
     chosen = Filters(models=(model,), datasets=("ETTh1",), horizons=(96,), seeds=(2021,), backbone=backbone)
     (spec,) = plan(load_suite("paper"), chosen)
     with torch.device("meta"):
-        built = build(spec, SimpleNamespace(card=cards()["ETTh1"]))
+        built = build(spec, cards()["ETTh1"])
     total = sum(parameter.numel() for parameter in built.parameters())
     trainable = sum(parameter.numel() for parameter in built.parameters() if parameter.requires_grad)
     assert (total, trainable) == EXPECTED[model](backbone.removesuffix("-random"))

@@ -64,6 +64,10 @@ NO_ERRORS = (*[math.nan] * len(ERRORS), True)
 LOSSES = {"mse": "MSE", "l1": "L1", "smooth_l1": "smooth L1"}
 
 
+STATES = {"done": "done", "failed": "failed", "missing": "not run", "refused": "refused"}
+"""Status of a planned run -> its name as printed."""
+
+
 @dataclass(frozen=True)
 class State:
     """Whether a planned run has errors to show, and if not, why."""
@@ -76,7 +80,7 @@ class State:
     @property
     def words(self) -> str:
         """The status as printed."""
-        return "not run" if self.status == "missing" else self.status
+        return STATES[self.status]
 
     @cached_property
     def why(self) -> str:

@@ -21,5 +21,7 @@ TableName = Literal[
 ]
 Format = Literal["text", "md", "latex", "csv", "json"]
 Metric = Literal["mse", "mae", "rmse", "mase", "wape", "smape", "mae_original", "rmse_original"]
+Rerun = Literal["missing", "failed", "all"]
+"""What a command runs: what has no record or failed, what failed alone, or all."""
 What = Literal["forecasts", "weights"]
 """What a run can keep beside its record."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +44,11 @@ class UnusableRecord(BenchError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: {reason}. Do: move it away and run again")
         self.path, self.reason = path, reason
+
+
+def summary_of(unusable: Sequence[UnusableRecord]) -> str:
+    """Return a line on records that cannot be used."""
+    return f"{len(unusable)} recorded runs cannot be used; the first: {unusable[0]}"
 
 
 _NAMES: dict[type, set[str]] = {}

@@ -213,11 +213,9 @@ def _first_line(error: Exception) -> str:
 def _answer_on_node(what: str, about: Any, device: str, threads: int) -> Any:
     """Answer a question of the driver, with everything fetched that it needs. Runs on a node."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    import torch
-
     from bench.train import worker
 
-    torch.set_num_threads(threads)
+    worker.use_threads(threads)
     node = _settle()
     try:
         if what == "check":

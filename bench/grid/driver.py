@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 
 from bench.core.base import BenchError
 from bench.core.jobs import Event, Job, Lost, Progress, Saved
-from bench.core.names import What
+from bench.core.names import Rerun, What
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store, raise_unusable
@@ -30,7 +29,6 @@ from bench.plan.estimate import Estimates, records_of
 from bench.plan.own_code import own_code, summaries
 from bench.plan.suite import PlannedRun
 
-Rerun = Literal["missing", "failed", "all"]
 RERUN: dict[Rerun, tuple[str, ...]] = {
     "missing": ("missing", "failed", "unkept"),  # a failed run is always tried again
     "failed": ("failed",),

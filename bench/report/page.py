@@ -17,7 +17,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
-from bench.analysis.results import ERRORS, Results, look_backs
+from bench.analysis.results import ERRORS, STATES, Results, look_backs
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import INTERVALS, Judged, blocks
 from bench.core.record import Where
@@ -34,8 +34,6 @@ from bench.report.sheet import entry_of
 from bench.report.shelf import MARK, Shelved, policy
 from models.llm_files import BACKBONES
 
-STATES = {"done": "done", "failed": "failed", "missing": "not run", "refused": "refused"}
-"""State of a run -> its name on the page."""
 GLYPHS = {Verdict.HOLDS: "✓", Verdict.PART: "◐", Verdict.OPEN: "?", Verdict.FAILS: "✗", Verdict.UNTESTED: "–"}
 COMMITS = 4
 """Most commits named in the head; each run names its own."""

@@ -15,6 +15,7 @@ from bench.analysis.results import Results
 from bench.analysis.verdicts import blocks, load_claims, tally
 from bench.cli import RESULTS, command, filters_of, require_results, width
 from bench.core.base import BenchError
+from bench.core.reading import summary_of
 from bench.core.store import Store
 from bench.core.system import HOME, uncollected, write_whole, writing
 from bench.plan import suite as suites
@@ -51,7 +52,7 @@ def report(arguments: argparse.Namespace) -> int:
     if line:
         print(line, file=sys.stderr)
     if refused := list(planned.refused.values()):
-        print(f"{len(refused)} recorded runs cannot be used; the first: {refused[0]}", file=sys.stderr)
+        print(summary_of(refused), file=sys.stderr)
     if missing := len(planned.runs) - len(planned.done):
         words = command("run", arguments.suite or suite.name, language, arguments.results)
         print(f"report: {missing} of {len(planned.runs)} planned runs are missing. Do: {words}", file=sys.stderr)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from bench.analysis.results import Results
+from bench.analysis.results import STATES, Results
 from bench.report.figures.style import FAINT, WIDTH, Look, letters, narrow
 from bench.report.grouping import gathered
 
@@ -154,7 +154,7 @@ def _runs_done(planned: Results) -> str:
     if absent.empty:
         return f"All {len(frame)} runs are done." if len(frame) > 1 else "Its one run is done."
     # 1. How many, of each kind.
-    kinds = absent.status.replace("missing", "not run").value_counts(sort=False)
+    kinds = absent.status.map(STATES).value_counts(sort=False)
     counted = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     # 2. Which models on which data sets.
     titles = frame.title.unique()
