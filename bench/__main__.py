@@ -86,11 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(verb("check", _check, "try a model in seconds: a line for each thing that runs rely on", suite=None))
     _add_own(verb("add-dataset", _add_dataset, "check a CSV file of your own data and write a card for it", suite=None))
     _add_looking(verb("show", _show, "the runs behind a cell: metrics, curve, settings, provenance"))
-    export = verb("export", _export, "write recorded runs as a table: a row for each run and test", suite=None)
-    export.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
-    export.add_argument("--suite", help="its runs alone, with their variants (default: every record)")
-    cli.add_filters(export)
-    cli.add_results(export)
+    _add_export(verb("export", _export, "write recorded runs as a table: a row for each run and test", suite=None))
     tables = ["python -m bench.report --table main", "python -m bench.report --suite quick"]
     verbs.add_parser("report", help="tables and whole reports: python -m bench.report", examples=tables)
     return parser
@@ -109,6 +105,13 @@ def _add_perf(perf: argparse.ArgumentParser) -> None:
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
     cli.add_results(perf)
+
+
+def _add_export(export: argparse.ArgumentParser) -> None:
+    export.add_argument("file", type=Path, metavar="FILE", help="ends in .csv or .parquet")
+    export.add_argument("--suite", help="its runs alone, with their variants (default: every record)")
+    cli.add_filters(export)
+    cli.add_results(export)
 
 
 def _add_predict(predict: argparse.ArgumentParser) -> None:
@@ -404,7 +407,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     for option, suffixes in (("into", cli.TABLES), ("plot", ())):
         if path := getattr(arguments, option):
             cli.require_file(f"--{option} {path}", path, suffixes)
-            if arguments.on and path.exists() and path.samefile(arguments.on):
+            if arguments.on and path.resolve() == arguments.on.resolve():
                 raise BenchError(f"--{option} {path}: is the file of --on. Do: name another one")
     store, result = find_run(Store(arguments.results), arguments.run)
     if arguments.on:

@@ -20,6 +20,7 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, get_args, overload
 
@@ -152,8 +153,9 @@ def run(
     _require("rerun", rerun, get_args(Rerun))
     limits = {"threads": threads, "run_timeout": run_timeout, "time_budget": time_budget}
     for name, value in (limits if jobs is None else {"jobs": jobs, **limits}).items():
-        if not isinstance(value, int | float) or not value > 0:
-            raise BenchError(f"{name} {value!r}: no number above 0. Do: correct it")
+        kind = Integral if name in ("jobs", "threads") else Real
+        if not isinstance(value, kind) or isinstance(value, bool) or not value > 0:
+            raise BenchError(f"{name} {value!r}: no {'whole ' * (kind is Integral)}number above 0. Do: correct it")
     console = cli.console() if progress else Console(file=io.StringIO(), force_jupyter=False)
     if line:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -353,7 +355,7 @@ def _one_frame(table: Table, titled: bool) -> pd.DataFrame:
 
 def _require(name: str, value: object, known: Sequence[object]) -> None:
     """Raise BenchError for a value that is none of those known."""
-    if value not in known:
+    if not isinstance(value, str | None) or value not in known:
         raise BenchError(f"{name} {value!r}: not one. Do: choose of {', '.join(map(str, known))}")
 
 

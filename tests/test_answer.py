@@ -38,7 +38,8 @@ def test_verdicts_are_counted_and_those_that_are_decided_are_named() -> None:
     (sentence,) = answer(rows, [])
     assert sentence == (
         "Of the paper's 4 claims that this suite tests, 2 hold (the mixer, on ILI; the tap), 1 does not hold (the "
-        "value) and 1 is inconclusive. They were run with X for GPT-2."
+        "value) and 1 is inconclusive. They were run with X for GPT-2, but for what is counted on the paper's own "
+        "shapes."
     )
     (alone,) = answer([claim("tap", Verdict.UNTESTED)], [])
     assert alone == "The paper's claim (the tap) is not tested."
@@ -81,6 +82,24 @@ def test_models_without_a_language_model_are_set_beside_those_with_one_where_eve
 ) -> None:
     (sentence,) = answer([], [main(A=values, B={"dlinear": 0.1})])
     assert sentence.replace("By mean MSE on", "On").endswith(expected)
+
+
+def test_networks_of_libraries_read_no_language_model_and_a_users_own_are_left_out() -> None:
+    table = Table("main", "T", "", [Group(name, name) for name in ("nixtla:TiDE", "logo_llm", "mine:Net")])
+    table.rows.append(("A", [*map(Cell, (0.1, 9, 0.3, 9, None, 9))]))
+    table.summary.append(("Average", []))
+    expected = "By mean MSE on A, the only complete data set, a model without a language model, your own left out, is "
+    assert answer([], [table]) == [f"{expected}ahead of every model with one on A (TiDE 0.100, Logo-LLM 0.300)."]
+
+
+def test_a_single_claim_says_its_scope_its_interval_and_what_was_run() -> None:
+    row = replace(
+        claim("tap", Verdict.PART), scope="on ILI", interval="[-3.0, -1.0] over 3 seeds", reader="with X for Y"
+    )
+    expected = "The paper's claim (the tap) holds in part, on ILI, [-3.0, -1.0] over 3 seeds. It was run with X for Y."
+    assert answer([row], []) == [expected]
+    *_, counted = answer([row, claim("count", Verdict.HOLDS)], [])[0].partition(" They were ")
+    assert counted == "run with X for Y, but for what is counted on the paper's own shapes."
 
 
 def test_a_data_set_that_some_model_was_not_run_on_says_nothing_of_who_is_ahead() -> None:

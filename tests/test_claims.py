@@ -341,6 +341,7 @@ def test_an_epoch_is_faster_if_every_one_is_at_every_horizon(ratio: tuple[float,
 
     row = verdict("fast_epoch", with_epoch(seconds))
     assert (row.verdict, row.ours) == (expected, f"{sum(ratio) / 2:.2f} of Time-LLM-lite's time")
+    assert "epochs on " in row.evidence
     assert row.forest and row.forest.form == "{:.2f}", "a line of the page holds the number alone"
 
 
@@ -583,14 +584,27 @@ def test_parts_that_are_clearly_false_are_named_and_a_part_is_clear_by_all_claim
     assert replace(finding, listed=False).verdict()[0] is FAILS, "an average that does not lean"
 
 
-def test_the_number_of_clear_data_sets_agrees_with_the_verdict() -> None:
-    """The p of at least five may be smaller than that of at least one."""
-    better = iter([0.007] * 5 + [1.0] * 4)
+@pytest.mark.parametrize("clear", [[0.007] * 5, [0.0115] * 6])
+def test_the_number_of_clear_data_sets_agrees_with_the_verdict(clear: list[float]) -> None:
+    """The p of at least five may be smaller than that of at least one, and that of at least six than that of five."""
+    better = iter(clear + [1.0] * (9 - len(clear)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bench.analysis.claims.lower_than_all", lambda found: next(better))
         patch.setattr("bench.analysis.claims.above_any", lambda found: 1.0)
         row = verdict("best_mse", logo(1.0, lambda entry: 0.9))
-    assert (row.verdict, row.interval) == (HOLDS, "[5, 9] of 9 data sets")
+    assert (row.verdict, row.interval) == (HOLDS, f"[{len(clear)}, 9] of 9 data sets")
+
+
+def test_number_and_interval_are_of_the_rival_whose_p_counts() -> None:
+    """PatchTST is the nearest, and scatters; DLinear is a little better than the model with every seed."""
+
+    def rule(entry: PlannedRun) -> float:
+        spread = (entry.spec.seed - 2022) * {"patchtst": 0.1, "dlinear": 0.001}.get(entry.spec.model, 0.002)
+        return {"patchtst": 0.95, "dlinear": 0.98, "logo_llm": 1.0}.get(entry.spec.model, 1.2) + spread
+
+    row = verdict("few_shot", with_errors(rule, FIVE), datasets=("ETTh1",))
+    assert (row.verdict, row.ours) == (FAILS, "+2.0 % against DLinear")
+    assert row.interval.startswith("[+1.") and row.interval.endswith(" over 3 and 3 seeds")
 
 
 def test_with_many_claims_what_was_clear_by_itself_may_be_open() -> None:

@@ -53,6 +53,7 @@ def test_one_value_has_no_interval_and_equal_values_have_a_certain_one() -> None
     assert over_datasets([3.0]).above == 1
     assert over_datasets([3.0, 3.0]).above == 0
     assert over_datasets([0.0, 0.0]).above == over_datasets([0.0, 0.0]).below == 1
+    assert over_seeds([0.1] * 3).enough(LEVEL) == 2, "the last bits of a mean are no scatter"
 
 
 def test_between_the_seeds_of_two_models_interval_and_p_are_welchs() -> None:

@@ -216,23 +216,19 @@ class Versus(Claim):
 
     def part(self, found: Mapping[str, Interval]) -> Part:
         """Return how a part of the claim stands, by its differences to each rival."""
-        return Part(lower_than_all(found), above_any(found), found[nearest(found)].words("+.1f"))
+        return Part(lower_than_all(found), above_any(found), found[deciding(found)].words("+.1f"))
 
 
-def nearest(found: Mapping[str, Interval]) -> str:
-    """Return the rival with the lowest error."""
-    return max(found, key=lambda rival: found[rival].value)
+def deciding(found: Mapping[str, Interval]) -> str:
+    """Return the rival whose p counts, for the claim or, if that is smaller, against it; of equals the nearest one."""
+    if above_any(found) < lower_than_all(found):
+        return min(found, key=lambda rival: (found[rival].above, -found[rival].value))
+    return max(found, key=lambda rival: (found[rival].below, found[rival].value))
 
 
 def lower_than_all(found: Mapping[str, Interval]) -> float:
     """Return the p of being below every rival: the largest of the p, as each of them must hold."""
     return max(each.below for each in found.values())
-
-
-def undecided(found: Mapping[str, Interval]) -> list[str]:
-    """Name the rival that the p of `lower_than_all` is of, with its interval, if it is not the nearest."""
-    rival = max(found, key=lambda name: (found[name].below, found[name].value))
-    return [] if rival == nearest(found) else [f"p is of {registry.title(rival)} {found[rival].words('+.1f')}"]
 
 
 def above_any(found: Mapping[str, Interval]) -> float:
@@ -251,8 +247,9 @@ def leaning(found: Mapping[str, Interval]) -> dict[str, Any]:
 class BestCount(Versus):
     """The model has the lowest error on at least `printed` of `of` data sets.
 
-    The tests are of partial conjunctions: on how many data sets it is clearly first, and on how many clearly not. While
-    data sets are missing it is not tested, unless the complete ones decide it.
+    The tests are of partial conjunctions: on how many data sets it is clearly first, and on how many clearly not. First
+    on more than `printed` is first on `printed` too, so that the smallest p of these counts (Hochberg's step up, for
+    independent data sets). While data sets are missing it is not tested, unless the complete ones decide it.
     """
 
     printed: Positive
@@ -273,7 +270,8 @@ class BestCount(Versus):
             for p in (ahead, behind)
         )
         most = self.of - lost
-        true, false = at_least(self.printed, ahead), at_least(self.of - self.printed + 1, behind)
+        true = min(at_least(count, ahead) for count in range(self.printed, self.of + 1))
+        false = min(at_least(count, behind) for count in range(self.of - self.printed + 1, self.of + 1))
         remark = f"first on {first} of the {len(found)} data sets that are complete"
         if unknown and min(true, false) >= LEVEL:
             return Finding(remark=f"undecided: {remark}", counted=Verdict.UNTESTED)
@@ -298,9 +296,9 @@ class LowerThan(Versus):
     def judge(self, runs: pd.DataFrame) -> Finding:
         table = _errors(runs, self.metric)
         found = self.against(table)
-        rival = nearest(found)
+        rival = deciding(found)
         least, true, false = found[rival], lower_than_all(found), above_any(found)
-        ours, interval, scope, remarks = f"{least.value:+.1f} %", least.words("+.1f"), "", undecided(found)
+        ours, interval, scope, remarks = f"{least.value:+.1f} %", least.words("+.1f"), "", []
         leans = leaning(found)
         if self.printed is not None:
             ratios = {name: ratio(table, self.model, name) for name in found}
@@ -328,11 +326,12 @@ class Ahead(Versus):
     def judge(self, runs: pd.DataFrame) -> Finding:
         found = {name: self.against(part) for name, part in _errors(runs, self.metric).groupby(level="dataset")}
         names = runs.dataset.unique().tolist()
-        least = {name: found[name][nearest(found[name])] for name in names}
+        rivals = {name: deciding(found[name]) for name in names}
+        least = {name: found[name][rivals[name]] for name in names}
         parts = {name: self.part(found[name]) for name in names}
-        each = [f"{name} {least[name].value:+.1f} % against {registry.title(nearest(found[name]))}" for name in names]
+        each = [f"{name} {least[name].value:+.1f} % against {registry.title(rivals[name])}" for name in names]
         intervals = [f"{name} {part.interval}" for name, part in parts.items() if part.interval]
-        first = sum(interval.value < 0 for interval in least.values())
+        first = sum(all(each.value < 0 for each in differences.values()) for differences in found.values())
         return Finding(
             f"{first} of {len(names)}: {', '.join(each)}",
             "; ".join(intervals),
@@ -340,7 +339,6 @@ class Ahead(Versus):
             at_least(1, [part.false for part in parts.values()]),
             _corrected(parts) if len(names) > 1 else {},
             listed=True,
-            remark="; ".join(f"{name}: {words}" for name in names for words in undecided(found[name])),
             forest=Forest(least, "{:+.1f} %", BELOW_ZERO),
             **leaning({f"{name} {rival}": each for name in names for rival, each in found[name].items()}),
         )

@@ -130,7 +130,7 @@ def _over(values: Sequence[float], strictness: float, unit: str) -> Interval:
     mean = float(found.mean())
     if n < 2:
         return Interval(mean)
-    scatter = float(found.round(DECIMALS).std(ddof=1))
+    scatter = round(float(found.std(ddof=1)), DECIMALS)
     interval = _student(mean, scatter / math.sqrt(n), n - 1, f"{n} {unit}", strictness)
     return replace(interval, effect=abs(mean) / scatter) if scatter else interval
 

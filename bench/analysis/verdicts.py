@@ -216,8 +216,9 @@ class Found(NamedTuple):
 
 def _rounded(p: float | None) -> float | None:
     """Return p with two significant digits, or with as many as show on which side of LEVEL it is."""
-    rounded = (float(f"{p:.{digits}g}") for digits in range(2, 18)) if p is not None else iter(())
-    return next((each for each in rounded if (each < LEVEL) == (p is not None and p < LEVEL)), p)
+    if p is None:
+        return None
+    return next(each for digits in range(2, 18) if ((each := float(f"{p:.{digits}g}")) < LEVEL) == (p < LEVEL))
 
 
 def _corrected(found: list[Found]) -> list[Judged]:
@@ -296,7 +297,7 @@ def _judged(claim: Claim, paper: Paper, filters: Filters, runs: SuiteRuns) -> Fo
 def _strengths(claim: Versus, counted: pd.DataFrame) -> str:
     """Say how far each rival's errors are from its published ones at the same look-back, and which have none."""
     known, unknown = [], []
-    for rival in claim.rivals:
+    for rival in (name for name in claim.rivals if name in set(counted.side)):
         apart, cells = strength(rival, claim.metric, counted[counted.side == rival])
         if cells:
             known.append(f"{registry.title(rival)} {apart:+.1f} % from published over {cells} cells")
@@ -345,6 +346,8 @@ def _missing(frame: pd.DataFrame) -> str:
 
 def _scope(claim: Claim, full: pd.DataFrame, chosen: pd.DataFrame, filters: Filters, suite: Suite) -> str:
     """Say to which part of the claim missing runs or filters narrow the verdict; empty if to none."""
+    if claim.on_papers_shapes:
+        return ""
     complete, claimed, parts = _complete(chosen), full.dataset.nunique(), []
     if len(complete) < claimed:
         parts.append(f"over {first_few(complete)} only ({len(complete)} of {claimed} data sets)")

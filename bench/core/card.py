@@ -28,11 +28,6 @@ class Source(Frozen):
     repo: str | None = None
     revision: str = "main"
 
-    @property
-    def fetched(self) -> bool:
-        """Whether a command can bring the file: from a repository, or with a package."""
-        return bool(self.repo or self.package)
-
     @field_validator("path")
     @classmethod
     def _stays_inside(cls, path: str) -> str:

