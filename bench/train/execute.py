@@ -10,13 +10,14 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
 
 from bench.core.card import DatasetCard, cards
 from bench.core.names import What
-from bench.core.record import Cost, Evaluation, Kept, RunResult, Where
+from bench.core.record import Cost, Evaluation, Kept, Layer, RunResult, Where
 from bench.core.spec import RunSpec
 from bench.data.series import DataError, Series, load_series
 from bench.plan import registry
@@ -88,19 +89,13 @@ def _run(
     parts = windows_of(spec, series[task.dataset], device)
     seed_everything(spec.seed)
     model = build(spec, series[task.dataset].card).to(device)
-    # 2. Train, with probes before and after if the task asks for them; or probe only.
-    layers = probe(model, parts["train"], parts["val"], precision, "untrained") if task.probe else ()
-    only_states = task.probe == "states"
-    joins_single = spec.code is not None  # a user's own model may read statistics of a batch
-    how = spec.train, spec.seed, watch, joins_single
-    trained = Fit() if only_states else fit(model, parts["train"], parts["val"], *how)
-    if task.probe == "training":
-        layers += probe(model, parts["train"], parts["val"], precision, "trained")
+    # 2. Train, or probe only.
+    trained, layers = _trained(spec, model, parts, watch)
     flops = _flops(model, parts["val"], precision)
     # 3. Test on every data set of the task.
     tests = {
         name: parts["test"] if name == task.dataset else windows_of(spec, each, device)["test"]
-        for name, each in ({} if only_states else series).items()
+        for name, each in ({} if task.probe == "states" else series).items()
     }
     test_started = time.perf_counter()
     evaluations, kept, aside = scored(model, tests, series, precision, keep.get("forecasts"))
@@ -121,20 +116,45 @@ def _run(
         sample=forecast,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
-        cost=Cost(
-            train_s=sum(epoch.seconds for epoch in trained.curve),
+        cost=_cost(
+            model,
+            trained,
             total_s=finished - started + trained.before,
-            steps=trained.steps,
-            samples_per_s=trained.windows / trained.seconds if trained.seconds else None,
             infer_ms=1000 * (finished - test_started) / tested_windows if tested_windows else None,
             peak_mb=peak,
-            params=sum(parameter.numel() for parameter in model.parameters()),
-            trainable=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
             flops=flops,
-            micro_batch=trained.micro_batch,
         ),
         where=where.model_copy(update={"resumed": trained.machines}),
         kept=kept,
+    )
+
+
+def _trained(
+    spec: RunSpec, model: nn.Module, parts: Mapping[str, Windows], watch: Watch
+) -> tuple[Fit, tuple[Layer, ...]]:
+    """Train a model, with probes before and after if the task asks for them; or probe its states only."""
+    probed, precision = spec.task.probe, spec.train.precision
+    layers = probe(model, parts["train"], parts["val"], precision, "untrained") if probed else ()
+    if probed == "states":
+        return Fit(), layers
+    joins_single = spec.code is not None  # a user's own model may read statistics of a batch
+    trained = fit(model, parts["train"], parts["val"], spec.train, spec.seed, watch, joins_single)
+    if probed == "training":
+        layers += probe(model, parts["train"], parts["val"], precision, "trained")
+    return trained, layers
+
+
+def _cost(model: nn.Module, trained: Fit, **measured: Any) -> Cost:
+    """Return what a run has cost, by its model, its training and what else was measured."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return Cost(
+        train_s=sum(epoch.seconds for epoch in trained.curve),
+        steps=trained.steps,
+        samples_per_s=trained.windows / trained.seconds if trained.seconds else None,
+        params=sum(size for size, _ in sizes),
+        trainable=sum(size for size, trains in sizes if trains),
+        micro_batch=trained.micro_batch,
+        **measured,
     )
 
 
