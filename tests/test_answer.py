@@ -115,7 +115,8 @@ def test_variants_of_a_model_are_told_with_how_far_the_seed_alone_moves_it() -> 
     for label, error in (("usual", 2.0), ("tap 1", 2.2), ("tap 2", 1.9)):
         table.rows.append((label, [*map(Cell, (error, 9, None, 9, 0, 9))]))
     table.chance = "By chance 8 %."
-    expected = "Mean MSE on ILI, against usual, of 2 other variants: -5.0 % (tap 2) to +10.0 % (tap 1). By chance 8 %."
+    expected = "Mean MSE on ILI of the 2 other variants lies -5.0 % (tap 2) to +10.0 % (tap 1) from that of “usual”. "
+    expected += "By chance 8 %."
     assert answer([], [table]) == [expected]
 
 

@@ -308,7 +308,7 @@ def test_times_with_another_number_of_threads_are_not_compared(seconds: float, t
 def test_few_parameters_train_by_the_papers_shapes_and_the_runs_stand_beside() -> None:
     row = verdict("few_train", with_cost(lambda entry: {"params": 100, "trainable": entry.spec.task.horizon / 24}))
     assert (row.verdict, row.ours, row.p, row.instead) == (HOLDS, "8.0 %", None, "")
-    assert row.interval == "[5.8, 11.5] over 4 values: horizon 96, horizon 192, horizon 336 and 1 more"
+    assert row.interval == "[5.8, 11.5] over 4 values: horizon 96, horizon 192, horizon 336, horizon 720"
     assert "of the models run here 4.0 to 30.0 % train" in row.evidence
 
 

@@ -552,7 +552,7 @@ def _below(limit: float, form: str, value: float, measured: Mapping[str, Sequenc
     clear = [name for name, values in measured.items() if max(values) < limit]
     every = [value for values in measured.values() for value in values]
     low, high = (form.partition(" ")[0].format(value) for value in (min(every), max(every)))
-    interval = f"[{low}, {high}] over {len(every)} values: {first_few(list(measured))}"
+    interval = f"[{low}, {high}] over {len(every)} values: {first_few(measured, most=4)}"
     if len(clear) == len(measured):
         verdict, scope = Verdict.HOLDS, ""
     elif clear:

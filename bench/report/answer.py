@@ -130,8 +130,8 @@ def _variants(table: Table) -> str:
         return ""
     change = 100 * (errors / errors.iloc[0] - 1).mean(axis=1).loc[others]
     ends = " to ".join(f"{change[end]:+.1f} % ({end})" for end in (change.idxmin(), change.idxmax()))
-    where = f"Mean {ERRORS[table.metrics[0]]} on {first_few(errors.columns)}"
-    return f"{where}, against {first}, of {len(others)} other variants: {ends}. {table.chance}".rstrip()
+    whose = f"Mean {ERRORS[table.metrics[0]]} on {first_few(errors.columns)} of the {len(others)} other variants"
+    return f"{whose} lies {ends} from that of “{first}”. {table.chance}".rstrip()
 
 
 def _without(added: Sequence[Judged]) -> str:
