@@ -16,9 +16,9 @@ from bench.plan.registry import title
 from models import MODELS, PROPOSED, library_of
 
 ONE = {
+    Verdict.FAILS: "does not hold",
     Verdict.HOLDS: "holds",
     Verdict.PART: "holds in part",
-    Verdict.FAILS: "does not hold",
     Verdict.OPEN: "is inconclusive",
     Verdict.UNTESTED: "is not tested",
 }
@@ -29,7 +29,7 @@ SEVERAL = {
     Verdict.OPEN: "are inconclusive",
     Verdict.UNTESTED: "are not tested",
 }
-"""Verdict -> what is said of one claim, and of several."""
+"""Verdict -> what is said of one claim, and of several; what does not hold is said first."""
 DECIDED = (Verdict.HOLDS, Verdict.PART, Verdict.FAILS)
 """Verdicts whose claims are named."""
 
