@@ -37,8 +37,8 @@ def test_verdicts_are_counted_and_those_that_are_decided_are_named() -> None:
     rows[0] = replace(rows[0], scope="on ILI", reader="with X for GPT-2")
     (sentence,) = answer(rows, [])
     assert sentence == (
-        "Of the paper's 4 claims that this suite tests, 1 does not hold (the value), 2 hold (the mixer, on ILI; the tap) "
-        "and 1 is inconclusive. They were run with X for GPT-2, but for what is counted on the paper's own shapes."
+        "Of the paper's 4 claims that this suite tests, 1 does not hold (the value), 2 hold (the mixer, on ILI; the "
+        "tap) and 1 is inconclusive. They were run with X for GPT-2, but for what is counted on the paper's own shapes."
     )
     (alone,) = answer([claim("tap", Verdict.UNTESTED)], [])
     assert alone == "The paper's claim (the tap) is not tested."
