@@ -214,7 +214,7 @@ def table(
     from bench.report.sheet import verdicts_sheets
 
     _require("format", format, ("frame", *get_args(Format)))
-    _require("metric", metric or "mse", get_args(Metric))
+    _require("metric", metric, (None, *get_args(Metric)))
     store, narrowed = _store(results), _filters(filters)
     cli.require_results(store.root)
     if name == "claims":

@@ -89,6 +89,12 @@ def test_networks_of_libraries_read_no_language_model_and_a_users_own_are_left_o
     table.summary.append(("Average", []))
     expected = "By mean MSE on A, the only complete data set, a model without a language model, your own left out, is "
     assert answer([], [table]) == [f"{expected}ahead of every model with one on A (TiDE 0.100, Logo-LLM 0.300)."]
+    table.groups[2] = Group("dlinear_slow", "DLinear, slow")
+    assert answer([], [table]) == [
+        f"{expected}ahead of every model with one on A (TiDE 0.100, Logo-LLM 0.300).".replace(
+            ", your own left out,", ""
+        )
+    ], "a variant is nobody's own"
 
 
 def test_a_single_claim_says_its_scope_its_interval_and_what_was_run() -> None:

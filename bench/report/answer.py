@@ -94,7 +94,7 @@ def _floors(main: Table) -> str:
     untrained = [name for name in others if name in MODELS and not MODELS[name].trains]
     ahead = _below(errors, others, readers)
     floors = _below(errors, untrained, [PROPOSED]) if untrained and PROPOSED in errors else []
-    own = ", your own left out," * (len(known) < len(main.groups))
+    own = ", your own left out," * any(":" in group.key and group.key not in known for group in main.groups)
     who = f"{'a' if ahead else 'no'} model without a language model{own} is ahead of every model with one"
     found = f"By mean {ERRORS[main.metrics[0]]} on {_complete(errors)}, {who}{' on ' * bool(ahead)}{', '.join(ahead)}"
     nothing = f"; one that trains nothing is ahead of {MODELS[PROPOSED].title} on {', '.join(floors)}" if floors else ""
