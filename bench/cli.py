@@ -103,10 +103,8 @@ def require_file(what: str, path: Path, suffixes: Sequence[str] = ()) -> None:
 
 
 def duration(text: str) -> float:
-    """Parse `90s`, `9m`, `2h`, `1d`, `1h30m` or a plain number into seconds, for argparse."""
+    """Parse `90s`, `9m`, `2h`, `1d` or `1h30m` into seconds, for argparse; a number without its unit is refused."""
     number = r"(\d+(?:\.\d+)?)"
-    if re.fullmatch(number, text):
-        text += "s"
     match = re.fullmatch("".join(f"(?:{number}{unit})?" for unit in UNITS), text)
     seconds = sum(float(n or 0) * unit for n, unit in zip(match.groups(), UNITS.values(), strict=True)) if match else 0
     if not seconds:

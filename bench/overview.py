@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from bench.cli import RESULTS
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards
 from bench.core.record import SUFFIX, Further, RunResult
@@ -22,7 +23,8 @@ from bench.grid.display import duration_text
 from bench.plan import suite as suites
 from bench.plan.capacity import makespan, slots
 from bench.plan.estimate import Basis, Estimate, Estimates, records_of
-from bench.plan.suite import PlannedRun
+from bench.plan.language_model import choose
+from bench.plan.suite import Filters, PlannedRun
 from models import LIBRARIES, MODELS, QUICK
 from models.llm_files import BACKBONES, locate
 
@@ -61,7 +63,8 @@ def listings() -> dict[str, list[tuple[str, ...]]]:
     for name, each in BACKBONES.items():
         listed["Backbones"].append((name, f"{each.blocks} x {each.width}", _here(locate, each), each.title))
     for suite in map(suites.load_suite, suites.suite_names()):
-        listed["Suites"].append((suite.name, str(len(suites.plan(suite))), suite.title))
+        filters, _ = choose(suite, Filters(), Store(RESULTS))
+        listed["Suites"].append((suite.name, str(len(suites.plan(suite, filters))), suite.title))
     return listed
 
 

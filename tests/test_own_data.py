@@ -295,7 +295,13 @@ def test_constant_channels_are_told_from_those_that_rest_over_the_train_part(pla
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("load.csv", "load"), ("2020 – Last.csv", "data_2020_Last"), ("..;rm -rf~.csv", "rm_-rf"), ("a" * 80, "a" * 60)],
+    [
+        ("load.csv", "load"),
+        ("2020 – Last.csv", "data_2020_Last"),
+        ("..;rm -rf~.csv", "rm_-rf"),
+        ("ünï 漢字.csv", "uni"),
+        ("a" * 80, "a" * 60),
+    ],
 )
 def test_a_name_is_made_from_the_files_own(place: Place, file: str, name: str) -> None:
     _, card = added(place(PLAIN, file))

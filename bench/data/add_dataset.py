@@ -19,6 +19,7 @@ import json
 import re
 import shlex
 import tomllib
+import unicodedata
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
@@ -233,8 +234,9 @@ def _laid_out(
 
 
 def _name(file: Path, wanted: str | None) -> str:
-    """Return the wanted name, else the file's with `_` for characters that a name cannot hold."""
-    plain = re.sub(r"[^A-Za-z0-9-]+", "_", file.stem).strip("_-")
+    """Return the wanted name, else the file's without accents, `_` for other characters that a name cannot hold."""
+    letters = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", file.stem))
+    plain = re.sub(r"[^A-Za-z0-9-]+", "_", letters).strip("_-")
     inferred = plain if plain[:1].isalpha() or not plain else f"data_{plain}"
     name = inferred[:60] if wanted is None else wanted
     if not NAME.fullmatch(name) or len(name) > 60:

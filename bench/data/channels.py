@@ -23,6 +23,7 @@ MARKED = r"[^\w\s.,:+-]? ?[+-]?\d+([., '\u00a0\u202f]\d+)*\s?(([^\W\d]|[^\w\s.,:
 MISSING = {"", "nan", "na", "n/a", "#n/a", "<na>", "null", "none", "nil", "-", "--", "?", "."}
 FLAGS = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 """True/false cells in small letters -> their number."""
+TRUTH = "true/false"
 EXACT = 2**53
 """Whole numbers up to this one are exact in float64."""
 ID_NAMES = {
@@ -136,24 +137,13 @@ def numbers_of(
     for name in values.columns[values.isna().any()]:
         words = table[name].where(values[name].isna(), "0").str.casefold()
         empty[name] = words.isin(MISSING)
-        cells = table[name][~empty[name]]
-        if cells.empty:
-            kinds[name] = "empty"
-        elif words[~empty[name]].isin(FLAGS).all():
-            if name in (choice.channels or ()):
-                values[name] = words.map(FLAGS)
-            else:
-                kinds[name] = "true/false"
-        elif values[name].count() < len(cells) / 2:
-            kinds[name] = f"as {cells[values[name].isna()].iloc[0][:20]!r}"
+        kind = _kind(table[name][~empty[name]], values[name][~empty[name]], words[~empty[name]])
+        if kind == TRUTH and name in (choice.channels or ()):
+            values[name] = words.map(FLAGS)
+        elif kind:
+            kinds[name] = kind
     if kinds:
-        columns = ", ".join(f"{name[:40]!r} ({kind})" for name, kind in kinds.items())
-        flags = "; --channels takes a true/false column as 0 and 1" * ("true/false" in kinds.values())
-        text = f"has columns that are not numbers: {columns}{flags}"
-        marked = any(table[name].str.fullmatch(MARKED).mean() > 0.5 for name in kinds)
-        by_hand = "remove units and marks between thousands" if marked else ""
-        options: dict[str, Any] = {"drop": list(kinds)} if len(kinds) < values.shape[1] else {}
-        problems.add(text, by_hand, **options)
+        _refuse_kinds(table, kinds, problems)
     values, table, empty = (each.drop(columns=list(kinds)) for each in (values, table, empty))
     # 3. Say which cells cannot be read, and which are missing.
     empty[cut] = False
@@ -171,6 +161,25 @@ def numbers_of(
     if rounded:
         notes["rounded"] = f"whole numbers above 2^53, of which the last digits are lost: {listed(rounded)}"
     return values
+
+
+def _kind(cells: pd.Series, values: pd.Series, words: pd.Series) -> str:
+    """Return what a column holds that is not numbers; empty for one of numbers. Its missing cells are left out."""
+    if cells.empty:
+        return "empty"
+    if words.isin(FLAGS).all():
+        return TRUTH
+    return f"as {cells[values.isna()].iloc[0][:20]!r}" if values.count() < len(cells) / 2 else ""
+
+
+def _refuse_kinds(table: pd.DataFrame, kinds: dict[str, str], problems: Problems) -> None:
+    """Add the problem of columns that are not numbers; `kinds`: name -> what it holds."""
+    columns = ", ".join(f"{name[:40]!r} ({kind})" for name, kind in kinds.items())
+    flags = f"; --channels takes a {TRUTH} column as 0 and 1" * (TRUTH in kinds.values())
+    marked = any(table[name].str.fullmatch(MARKED).mean() > 0.5 for name in kinds)
+    by_hand = "remove units and marks between thousands" if marked else ""
+    options: dict[str, Any] = {"drop": list(kinds)} if len(kinds) < table.shape[1] else {}
+    problems.add(f"has columns that are not numbers: {columns}{flags}", by_hand, **options)
 
 
 def _rounds(cells: pd.Series) -> bool:

@@ -49,17 +49,8 @@ def read_table(content: bytes, problems: Problems, notes: dict[str, str]) -> tup
         count = f"{len(above)} line{'s' * (len(above) > 1)}"
         raise Refusal(f"has {count} above the header, which is line {records[len(above)][0]}. Do: remove them")
     (_, header), *rows = records
-    if _is_data(header):
-        raise Refusal("has no names in its first row but data. Do: put a row of column names before it")
-    names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        problems.add(f"has {names.count(twice[0])} columns called {listed(twice)}", "rename all but one")
-        names = [f"{name} ({place + 1})" if name in names[:place] else name for place, name in enumerate(names)]
-    units = list(takewhile(lambda record: not any(re.match(r"[+-]?[.,]?\d", cell) for cell in record[1]), rows))
-    if 0 < len(units) < len(rows):
-        shown = [(f"line {line}", repr(", ".join(cells)[:40])) for line, cells in units]
-        problems.add(counted(shown, "holds no number (units?), below the names"), "delete such lines")
-        rows = rows[len(units) :]
+    names = _names(header, problems)
+    rows = _without_units(rows, problems)
     # 3. Verify that all rows are equally long.
     if uneven := [(f"line {line}", f"{len(cells)} cells") for line, cells in rows if len(cells) != len(header)]:
         what = f"between {delimiter!r}, the first row has {len(header)}"
@@ -69,6 +60,27 @@ def read_table(content: bytes, problems: Problems, notes: dict[str, str]) -> tup
     lines = [line for line, _ in rows]
     body = [(cells + [""] * len(header))[: len(header)] for _, cells in rows]
     return pd.DataFrame(body, index=lines, columns=names, dtype=object), delimiter
+
+
+def _names(header: list[str], problems: Problems) -> list[str]:
+    """Return the names of the columns, each once; names that are there twice are a problem. Raises Refusal."""
+    if _is_data(header):
+        raise Refusal("has no names in its first row but data. Do: put a row of column names before it")
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        problems.add(f"has {names.count(twice[0])} columns called {listed(twice)}", "rename all but one")
+        names = [f"{name} ({place + 1})" if name in names[:place] else name for place, name in enumerate(names)]
+    return names
+
+
+def _without_units(rows: list[Record], problems: Problems) -> list[Record]:
+    """Return the rows from the first one that holds a number; those before it are a problem."""
+    units = list(takewhile(lambda record: not any(re.match(r"[+-]?[.,]?\d", cell) for cell in record[1]), rows))
+    if not 0 < len(units) < len(rows):
+        return rows
+    shown = [(f"line {line}", repr(", ".join(cells)[:40])) for line, cells in units]
+    problems.add(counted(shown, "holds no number (units?), below the names"), "delete such lines")
+    return rows[len(units) :]
 
 
 def _is_data(cells: list[str]) -> bool:

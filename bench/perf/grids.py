@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -64,16 +64,13 @@ def invented(spec: RunSpec, number: int) -> RunResult:
         return RunResult(spec=spec, status="failed", error="RuntimeError: out of memory", where=where)
     rng = np.random.default_rng(number)
     curve = tuple(_curve(spec, rng))
-    steps, windows = _steps(spec), card.windows("test", task.context, task.horizon)
-    train_s, trains = float(sum(each.seconds for each in curve)), MODELS[spec.model].trains
+    windows = card.windows("test", task.context, task.horizon)
     channels = [(float(f"{mse:.6g}"), float(f"{0.8 * mse**0.5:.6g}")) for mse in rng.uniform(0.2, 0.6, card.width)]
     mse, mae = (float(np.mean(each)) for each in zip(*channels, strict=True))
     scaled = Scaled(mae=mae, rmse=mse**0.5, wape=rng.uniform(0.1, 1), smape=rng.uniform(0.1, 1))
     further = Further(standardised=scaled, original=scaled, mase=rng.uniform(0.5, 2))
     series = rng.normal(size=task.context + task.horizon).round(4).tolist()
     truth = series[task.context :]
-    done = min(len(curve) * steps.per_epoch, steps.total)
-    computes = MODELS[spec.model].computes
     return RunResult(
         spec=spec,
         status="done",
@@ -89,19 +86,25 @@ def invented(spec: RunSpec, number: int) -> RunResult:
         ),
         best_epoch=min(curve, key=lambda each: each.val_loss).epoch if curve else None,
         curve=curve,
-        cost=Cost(
-            train_s=train_s,
-            total_s=train_s + windows / 1000 + rng.uniform(1, 2),
-            steps=done,
-            samples_per_s=1e9 if trains else None,
-            infer_ms=1,
-            peak_mb=rng.uniform(400, 500),
-            params=computes * 10_000,
-            trainable=trains * 1_000,
-            flops=computes * 10_000,
-            micro_batch=spec.train.batch if trains else None,
-        ),
+        cost=_cost(spec, curve, windows, rng),
         where=where,
+    )
+
+
+def _cost(spec: RunSpec, curve: Sequence[Epoch], windows: int, rng: np.random.Generator) -> Cost:
+    """Return what a run with this curve took; `windows` of them were tested."""
+    steps, train_s, model = _steps(spec), float(sum(each.seconds for each in curve)), MODELS[spec.model]
+    return Cost(
+        train_s=train_s,
+        total_s=train_s + windows / 1000 + rng.uniform(1, 2),
+        steps=min(len(curve) * steps.per_epoch, steps.total),
+        samples_per_s=1e9 if model.trains else None,
+        infer_ms=1,
+        peak_mb=rng.uniform(400, 500),
+        params=model.computes * 10_000,
+        trainable=model.trains * 1_000,
+        flops=model.computes * 10_000,
+        micro_batch=spec.train.batch if model.trains else None,
     )
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import jinja2
 from markupsafe import Markup
 
 from bench.analysis.claims import Verdict
@@ -71,7 +72,42 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> Page:
     script, style = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     style += drawn.style
     about = _Names(review.planned)
-    filters: dict[str, Any] = {
+    html = (
+        _environment(about)
+        .get_template("page.html")
+        .render(
+            review=review,
+            question=review.suite.question or review.suite.title,
+            answer=answer(review.claims, review.tables) if review.planned.done else ["None of its runs is done yet."],
+            facts=_facts(review.planned),
+            shared=_shared(review.planned),
+            blocks={
+                title: (rows, Counter(row.verdict for row in rows)) for title, rows in blocks(review.claims).items()
+            },
+            ERRORS=[ERRORS[metric] for metric in review.planned.metrics],
+            about=about,
+            tables=tables,
+            pictures=pictures,
+            lead=lead,
+            drawings=drawn.drawings,
+            reports=reports,
+            count=sum(len(cell.runs) for cell in cells),
+            index=[(cell, lists[_cell_keys(cell)]) for cell in cells],
+            places={run.entry.spec.key: number for number, cell in enumerate(cells) for run in cell.runs},
+            lists=lists,
+            data=visible(data),
+            script=Markup(script),
+            style=Markup(style),
+            policy=policy(style, script, loads=bool(files)),
+            mark=Markup(MARK),
+        )
+    )
+    return Page(html, files)
+
+
+def _environment(about: _Names) -> jinja2.Environment:
+    """Return the page's template with its filters and constants; `about`: what tables are filtered by."""
+    filters: dict[str, Callable[..., Any]] = {
         "entry": entry_of,
         "keys": _keys,
         "number": _number,
@@ -81,37 +117,9 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> Page:
     }
     environment = templates(filters, autoescape=True, finalize=_finalize)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
-    html = environment.get_template("page.html").render(
-        review=review,
-        question=review.suite.question or review.suite.title,
-        answer=answer(review.claims, review.tables) if review.planned.done else ["None of its runs is done yet."],
-        facts=_facts(review.planned),
-        shared=_shared(review.planned),
-        blocks={title: (rows, Counter(row.verdict for row in rows)) for title, rows in blocks(review.claims).items()},
-        INTERVALS=INTERVALS,
-        GLYPHS=GLYPHS,
-        ERRORS=[ERRORS[metric] for metric in review.planned.metrics],
-        LONG=LONG,
-        SUFFIX=SUFFIX,
-        about=about,
-        tables=tables,
-        pictures=pictures,
-        lead=lead,
-        drawings=drawn.drawings,
-        reports=reports,
-        count=sum(len(cell.runs) for cell in cells),
-        index=[(cell, lists[_cell_keys(cell)]) for cell in cells],
-        places={run.entry.spec.key: number for number, cell in enumerate(cells) for run in cell.runs},
-        LISTED=LISTED,
-        REASONS=REASONS,
-        lists=lists,
-        data=visible(data),
-        script=Markup(script),
-        style=Markup(style),
-        policy=policy(style, script, loads=bool(files)),
-        mark=Markup(MARK),
-    )
-    return Page(html, files)
+    constants = {"LONG": LONG, "SUFFIX": SUFFIX, "LISTED": LISTED, "REASONS": REASONS}
+    environment.globals |= constants | {"INTERVALS": INTERVALS, "GLYPHS": GLYPHS}
+    return environment
 
 
 def _finalize(value: Any) -> Any:
