@@ -16,6 +16,7 @@ from bench import cli
 from bench.cli import duration, positive
 from bench.core.names import Rerun
 from bench.core.system import THREADS, uncollected
+from bench.core.text import harmless
 from models.errors import BenchError
 
 if TYPE_CHECKING:
@@ -72,7 +73,6 @@ def _parser() -> argparse.ArgumentParser:
     _add_looking(planning)
     fetch = verb("fetch", _fetch, "bring data, backbones and pretrained models here, verified")
     fetch.add_argument("--into", type=Path, metavar="DIR", help="make a bundle of them, for machines without network")
-    cli.add_results(fetch)
     run = verb("run", _run, "train and test what is missing")
     run.add_argument("--dry-run", action="store_true", help="print the runs that would be done, and do none")
     _add_running(run)
@@ -104,7 +104,6 @@ def _add_perf(perf: argparse.ArgumentParser) -> None:
         "--records", type=positive, metavar="N", help="time plan, table and report over N invented records instead"
     )
     perf.add_argument("--json", type=Path, metavar="FILE", help="write everything measured here too")
-    cli.add_results(perf)
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:
@@ -132,7 +131,6 @@ def _add_check(check: argparse.ArgumentParser) -> None:
         "--option", type=cli.option, nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="of the model"
     )
     check.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
-    check.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
 def _add_own(own: argparse.ArgumentParser) -> None:
@@ -154,7 +152,6 @@ def _add_own(own: argparse.ArgumentParser) -> None:
     kept.add_argument("--drop", **several, help="columns (or series) to leave out")
     kept.add_argument("--channels", **several, help="columns to keep; true/false ones become 0 and 1")
     own.add_argument("--fill", choices=["previous", "linear"], help="fill missing rows and cells; the card says so")
-    own.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
 def _add_looking(parser: argparse.ArgumentParser) -> None:
@@ -204,9 +201,10 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    from bench.core.store import Store
     from bench.overview import listings
 
-    for title, (headers, *rows) in listings().items():
+    for title, (headers, *rows) in listings(Store(arguments.results)).items():
         print(title, cli.words_table(rows, headers), "", sep="\n")
     return cli.DONE
 
@@ -381,8 +379,9 @@ def _perf(arguments: argparse.Namespace) -> int:
     if arguments.records:
         from bench.perf.grids import perf_records, records_text
 
-        given = arguments.batch, arguments.rounds, arguments.no_plain, arguments.device != "auto"
-        if any(given) or cli.filters_of(arguments).words:
+        usual = _parser().parse_args(["perf", "--records", "1"])
+        usual.records, usual.json, usual.debug = arguments.records, arguments.json, arguments.debug
+        if arguments != usual:
             raise BenchError("--records: trains nothing and takes no option but --json. Do: leave the others out")
         measured = perf_records(arguments.records)
         print(records_text(measured))
@@ -425,7 +424,7 @@ def _predict_rows(arguments: argparse.Namespace, store: Store, result: RunResult
     if arguments.into:
         print(title, cli.write_table(arguments.into, forecast.reset_index()), sep="\n")
     else:
-        forecast.to_csv(sys.stdout)
+        forecast.rename(columns=harmless).to_csv(sys.stdout)
     if arguments.plot:
         from bench.report.figures.predicted import plot_forecast
 
@@ -512,13 +511,10 @@ def _export(arguments: argparse.Namespace) -> int:
     from bench.analysis.records import recorded
     from bench.core.reading import summary_of
     from bench.core.store import Store
-    from bench.report.render import harmless
 
     cli.require_file(str(arguments.file), arguments.file, cli.TABLES)
     cli.require_results(arguments.results)
     frame, unusable = recorded(Store(arguments.results), cli.filters_of(arguments), arguments.suite)
-    if arguments.file.suffix == ".csv":
-        frame = frame.map(harmless)
     print(cli.write_table(arguments.file, frame))
     if unusable:
         print(summary_of(unusable), file=sys.stderr)

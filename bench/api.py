@@ -210,7 +210,7 @@ def table(
     suite does not have.
     """
     from bench.report.contents import default_suite, tables_named, under, verdicts
-    from bench.report.render import joined, render
+    from bench.report.render import rendered
     from bench.report.sheet import verdicts_sheets
 
     _require("format", format, ("frame", *get_args(Format)))
@@ -224,11 +224,11 @@ def table(
         if format == "frame":
             return pd.DataFrame([row.words() for row in judged])
         sheets = verdicts_sheets(judged, load_claims()[0])
-        return joined([render(sheet, format) for sheet in sheets], format)
+        return rendered(sheets, format)
     chosen = load_suite(str(suite)) if suite is not None else default_suite(store, name)
     planned, tables = tables_named(name, under(narrowed, chosen), narrowed, store, metric)
     _warn(list(planned.refused.values()))
-    return _table_frame(tables) if format == "frame" else joined([render(each, format) for each in tables], format)
+    return _table_frame(tables) if format == "frame" else rendered(tables, format)
 
 
 def forecasts(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast, get_args
 
 from bench.core.names import What
 from bench.core.system import HOME, INSTALLED
-from bench.core.text import Output
+from bench.core.text import Output, harmless
 from models.errors import BenchError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, examples: Sequence[str] = (), **options: Any) -> None:
         epilog = "\n".join(["examples:", *(f"  {example}" for example in examples)]) if examples else None
         super().__init__(prog, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
 
     def error(self, message: str) -> None:  # type: ignore[override]
         self.exit(UNUSABLE, f"{self.prog}: {message}. Do: see --help\n")
@@ -141,7 +142,6 @@ def add_results(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, default=RESULTS, metavar="DIR", help="default: results/ in the checkout, else here"
     )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
 def filters_of(arguments: argparse.Namespace) -> Filters:
@@ -165,7 +165,8 @@ def write_table(path: Path, table: DataFrame) -> str:
         if path.suffix == ".parquet":
             table.to_parquet(path, index=False)
         else:
-            table.to_csv(path, index=False)
+            safe = table.apply(lambda column: column.map(harmless) if column.dtype.kind == "O" else column)
+            safe.rename(columns=harmless).to_csv(path, index=False)
     except ImportError:
         raise BenchError(f"{path}: needs the package pyarrow. Do: pip install pyarrow, or name a .csv") from None
     except OSError as error:

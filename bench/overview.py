@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from bench.cli import RESULTS
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards
 from bench.core.record import SUFFIX, Further, RunResult
@@ -42,8 +41,11 @@ UNKNOWN: dict[Basis, str] = {
 }
 
 
-def listings() -> dict[str, list[tuple[str, ...]]]:
-    """Return what there is and what is ready on this machine: title -> rows, the first of them names the columns."""
+def listings(store: Store) -> dict[str, list[tuple[str, ...]]]:
+    """Return what there is and what is ready on this machine: title -> rows, the first of them names the columns.
+
+    Runs are counted with the language model that `store` has most records of, as `plan` does.
+    """
     listed: dict[str, list[tuple[str, ...]]] = {
         "Models": [("name", "title", "here", "follows")],
         "Data sets": [("name", "rows x channels", "step", "look-back", "horizons", "here", "title")],
@@ -63,7 +65,7 @@ def listings() -> dict[str, list[tuple[str, ...]]]:
     for name, each in BACKBONES.items():
         listed["Backbones"].append((name, f"{each.blocks} x {each.width}", _here(locate, each), each.title))
     for suite in map(suites.load_suite, suites.suite_names()):
-        filters, _ = choose(suite, Filters(), Store(RESULTS))
+        filters, _ = choose(suite, Filters(), store)
         listed["Suites"].append((suite.name, str(len(suites.plan(suite, filters))), suite.title))
     return listed
 
@@ -78,7 +80,7 @@ def _here(look: Callable[[Thing], object], thing: Thing) -> str:
 
 @dataclass(frozen=True)
 class Remaining:
-    """The number of runs in each state, and an estimate of each run that is not done."""
+    """The state of each run, and an estimate of each one that is not done."""
 
     states: dict[str, str]
     """Run key -> done, failed or missing."""

@@ -311,7 +311,7 @@ BAD_WORDS = {
     "suite": (["plan", "--suite", "quik"], ["'quik'", "nearest: quick"]),
     "suite of a report": (["report", "--table", "main", "--suite", "quik"], ["'quik'", "nearest: quick"]),
     "suite file": (["plan", "--suite", "absent.toml"], ["absent.toml", "cannot be read"]),
-    "backbone": (["plan", "--suite", "quick", "--backbone", "gpt3"], ["--backbone", "'gpt3'", "nearest: gpt2"]),
+    "backbone": (["plan", "--suite", "quick", "--backbone", "gpt3"], ["no backbone", "'gpt3'", "nearest: gpt2"]),
     "table": (["report", "--suite", "quick", "--table", "mian"], ["--table", "'mian'", "main"]),
     "format": (["report", "--suite", "quick", "--table", "main", "--format", "pdf"], ["--format", "'pdf'", "latex"]),
     "verb": (["trian"], ["'trian'", "run"]),

@@ -496,7 +496,9 @@ def test_lengths_of_time_are_read(text: str, seconds: float) -> None:
     assert duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "m", "45", "0.5", "9 m", "9x", "-3m", "30m1h", "0", "0s", "nan", "inf", "1e3", "h9"])
+@pytest.mark.parametrize(
+    "text", ["", "m", "45", "0.5", "9 m", "9x", "-3m", "30m1h", "0", "0s", "nan", "inf", "1e3", "h9"]
+)
 def test_what_is_no_length_of_time_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="no length of time"):
         duration(text)

@@ -181,8 +181,13 @@ def test_titles_are_those_of_papers_and_no_two_models_share_one() -> None:
         "mine:DLinear",
     )
     assert [registry.title(name) for name in names] == [
-        "TimesNet", "DLinear (neuralforecast)", "PatchTST (transformers)", "DLinear", "PatchTST", "mine:DLinear",
-    ]  # fmt: skip
+        "TimesNet (neuralforecast)",
+        "DLinear (neuralforecast)",
+        "PatchTST (transformers)",
+        "DLinear",
+        "PatchTST",
+        "mine:DLinear",
+    ]
     assert registry.printed("nixtla:DLinear") == registry.printed("dlinear") == "DLinear"
     assert registry.printed("mine:DLinear") is None
 

@@ -27,7 +27,10 @@ from bench.data.bundle import make_bundle, use_bundle
 from bench.data.fetch import fetch_weights
 from bench.plan import registry
 from bench.plan.suite import Filters, entries, load_suite, suite_names
+from bench.report.figures.cost import cost
+from bench.report.figures.forecasts import forecasts
 from bench.report.figures.heatmap import heatmap
+from bench.report.figures.lines import horizons
 from bench.report.figures.ranks import ranks
 from bench.report.render import render
 from bench.train.execute import run_one
@@ -351,6 +354,9 @@ def test_figures_do_not_rank_it_there_either() -> None:
     drawn = heatmap(planned)
     assert drawn and "Grey, without colour: Chronos-Bolt was pretrained on ECL." in drawn.caption
     assert "Chronos-Bolt on ECL" not in drawn.alt and "PatchTST on ECL" in drawn.alt
+    seen = shown(datasets=("ECL",))
+    assert all(plot and "Chronos" not in plot.alt for plot in (horizons(seen), cost(seen), forecasts(seen)))
+    assert "Not drawn: Chronos-Bolt was pretrained on ECL." in horizons(planned).caption
     ordered = ranks(planned)
     assert ordered and "Chronos-Bolt 1.00" in ordered.alt
     left = ranks(shown(datasets=("ECL",)))

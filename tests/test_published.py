@@ -104,6 +104,7 @@ def test_few_shot_values_stand_beside_the_same_share_alone() -> None:
     made = table(("patchtst",), ("ETTh1",), suite="few_shot")
     assert len(made.rows) == 5, "four horizons and the average at 10 %; nothing is printed for 5 %"
     assert all("few-shot 10%" in note for note in made.notes)
+    assert made.rows[0][0].startswith("PatchTST ETTh1 10 % 96 [")
 
 
 def test_a_variant_is_compared_alone_and_a_cell_with_two_printed_values_counts_once() -> None:

@@ -9,6 +9,7 @@ import json
 import math
 import re
 import statistics
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,9 @@ from bench.core.record import RunResult
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite, suite_names
 from bench.report import contents as review
 from bench.report.contents import tables_of
-from bench.report.render import SUFFIX, render
+from bench.report.figures.catalogue import PLOTS
+from bench.report.figures.style import styled
+from bench.report.render import SUFFIX, render, rendered
 from tests.builders import (
     ERRORS,
     EXPERIMENTS,
@@ -301,6 +304,46 @@ def test_a_model_that_was_hardly_run_takes_no_part_in_the_summary_and_is_named()
     (ranks,) = tables_of("ranks", Results(found), "")
     assert [label for label, _ in ranks.rows] == ["Logo-LLM", "iTransformer", "Repeat last"]
     assert ranks.notes[-1] == "Left out, since complete on few data sets: PatchTST."
+
+
+def test_of_two_models_none_is_left_out_however_many_errors_are_shown() -> None:
+    """Three data sets, two models; PatchTST on one of them alone."""
+    chosen = Filters(models=("dlinear", "patchtst"), datasets=("ETTh1", "ETTh2", "ILI"), seeds=(2021,))
+    runs = entries(load_suite("paper"), chosen)
+    found = [
+        (entry, None if entry.spec.model == "patchtst" and entry.spec.task.dataset != "ILI" else record(entry.spec))
+        for entry in runs
+    ]
+    both, one = (tables_of("main", Results(found, metrics=metrics), "")[0] for metrics in (("mse", "mae"), ("mse",)))
+    assert all(cell.value is not None for _, line in both.summary for cell in line)
+    assert [[cell.value for cell in line[::2]] for _, line in both.summary] == [
+        [cell.value for cell in line] for _, line in one.summary
+    ]
+
+
+@pytest.mark.parametrize("zero", [("dlinear",), ("dlinear", "patchtst")])
+def test_an_error_of_zero_leaves_finite_numbers_in_every_table_and_figure(zero: tuple[str, ...]) -> None:
+    """A series of an exact period, which a naive forecast meets."""
+
+    def exact(run: RunResult) -> RunResult:
+        none = [each.model_copy(update={"mse": 0.0, "mae": 0.0}) for each in run.evaluations]
+        perfect = run.spec.model in zero and run.spec.task.dataset == "ILI"
+        return run.model_copy(update={"evaluations": tuple(none)}) if perfect else run
+
+    chosen = Filters(models=("logo_llm", "dlinear", "patchtst"), datasets=("ETTh1", "ILI"), backbone="smollm2-135m")
+    runs = entries(load_suite("paper"), chosen)
+    found = Results([(entry, exact(record(entry.spec))) for entry in runs])
+    for name in ("main", "full", "seeds", "ranks"):
+        for form in SUFFIX:
+            text = rendered(tables_of(name, found, ""), form)
+            assert not re.search(r"\b(inf|nan|infinity)\b", text, re.IGNORECASE), (name, form)
+    etth1 = found.part(found.own[found.own.dataset == "ETTh1"])
+    ratios, alone = (cells(tables_of("main", each, "")[0])["Ratio to the best"] for each in (found, etth1))
+    assert ratios == pytest.approx(alone), "to a best error of 0 there is none"
+    with warnings.catch_warnings(), styled():
+        warnings.simplefilter("error")
+        for name in ("heatmap", "horizons", "cost", "spread", "ranks"):
+            assert PLOTS[name].build(found)
 
 
 def test_no_summary_is_made_of_no_complete_row() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.analysis.results import METRICS, ON_CHANNELS, Results
+from bench.analysis.results import METRICS, ON_CHANNELS, Results, shared
 from bench.analysis.tables import Cell, Group, Table, behind, grouped
 from bench.core.card import cards
 from bench.plan import registry
@@ -44,7 +44,7 @@ def published_table(planned: Results) -> list[Table]:
                 for (lookback, *errors), equal in grouped(printed, ["lookback", *METRICS]):
                     row = _row(runs, errors, lookback == context, table)
                     sources = ", ".join(str(_source(each, context, table)) for each in equal.itertuples())
-                    table.rows.append((f"{title} {dataset} {horizon} [{sources}]", row))
+                    table.rows.append((f"{title} {shared(dataset, share)} {horizon} [{sources}]", row))
                     if horizon != "avg" and lookback == context:
                         alike.setdefault((dataset, horizon), []).append(row)
         _close(table, title, list(alike.values()))

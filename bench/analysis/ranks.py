@@ -10,6 +10,7 @@ import pandas as pd
 from bench.analysis.results import ERRORS, Results, run_title
 from bench.analysis.stats import Comparison, comparable, compare, datasets_needed, mean_ranks, skill, win_probability
 from bench.analysis.tables import Cell, Group, Table, grouped, mean_error
+from bench.core.grouping import gathered
 from bench.core.names import Metric
 from models import REFERENCE
 
@@ -56,9 +57,7 @@ def errors_by_dataset(planned: Results, metric: str) -> pd.DataFrame:
 
 def tests_sentence(compared: dict[Metric, Comparison]) -> str:
     """Say what the tests show for each error, once if they show the same."""
-    titles: dict[str, list[str]] = {}
-    for metric, found in compared.items():
-        titles.setdefault(found.sentence, []).append(ERRORS[metric])
+    titles = gathered((found.sentence, ERRORS[metric]) for metric, found in compared.items())
     return " ".join(f"{' and '.join(names)}: {sentence}" for sentence, names in titles.items())
 
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any
 
 import pandas as pd
 
 from bench.analysis.results import Results, read, run_title
-from bench.core.base import canonical
-from bench.core.card import canonical_card
 from bench.core.reading import UnusableRecord
 from bench.core.record import Cost, Evaluation, RunResult, Scaled
 from bench.core.spec import RunSpec
 from bench.core.store import Store
-from bench.plan import registry
 from bench.plan.suite import Filters, load_suite
-from models.llm_files import BACKBONES
 
 RUN = {
     "model": "str",
@@ -85,7 +81,7 @@ def _records_of_store(store: Store, filters: Filters) -> tuple[pd.DataFrame, lis
 
     The filter of the language model narrows the runs that read one.
     """
-    wanted = _canonical(filters)
+    wanted = filters.listed
     rows: list[Row] = []
     unusable = []
     for each in store.everything(wanted.get("datasets", ("*",))):
@@ -96,19 +92,7 @@ def _records_of_store(store: Store, filters: Filters) -> tuple[pd.DataFrame, lis
     return _records(rows).sort_values(["dataset", "horizon", "model"], kind="stable", ignore_index=True), unusable
 
 
-def _canonical(filters: Filters) -> dict[str, frozenset[Any]]:
-    """Return the filters that are set, with names as registered. Raises UnknownName."""
-    wanted: dict[str, Iterable[Any]] = {
-        "models": map(registry.canonical, filters.models or ()),
-        "datasets": (canonical_card(name).name for name in filters.datasets or ()),
-        "horizons": filters.horizons or (),
-        "seeds": filters.seeds or (),
-        "backbone": [canonical("backbone", filters.backbone, BACKBONES)] if filters.backbone else (),
-    }
-    return {name: values for name, each in wanted.items() if (values := frozenset(each))}
-
-
-def _passes(spec: RunSpec, wanted: dict[str, frozenset[Any]]) -> bool:
+def _passes(spec: RunSpec, wanted: dict[str, tuple[Any, ...]]) -> bool:
     own = {
         "models": spec.model,
         "datasets": spec.task.dataset,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from bench.core.card import cards
+from bench.core.grouping import gathered
 from bench.core.names import Metric
 from bench.core.reading import UnusableRecord
 from bench.core.record import RunResult
@@ -219,8 +220,7 @@ def run_title(model: str, variant: str = "") -> str:
 
 def look_backs(specs: Iterable[RunSpec]) -> dict[int, list[str]]:
     """Return look-back in steps -> the data sets that have it, in order of appearance."""
-    contexts = contexts_of(specs)
-    return {context: [name for name, own in contexts.items() if own == context] for context in contexts.values()}
+    return gathered((context, name) for name, context in contexts_of(specs).items())
 
 
 def contexts_of(specs: Iterable[RunSpec]) -> dict[str, int]:
@@ -234,14 +234,11 @@ def contexts_of(specs: Iterable[RunSpec]) -> dict[str, int]:
 def seasons(specs: Sequence[RunSpec]) -> list[str]:
     """Return a sentence for each model that reads a season longer than the look-back; none where no model does."""
     usual = contexts_of(specs)
-    longer: dict[str, dict[str, int]] = {}
-    for model, task in ((spec.model, spec.task) for spec in specs):
-        if task.context > usual[task.dataset]:
-            longer.setdefault(model, {})[task.dataset] = task.context
+    longer = [spec for spec in specs if spec.task.context > usual[spec.task.dataset]]
+    read = gathered((spec.model, f"{spec.task.context} steps on {spec.task.dataset}") for spec in longer)
     return [
-        f"{registry.title(model)} reads one season where that is longer than the look-back: "
-        f"{', '.join(f'{steps} steps on {name}' for name, steps in read.items())}."
-        for model, read in longer.items()
+        f"{registry.title(model)} reads one season where that is longer than the look-back: {', '.join(steps)}."
+        for model, steps in read.items()
     ]
 
 
@@ -260,29 +257,29 @@ def _seeds(seeds: Sequence[int], averaged: bool) -> str:
 
 def _backbones(specs: Sequence[RunSpec]) -> list[str]:
     """Return a sentence per language model: which models read it, with how many blocks and which taps."""
-    readers: dict[str, dict[str, None]] = {}
-    for spec in specs:
-        if spec.backbone and spec.options.get("reader", "blocks") == "blocks":
-            whole = BACKBONES[spec.backbone].blocks
-            blocks = spec.options.get("blocks", whole)
-            extent = f"all {whole} blocks" if blocks == whole else f"the first {blocks} of {whole} blocks"
-            detail = f"{registry.title(spec.model)} {extent}"
-            if "local_tap" in spec.options and spec.task.probe != "states":
-                detail += f", taps {spec.options['local_tap']} and {spec.options['global_tap']}"
-            readers.setdefault(spec.backbone, {})[detail] = None
+    reading = [spec for spec in specs if spec.backbone and spec.options.get("reader", "blocks") == "blocks"]
     return [
         f"Language model: {BACKBONES[name].title}, {'' if BACKBONES[name].pretrained else 'NOT '}pretrained "
         f"({'; '.join(details)})."
-        for name, details in readers.items()
+        for name, details in gathered((str(spec.backbone), _blocks_and_taps(spec)) for spec in reading).items()
     ]
+
+
+def _blocks_and_taps(spec: RunSpec) -> str:
+    """Return a model with the blocks of its language model that it reads, and the taps."""
+    whole = BACKBONES[str(spec.backbone)].blocks
+    blocks = spec.options.get("blocks", whole)
+    extent = f"all {whole} blocks" if blocks == whole else f"the first {blocks} of {whole} blocks"
+    tapped = "local_tap" in spec.options and spec.task.probe != "states"
+    taps = f", taps {spec.options['local_tap']} and {spec.options['global_tap']}" if tapped else ""
+    return f"{registry.title(spec.model)} {extent}{taps}"
 
 
 def _losses(specs: Sequence[RunSpec]) -> str:
     """Return a sentence on the loss that each model is trained with; empty if none trains."""
-    models: dict[str, dict[str, None]] = {}
-    for spec in specs:
-        if spec.task.probe != "states" and (spec.model not in MODELS or MODELS[spec.model].trains):
-            models.setdefault(LOSSES[spec.train.loss], {})[registry.title(spec.model)] = None
+    trained = [each for each in specs if each.task.probe != "states"]
+    trained = [each for each in trained if each.model not in MODELS or MODELS[each.model].trains]
+    models = gathered((LOSSES[spec.train.loss], registry.title(spec.model)) for spec in trained)
     by_loss = "; ".join(f"{loss}: {', '.join(names)}" for loss, names in models.items())
     return f"Trained with {by_loss}." if by_loss else ""
 

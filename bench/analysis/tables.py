@@ -50,16 +50,16 @@ PROBES = {
     ),
 }
 """Name of a table of probes -> title, caption, column -> field of the record, (printed value of 1, digits)."""
-NOT_RUN = "None of its runs has been done."
-"""The footnote of a cell without a single run, done or failed."""
+NOT_RUN, MISSING = "None of its runs has been done.", " runs missing: "
+"""The footnote of a cell without a single run, done or failed; what that of any other incomplete cell holds."""
 
 
 @dataclass
 class Cell:
     """A number and how to print it.
 
-    `None` (NaN becomes it) prints as a dash, or as `partial`: with `note`, runs are missing, or the model has seen the
-    data set; without, the quantity does not apply.
+    `None` (what is not finite becomes it) prints as a dash, or as `partial`: with `note`, runs are missing, or the
+    model has seen the data set; without, the quantity does not apply.
     """
 
     value: float | None
@@ -82,7 +82,7 @@ class Cell:
     def __post_init__(self) -> None:
         for name in ("value", "spread", "partial"):
             number = getattr(self, name)
-            setattr(self, name, None if number is None or pd.isna(number) else float(number))
+            setattr(self, name, None if number is None or not math.isfinite(number) else float(number))
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ class Table:
         named = runs.loc[absent, ["data", "horizon", "seed", "why"]].head(NAMED).itertuples(index=False, name=None)
         names = [f"{data} h{horizon} s{seed} {why}" for data, horizon, seed, why in named]
         missing = int(absent.sum())
-        count = f"{missing} of {len(runs)} runs missing"
-        return self.footnote(f"{runs.title.iloc[0]}: {count}: {first_few(names, '; ', count=missing)}")
+        count = f"{missing} of {len(runs)}{MISSING}"
+        return self.footnote(f"{runs.title.iloc[0]}: {count}{first_few(names, '; ', count=missing)}")
 
     def cell(self, runs: pd.DataFrame, value: float | None, digits: int = 3) -> Cell:
         """Return the value of these runs; a dash whose footnote says what is missing unless every run is done."""
@@ -403,8 +403,9 @@ def _summarised(
     # 1. Keep the models that can be compared and the rows complete for them; say so if there are others.
     rows = [cells for _, cells in table.rows] if rows is None else rows
     values = pd.DataFrame([[cell.value for cell in cells] for cells in rows], dtype=float)
-    kept = comparable(values)
-    complete = kept.dropna()
+    metrics = len(table.metrics)
+    kept = comparable(values.iloc[:, ::metrics])
+    complete = values[[column for column in values if column - column % metrics in kept]].dropna()
     if complete.shape != values.shape:
         absent = [group.title for i, group in enumerate(table.groups) if i * len(table.metrics) not in kept]
         table.notes.append(
@@ -417,10 +418,11 @@ def _summarised(
     columns = complete.T  # a row for each model and metric, a column for each row of the table
     by_metric = columns.groupby(columns.index % len(table.metrics))
     best = by_metric.transform("min")
+    ratios = columns / best.where(best > 0)  # to a best error of 0 there is none
     over = f" ({len(complete)} of {len(rows)} {unit})" if len(complete) < len(rows) else f" ({len(rows)} {unit})"
     lines = {
         f"Average{over if len(rows) > 1 else ''}": (complete.mean(), 3),
-        "Ratio to the best": (np.exp(np.log(columns / best).mean(axis=1)), 3),
+        "Ratio to the best": (np.exp(np.log(ratios).mean(axis=1)), 3),
         "Mean rank": (by_metric.rank().mean(axis=1), 2),
         "First places": (columns.eq(best).sum(axis=1), 0),
     }

@@ -171,18 +171,12 @@ class SuiteRuns(NamedTuple):
 
 def judged(claims: list[Claim], paper: Paper, filters: Filters, read: ReadSuite) -> list[Judged]:
     """Judge every claim on its own suite. Raises BenchError for filters that do not fit the suite `paper` either."""
-    # 1. Spell the filters as the suite `paper` would.
+    # 1. Refuse filters that the suite `paper` would refuse; read each suite once.
     main = suites.load_suite("paper")
-    specs = [entry.spec for entry in suites.entries(main, filters.model_copy(update={"seeds": main.seeds[:1]}))]
-    spelled = {
-        "models": filters.models and _unique(spec.model for spec in specs),
-        "datasets": filters.datasets and _unique(spec.task.dataset for spec in specs),
-    }
-    filters = filters.model_copy(update=spelled)
-    # 2. Read each suite once.
+    suites.entries(main, filters.model_copy(update={"seeds": main.seeds[:1]}))
     names = _unique(claim.suite for claim in claims)
     runs = {name: _suite_runs(suites.load_suite(name), filters, read) for name in names}
-    # 3. Judge each by itself, then correct for their number.
+    # 2. Judge each by itself, then correct for their number.
     return _corrected([_judged(claim, paper, filters, runs[claim.suite]) for claim in claims])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,15 @@ def visible(value: Any) -> Any:
     if isinstance(value, dict):
         return {visible(key): visible(each) for key, each in value.items()}
     return list(map(visible, value)) if isinstance(value, list | tuple) else value
+
+
+def harmless(cell: Any) -> Any:
+    """Return a cell of a CSV file: text printable, and with a quote before it if a spreadsheet would run it as a
+    formula; numbers with a unit stay."""
+    if not isinstance(cell, str):
+        return cell
+    text = printable(cell, keep="\n")
+    return text if re.fullmatch(r"[+-]\d[\d.,]*( ?%)?|[^=+@-].*|", text, re.DOTALL) else f"'{text}"
 
 
 class Output:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from bench.core.record import RunResult
 from bench.core.spec import RunSpec
 from bench.core.store import Store
-from bench.plan import registry
 from bench.plan.suite import Filters, Suite, planned
 from models import MODELS
 from models.errors import BenchError
@@ -60,7 +59,7 @@ def _done(specs: Iterable[RunSpec], store: Store) -> Iterator[bool]:
 
 def _readers(suite: Suite, filters: Filters, name: str) -> Iterator[RunSpec]:
     """Yield the planned runs that read this language model; models that read none are not planned, to save time."""
-    names = map(registry.canonical, filters.models or suite.models)
+    names = filters.models or suite.models
     models = tuple(model for model in names if model not in MODELS or MODELS[model].uses_backbone)
     runs = planned(suite, filters.model_copy(update={"backbone": name, "models": models})) if models else ()
     yield from (entry.spec for entry in runs if entry.spec.backbone)

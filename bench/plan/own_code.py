@@ -31,6 +31,7 @@ from types import CodeType
 from typing import Any
 
 from bench.core.base import BenchError, digest
+from bench.core.grouping import gathered
 from bench.core.record import TRACEBACK
 from bench.core.system import ROOT
 from bench.core.text import first_few
@@ -79,10 +80,7 @@ class OwnCode:
 
 def summaries(codes: Iterable[OwnCode]) -> list[str]:
     """Return lines for people: models, and the files that they run."""
-    models: dict[str, list[str]] = {}
-    for code in codes:
-        names = [shown(path) for path in code.hashes]
-        models.setdefault(first_few(names, most=10), []).append(code.model)
+    models = gathered((first_few(map(shown, code.hashes), most=10), code.model) for code in codes)
     return [f"{first_few(each, most=10)} run{'s' * (len(each) == 1)} {files}" for files, each in models.items()]
 
 

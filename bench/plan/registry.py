@@ -35,12 +35,11 @@ _adapter = lru_cache(TypeAdapter[Any])  # building one takes 10 ms, and a plan r
 
 
 def title(name: str) -> str:
-    """Return the title of a model in tables. A library's network with a registered title says whose it is."""
+    """Return the title of a model in tables. A library's network says whose it is: others have the same names."""
     library = library_of(name)
     if library is None:
         return MODELS[name].title if name in MODELS else name
-    own = _network(name, library)
-    return f"{own} ({library.package.name})" if own in {each.title for each in MODELS.values()} else own
+    return f"{_network(name, library)} ({library.package.name})"
 
 
 def printed(name: str) -> str | None:

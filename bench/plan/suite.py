@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bench.core.base import NAME, BenchError, Frozen, Option, Seed, Size, UnknownName, canonical, parse, read_toml
-from bench.core.card import DatasetCard, canonical_card, cards, longest_horizon
+from bench.core.base import NAME, BenchError, Frozen, Option, Seed, Size, UnknownName, parse, read_toml
+from bench.core.card import DatasetCard, cards, longest_horizon
 from bench.core.names import TableName, What
 from bench.core.spec import Fraction, RunSpec, Task, TrainConfig
 from bench.core.text import printable
@@ -64,7 +64,7 @@ class Suite(Frozen):
     """Text for captions: budget, look-back, anything unusual."""
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)]
     datasets: Annotated[tuple[DatasetName, ...], Field(min_length=1)]
-    horizons: Annotated[tuple[Size, ...], Field(max_length=MOST)] | Literal["shortest"] | None = None
+    horizons: Annotated[tuple[Size, ...], Field(min_length=1, max_length=MOST)] | Literal["shortest"] | None = None
     """None: every horizon of each card; `shortest`: its shortest one."""
     context: Size | None = None
     """None: the look-back of each card."""
@@ -123,17 +123,21 @@ class PlannedRun(NamedTuple):
 class Filters(Frozen):
     """Filters of the command line: they narrow a suite, or add any registered model or data set to it."""
 
-    models: tuple[str, ...] | None = None
-    datasets: tuple[str, ...] | None = None
+    models: tuple[ModelName, ...] | None = None
+    datasets: tuple[DatasetName, ...] | None = None
     horizons: tuple[int, ...] | None = None
     seeds: tuple[Seed, ...] | None = None
-    backbone: str | None = None
+    backbone: BackboneName | None = None
+
+    @property
+    def listed(self) -> dict[str, tuple[Any, ...]]:
+        """Filter -> its values, for those that are set."""
+        return {name: (value,) if isinstance(value, str) else value for name, value in self if value}
 
     @property
     def words(self) -> str:
-        """The filters as typed; empty without any."""
-        listed = {name: (value,) if isinstance(value, str) else value for name, value in self if value}
-        return " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in listed.items())
+        """The filters as on the command line; empty without any."""
+        return " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in self.listed.items())
 
 
 def suite_names() -> list[str]:
@@ -218,14 +222,14 @@ def planned(suite: Suite, filters: Filters) -> Iterator[PlannedRun]:
 
     Models and data sets of a filter that are not the suite's run under its settings. Raises BenchError for a misfit.
     """
-    models = list(dict.fromkeys(map(registry.canonical, filters.models or suite.models)))
+    models = list(dict.fromkeys(filters.models or suite.models))
     codes = {model: own_code(model) for model in models if model not in MODELS or MODELS[model].package}
     if not filters.models:  # a suite may come from a stranger; who types a model's name knows what will run
         for code in codes.values():
             code.require_here(suite.name)
     digests = {model: code.digest for model, code in codes.items()}
-    chosen = list({card.name: card for card in map(canonical_card, filters.datasets or suite.datasets)}.values())
-    backbone = canonical("backbone", filters.backbone or suite.backbone, BACKBONES, "--backbone")
+    chosen = [cards()[name] for name in dict.fromkeys(filters.datasets or suite.datasets)]
+    backbone = filters.backbone or suite.backbone
     horizons = _horizons(suite, chosen, filters.horizons)
     seeds = list(dict.fromkeys(filters.seeds or suite.seeds))
     variants = {model: variants_of(suite, model, backbone) for model in models}

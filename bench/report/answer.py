@@ -38,7 +38,8 @@ def answer(claims: Sequence[Judged], tables: Sequence[Table]) -> list[str]:
     """Return the sentences: which claims hold, which models without a language model win, and what its weights add."""
     own, added = ([row for row in claims if row.added is which] for which in (False, True))
     decided = any(row.verdict in DECIDED for row in claims)
-    main = tables[0] if tables and tables[0].summary else None
+    by_data_set = [table for table in tables[:1] if table.name == "main" or table.name.startswith("few_shot")]
+    main = next((table for table in by_data_set if table.summary), None)
     ranks, floors = (_ranks(main) if main and not decided else ""), (_floors(main) if main else "")
     variants = _variants(tables[0]) if tables and not own else ""
     return list(filter(None, [_tally(own), ranks, floors, variants, _without(added) if own else _tally(added)]))
@@ -96,7 +97,8 @@ def _floors(main: Table) -> str:
     floors = _below(errors, untrained, [PROPOSED]) if untrained and PROPOSED in errors else []
     own = ", your own left out," * any(":" in group.key and group.key not in known for group in main.groups)
     who = f"{'a' if ahead else 'no'} model without a language model{own} is ahead of every model with one"
-    found = f"By mean {ERRORS[main.metrics[0]]} on {_complete(errors)}, {who}{' on ' * bool(ahead)}{', '.join(ahead)}"
+    by = f"{'By' if main.name == 'main' else f'{main.title}: by'} mean {ERRORS[main.metrics[0]]}"
+    found = f"{by} on {_complete(errors)}, {who}{' on ' * bool(ahead)}{', '.join(ahead)}"
     nothing = f"; one that trains nothing is ahead of {MODELS[PROPOSED].title} on {', '.join(floors)}" if floors else ""
     return f"{found}{nothing}."
 

@@ -59,7 +59,7 @@ def review(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, 
         words=filters.words,
         planned=planned,
         paper=load_claims()[0],
-        claims=verdicts(None if suite.name == "paper" else suite.name, filters, store),
+        claims=_claims_of(suite.name, filters, store),
         tables=[table for name in suite.tables for table in tables_of(name, planned, suite.about) if table.rows],
         pictures=pictures(plots(planned, suite)),
         methods=methods(suite, planned),
@@ -92,15 +92,22 @@ def tables_named(
 
 
 def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Judged]:
-    """Judge the claims that this suite tests; None judges every claim.
+    """Judge the claims that this suite tests; None judges every claim. Raises BenchError for a suite without any.
 
     All claims are judged in any case, because the correction is for their number.
     """
     paper, claims = load_claims()
     if suite not in (None, *(claim.suite for claim in claims)):
-        return []
+        raise BenchError(f"suite {suite}: no claim stands on it. Do: leave it out for all claims")
     rows = judged(claims, paper, filters, lambda suite, filters: read(suite, filters, store))
     return [row for row in rows if suite in (None, row.suite)]
+
+
+def _claims_of(name: str, filters: Filters, store: Store) -> list[Judged]:
+    """Return the verdicts that the report of a suite shows: that of `paper` has all."""
+    if name not in [claim.suite for claim in load_claims()[1]]:
+        return []
+    return verdicts(None if name == "paper" else name, filters, store)
 
 
 def under(filters: Filters, suite: Suite) -> Suite:

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from bench.analysis.results import State, run_title
+from bench.core.grouping import gathered
 from bench.core.record import Cost, RunResult
 from bench.core.text import visible
 from bench.plan.suite import PlannedRun, Suite, load_suite
 from bench.report.contents import Review
-from bench.report.grouping import gathered
 from models.llm_files import BACKBONES
 
 CURVE = 30

@@ -10,10 +10,10 @@ from bench.analysis.results import Results, contexts_of, run_title, seasons
 from bench.analysis.stats import LEVEL
 from bench.analysis.tuning import search_rows
 from bench.core.card import DatasetCard, cards
+from bench.core.grouping import gathered
 from bench.plan import registry
 from bench.plan.own_code import version_of
 from bench.plan.suite import PlannedRun, Suite
-from bench.report.grouping import gathered
 from models import MODELS, library_of
 from models.llm_files import BACKBONES
 

@@ -206,7 +206,7 @@ def _facts(planned: Results) -> dict[str, str]:
         "Language model": _backbones(planned),
         "Look-back": "; ".join(places) if len(contexts) > 1 else str(*contexts),
         "Seeds": ", ".join(map(str, sorted({spec.seed for spec in specs}))),
-        "Devices": "; ".join(dict.fromkeys(each.device for each in where)),
+        "Devices": "; ".join(dict.fromkeys(device for each in where for device in each.devices)),
         "Dates": " to ".join(dict.fromkeys([*days[:1], *days[-1:]])),
         "Code": _commits(where),
     }

@@ -8,7 +8,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from typing import Any
 import jinja2
 from tabulate import SEPARATING_LINE, tabulate
 
-from bench.analysis.tables import Table
+from bench.analysis.tables import MISSING, NOT_RUN, Table
 from bench.cli import blocks
 from bench.core.names import Format
-from bench.core.text import printable, visible
+from bench.core.text import harmless, printable, visible
 from bench.report.sheet import Entry, Sheet, table_sheet
 
 ASSETS = Path(__file__).parent / "assets"
@@ -39,8 +39,9 @@ def render(table: Table | Sheet, form: str, width: int | None = None) -> str:
     return _as_text(sheet, width or math.inf) if form == "text" else forms[form](sheet)
 
 
-def joined(texts: list[str], form: str) -> str:
-    """Return rendered tables one after the other; several in JSON as a list."""
+def rendered(tables: Sequence[Table | Sheet], form: Format, width: int | None = None) -> str:
+    """Return tables one after the other, as `render` returns each; several in JSON as a list."""
+    texts = [render(table, form, width) for table in tables]
     return f"[{','.join(texts)}]\n" if form == "json" and len(texts) > 1 else "\n".join(texts)
 
 
@@ -252,9 +253,9 @@ def _aligned(sheet: Sheet) -> list[str]:
 
 def _notes_with_one_hole(sheet: Sheet) -> tuple[Sheet, dict[int, str]]:
     """Return the sheet and number -> footnote, with one in place of all that say which runs are missing."""
-    holes = {entry.note for row in sheet.rows for entry in row if entry.note and not entry.seen}
+    holes = {number for number, note in enumerate(sheet.notes, 1) if note == NOT_RUN or MISSING in note}
     first = min(holes, default=None)
-    rows = [[entry if entry.seen else entry._replace(note=entry.note and first) for entry in row] for row in sheet.rows]
+    rows = [[entry._replace(note=first) if entry.note in holes else entry for entry in row] for row in sheet.rows]
     notes = {number: note for number, note in enumerate(sheet.notes, 1) if number not in holes}
     if first:
         notes[first] = "Runs are missing; the same table as text says which."
@@ -288,15 +289,6 @@ def _as_csv(sheet: Sheet) -> str:
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([map(harmless, line) for line in sheet.lines])
     return out.getvalue()
-
-
-def harmless(cell: Any) -> Any:
-    """Return a cell of a CSV file: text printable, and with a quote before it if a spreadsheet would run it as a
-    formula; numbers with a unit stay."""
-    if not isinstance(cell, str):
-        return cell
-    text = printable(cell, keep="\n")
-    return text if re.fullmatch(r"[+-]\d[\d.,]*( ?%)?|[^=+@-].*|", text, re.DOTALL) else f"'{text}"
 
 
 def _as_json(sheet: Sheet) -> str:

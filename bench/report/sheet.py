@@ -27,9 +27,7 @@ class Entry(NamedTuple):
     note: int | None = None
     """Number of its footnote, from 1."""
     partial: bool = False
-    """The text is the mean of some of the runs alone, or is `seen`."""
-    seen: bool = False
-    """The model was pretrained on the data set, as its footnote says."""
+    """The text is the mean of some of the runs alone, or of a model that was pretrained on the data set."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ def entry_of(cell: Cell) -> Entry:
     text = "" if number is None else f"{number:{'+' if cell.signed else ''}.{cell.digits}f}"
     spread = "" if cell.spread is None else f"{cell.spread:.{cell.digits}f}"
     note, partial = (cell.note, cell.partial is not None) if cell.value is None else (None, False)
-    return Entry(text, cell.mark, spread, note, partial, partial and not cell.count)
+    return Entry(text, cell.mark, spread, note, partial)
 
 
 def numbers_of(cells: list[Cell], spreads: bool) -> Iterator[float | None]:

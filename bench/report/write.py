@@ -24,7 +24,7 @@ from bench.plan.suite import Filters, Suite
 from bench.report.answer import answer
 from bench.report.contents import Review, default_suite, metrics_of, review, tables_named, under, verdicts
 from bench.report.embedded import FOLDER
-from bench.report.render import MARKDOWN_STYLE, SUFFIX, joined, render
+from bench.report.render import MARKDOWN_STYLE, SUFFIX, render, rendered
 from bench.report.sheet import section_sheet, table_sheet, verdicts_sheets
 from bench.report.shelf import MARK, is_report, shelved, write_index
 
@@ -64,7 +64,7 @@ def report(arguments: argparse.Namespace) -> int:
 def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
     planned, tables = tables_named(arguments.table, suite, filters, store, arguments.metric)
     print(f"suite {suite.name}, results from {arguments.results}", file=sys.stderr)
-    print(joined([render(table, arguments.format, width()) for table in tables], arguments.format), end="")
+    print(rendered(tables, arguments.format, width()), end="")
     return planned
 
 
@@ -79,7 +79,7 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
         pages = _write(content, arguments.results, folder)
         if not arguments.into:
             pages += filter(None, [write_index(REPORTS)])
-    print(render(content.tables[0], arguments.format, width()))
+    print(rendered(content.tables[:1], arguments.format, width()))
     if content.claims:
         print("\n".join(f"{title}: {tally(rows)}" for title, rows in blocks(content.claims).items()), end="\n\n")
     print("\n".join(f"wrote {page}" for page in pages))
@@ -101,11 +101,9 @@ def _print_claims(arguments: argparse.Namespace, filters: Filters, store: Store)
     """Print the verdicts on the claims of one suite, or on all claims; return whether every claim is tested."""
     require_results(arguments.results)
     rows = verdicts(arguments.suite, filters, store)
-    if not rows:
-        raise BenchError(f"--suite {arguments.suite}: no claim stands on it. Do: leave --suite out for all claims")
     print(f"results from {arguments.results}", file=sys.stderr)
     sheets = verdicts_sheets(rows, load_claims()[0])
-    print(joined([render(sheet, arguments.format, width()) for sheet in sheets], arguments.format), end="")
+    print(rendered(sheets, arguments.format, width()), end="")
     if untested := [row.suite for row in rows if row.verdict is Verdict.UNTESTED]:
         first, *others = dict.fromkeys(untested)
         more = f", of the suites {', '.join([first, *others])}" if others else ""

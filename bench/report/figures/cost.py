@@ -27,7 +27,7 @@ def cost(planned: Results) -> Drawn | None:
     names = looks(planned)
     if len(names) < 2:
         return None
-    frame = planned.own
+    frame = planned.own[~planned.own.seen]
     common, left_out = _common(frame, list(names))
     lead = (
         "Test MSE relative to the geometric mean over the models drawn, geometric mean over cells (a data set at one "
@@ -69,7 +69,7 @@ def _common(frame: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[s
 
     Models with the fewest complete cells are left out one by one until the others have a cell in common.
     """
-    by_cell = frame.mse.notna().groupby([*(frame[field] for field in (*CELL, "title"))]).all()
+    by_cell = frame.mse.gt(0).groupby([*(frame[field] for field in (*CELL, "title"))]).all()
     whole = by_cell.unstack(fill_value=False).reindex(columns=names, fill_value=False)
     while not whole.all(axis=1).any() and len(whole.columns) > 2:
         whole = whole.drop(columns=whole.sum().iloc[::-1].idxmin())

@@ -37,7 +37,7 @@ def forecasts(planned: Results) -> Drawn:
     draw = _column if narrow() else _figure
     figure = "No record of these runs holds a sample forecast." if none else draw(chosen, looks(planned))
     more = f"{old} of the records hold no sample." if old else ""
-    return drawn(planned.part(chosen), figure, lead, more, alt=_nearest(chosen[chosen.gap == ""]))
+    return drawn(planned.part(chosen), figure, lead, more, alt=_nearest(chosen[(chosen.gap == "") & ~chosen.seen]))
 
 
 def _nearest(sampled: pd.DataFrame) -> str:
@@ -48,7 +48,7 @@ def _nearest(sampled: pd.DataFrame) -> str:
     ]
     least = sampled.assign(distance=distances).sort_values("distance", kind="stable").drop_duplicates("data")
     listed = [f"{row.title} on {row.data} (MSE {row.distance:.2g})" for row in least.sort_index().itertuples()]
-    return f"Nearest to the truth in these windows: {', '.join(listed)}."
+    return f"Nearest to the truth in these windows: {', '.join(listed) or 'no model that has not seen them'}."
 
 
 def _column(chosen: pd.DataFrame, looks: dict[str, Look]) -> Figure:

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from bench.analysis.results import ERRORS, MEASURED, Results
 from bench.core.names import Metric
-from bench.report.figures.panels import Drawn, blank, drawn, of_the_done, over_seeds
+from bench.report.figures.panels import ENDLESS, Drawn, blank, drawn, of_the_done, over_seeds, pretrained_on
 from bench.report.figures.style import FAINT, HOLE, INK, SMALL, looks, narrow
 
 DETAILED = 12
@@ -41,14 +41,13 @@ def heatmap(planned: Results) -> Drawn | None:
         f"{what} by {row}: percent above the best model of the row (0, in bold), whose "
         f"error is printed to the right; colours end at {CLIPPED} %"
     )
-    gaps = errors[first].isna()
+    gaps, hatched = errors[first].isna(), errors[first].isna() & partial[first].isna()
     if gaps.all(axis=None):
         return drawn(planned, "No cell is complete: there is nothing to compare.", lead)
     notes = [
-        "Hatched: runs of the cell are missing. † The best model of the row among the complete ones."
-        if gaps.any(axis=None)
-        else "",
-        _grey(frame, (gaps & partial[first].notna()).any(axis=None)),
+        "Hatched: runs of the cell are missing, or did not measure this error." if hatched.any(axis=None) else "",
+        "† The best model of the row among the complete ones." if gaps.any(axis=None) else "",
+        _grey(frame, (gaps & ~hatched).any(axis=None)),
         f"Without a row, since nobody has run them: {', '.join(unrun)}." if len(unrun) else "",
     ]
     return drawn(planned, _figure(errors, partial), lead, *notes, alt=_best(errors[first], ERRORS[first]))
@@ -56,9 +55,9 @@ def heatmap(planned: Results) -> Drawn | None:
 
 def _grey(frame: pd.DataFrame, any_grey: bool) -> str:
     """Say what a number without colour is."""
-    seen = frame[frame.seen].groupby("title", sort=False).tested.unique()
-    kinds = ["some seeds are missing"] if len(frame[~frame.seen & (frame.why != "")]) or not len(seen) else []
-    kinds += [f"{title} was pretrained on {', '.join(names)}" for title, names in seen.items()]
+    seen = pretrained_on(frame)
+    kinds = ["some seeds are missing"] if len(frame[~frame.seen & (frame.why != "")]) or not seen else []
+    kinds += seen
     return f"Grey, without colour: {'; '.join(kinds)}." if any_grey else ""
 
 
@@ -72,11 +71,11 @@ def _errors(
 def _best(errors: pd.DataFrame, error: str) -> str:
     """Say which model is best on which rows, how far the next one is, and where few models are compared."""
     rows: dict[str, list[str]] = {}
-    for row, own in errors.dropna(how="all").iterrows():
-        first, *others = own.dropna().sort_values(kind="stable").items()
-        behind = f", next {others[0][0]} +{100 * (others[0][1] / first[1] - 1):.1f} %" if others else ""
+    for row, own in _above(errors, errors.min(axis=1)).dropna(how="all").iterrows():
+        (first, _), *others = own.dropna().sort_values(kind="stable").items()
+        behind = [f", next {name} +{'∞' if above == ENDLESS else f'{above:.1f}'} %" for name, above in others[:1]]
         few = f"; {1 + len(others)} of {len(own)} models complete" if own.isna().any() else ""
-        rows.setdefault(str(first[0]), []).append(f"{row} ({first[1]:.3f}{behind}{few})")
+        rows.setdefault(str(first), []).append(f"{row} ({errors.at[row, first]:.3f}{''.join(behind)}{few})")
     return f"Lowest {error}: {'; '.join(f'{name} on ' + ', '.join(own) for name, own in rows.items())}."
 
 
@@ -113,7 +112,7 @@ def _draw(axes: Axes, errors: pd.DataFrame, partial: pd.DataFrame) -> None:
 
     # 1. Complete cells, in black or white, whichever is read better on the colour.
     best = errors.min(axis=1)
-    above = 100 * (errors.div(best, axis=0) - 1)
+    above = _above(errors, best)
     colours = {"vmin": 0, "vmax": CLIPPED, "cmap": "Blues", "cbar": False, "linewidths": 0.8, "linecolor": "white"}
     seaborn.heatmap(above, ax=axes, annot=above.map(_percent), fmt="", annot_kws={"fontsize": SMALL}, **colours)
     faces = np.asarray(axes.collections[0].get_facecolor())[above.notna().to_numpy().ravel()]
@@ -121,7 +120,7 @@ def _draw(axes: Axes, errors: pd.DataFrame, partial: pd.DataFrame) -> None:
         text.set_color("#000000" if relative_luminance(face) > MIDDLE else "#ffffff")
         text.set_fontweight("bold" if text.get_text() == "0" else "normal")
     # 2. Incomplete cells.
-    percent = 100 * (partial.div(best, axis=0) - 1)
+    percent = _above(partial, best)
     for row, column in np.argwhere(above.isna().to_numpy()):
         value, place = percent.iat[row, column], (column + 0.03, row + 0.03)
         if np.isnan(value):
@@ -141,6 +140,12 @@ def _draw(axes: Axes, errors: pd.DataFrame, partial: pd.DataFrame) -> None:
     axes.grid(False)  # it would cross the numbers of partial cells
 
 
+def _above(errors: pd.DataFrame, best: pd.Series) -> pd.DataFrame:
+    """Return percent above the best of each row, at most ENDLESS: what is above a best error of 0."""
+    equal = errors.eq(best, axis=0)
+    return (100 * (errors.div(best, axis=0) - 1)).mask(equal, 0).clip(upper=ENDLESS)
+
+
 def relative_luminance(colour: np.ndarray) -> float:
     """Return the relative luminance of a colour (WCAG 2.2), 0 for black and 1 for white."""
     linear = np.where(colour[:3] <= 0.04045, colour[:3] / 12.92, ((colour[:3] + 0.055) / 1.055) ** 2.4)
@@ -153,4 +158,6 @@ def _percent(value: float) -> str:
         return "0"
     if value < 0:
         return f"{value:.1f}".replace("-", "−")
+    if value == ENDLESS:
+        return "∞"
     return f"{value:.1f}" if value < 9.95 else f"{value:.0f}" if value < 999.5 else f"{value / 1000:.1f}k"

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, by_panel, drawn, missing, over_seeds, ratio_scale
+from bench.report.figures.panels import ENDLESS, Drawn, by_panel, drawn, missing, over_seeds, pretrained_on, ratio_scale
 from bench.report.figures.style import FAINT, SMALL, WIDTH, Look, looks
 
 HIGHEST = 1.6
@@ -21,17 +21,18 @@ APART = 0.2
 
 def horizons(planned: Results) -> Drawn:
     """Draw the error over the horizon, relative to the best model there, a panel for each data set."""
-    frame = planned.own.assign(x=lambda rows: rows.horizon)
+    frame = planned.own[~planned.own.seen].assign(x=lambda rows: rows.horizon)
     best = over_seeds(frame, ["data", "x", "title"])["mean"].groupby(level=["data", "x"]).min().rename("best")
     frame = frame.join(best, on=["data", "x"])
-    frame = frame.assign(mse=frame.mse / frame.best)
+    above = (frame.mse / frame.best).where(frame.best > 0, ENDLESS)  # above a best error of 0
+    frame = frame.assign(mse=above.mask(frame.mse == frame.best, 1).where(frame.mse.notna()))
     what = f"Test MSE by horizon, relative to that of the best model that is complete there (1), up to {HIGHEST:g}"
     return _lines(what, ("Horizon (steps)", "MSE / that of the best model"), frame, planned, HIGHEST)
 
 
 def few_shot(planned: Results) -> Drawn | None:
     """Draw the error over the share of training windows, a panel for each data set; None for a single share."""
-    frame = planned.own.assign(x=lambda rows: 100 * rows.fraction, data=lambda rows: rows.dataset)
+    frame = planned.own[~planned.own.seen].assign(x=lambda rows: 100 * rows.fraction, data=lambda rows: rows.dataset)
     if frame.x.nunique() < 2:
         return None
     what = "Test MSE on standardised channels by share of the training windows, averaged over horizons"
@@ -52,7 +53,8 @@ def _lines(
     height = 1.9 if len(filled) > 1 else 2.6
     draw = partial(_draw, highest=highest)
     figure = by_panel(frame, filled, draw, looks(planned), height=height, labels=labels, why="no cell is complete")
-    return drawn(planned, figure, lead, gaps, alt=_leaders(means.dropna()))
+    without = [f"Not drawn: {each}." for each in pretrained_on(planned.own)]
+    return drawn(planned, figure, lead, gaps, *without, alt=_leaders(means.dropna()))
 
 
 def _leaders(means: pd.Series) -> str:

@@ -16,9 +16,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from bench.analysis.results import STATES, Results
+from bench.core.grouping import gathered
 from bench.report.figures.style import FAINT, WIDTH, Look, letters, narrow
-from bench.report.grouping import gathered
 
+ENDLESS = 1e9
+"""How far any error is above one of 0: finite, so that it can be drawn."""
 MODELS_NAMED, REASONS_NAMED, REASON_LENGTH = 4, 2, 90
 """A caption names at most this many models, gives this many reasons, each of this many letters."""
 
@@ -64,6 +66,12 @@ def of_the_done(frame: pd.DataFrame, keys: list[str], metric: str = "mse") -> pd
     """Return the mean over the seeds that are done by `keys`, horizons averaged first; NaN if a horizon has none."""
     by_horizon = frame.groupby([*keys, "horizon"], sort=False)[metric].mean().groupby(level=keys, sort=False)
     return by_horizon.agg(["mean"]).where(by_horizon.count() == by_horizon.size(), math.nan, axis=0)
+
+
+def pretrained_on(frame: pd.DataFrame) -> list[str]:
+    """Say of each model which of these data sets it was pretrained on; their errors are compared with none."""
+    seen = frame[frame.seen].groupby("title", sort=False).tested.unique()
+    return [f"{title} was pretrained on {', '.join(names)}" for title, names in seen.items()]
 
 
 def blank(height: float) -> Figure:
