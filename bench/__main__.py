@@ -220,12 +220,12 @@ def _chosen(arguments: argparse.Namespace) -> tuple[Suite, Filters]:
     """Return the suite and the filters with their language model; say which one."""
     from bench.core.store import Store
     from bench.plan.language_model import choose
-    from bench.plan.suite import load_suite
+    from bench.plan.suite import left_out, load_suite
 
     suite = load_suite(arguments.suite)
     filters, line = choose(suite, cli.filters_of(arguments), Store(arguments.results))
-    if line and getattr(arguments, "format", "text") == "text":
-        print(line)
+    if getattr(arguments, "format", "text") == "text":
+        print(*(f"{each}\n" for each in (line, left_out(suite, filters)) if each), sep="", end="")
     return suite, filters
 
 
@@ -359,8 +359,12 @@ def _tune(arguments: argparse.Namespace) -> int:
     found = searched(suite, results)
     headers, rows = search_rows(found)
     print(cli.words_table(rows, headers))
-    print(f"validation scores; *: chosen, written to {write_searches(suite_path(arguments.suite), found)}")
-    return cli.DONE
+    chosen = tuple(search for search in found if search.chosen.score < math.inf)
+    if nothing := ", ".join(f"{each.model} on {each.dataset}" for each in found if each not in chosen):
+        print(f"nothing is chosen, since no trial has a score: {nothing}", file=sys.stderr)
+    if chosen:
+        print(f"validation scores; *: chosen, written to {write_searches(suite_path(arguments.suite), chosen)}")
+    return cli.INCOMPLETE if nothing else cli.DONE
 
 
 def _engine(arguments: argparse.Namespace) -> Engine:
@@ -403,7 +407,7 @@ def _predict(arguments: argparse.Namespace) -> int:
     from bench.core.store import Store
 
     cli.require_results(arguments.results)
-    for option, suffixes in (("into", cli.TABLES), ("plot", ())):
+    for option, suffixes in (("into", cli.TABLES), ("plot", (".png", ".pdf", ".svg"))):
         if path := getattr(arguments, option):
             cli.require_file(f"--{option} {path}", path, suffixes)
             if arguments.on and path.resolve() == arguments.on.resolve():

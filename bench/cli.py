@@ -295,4 +295,5 @@ def console(stderr: bool = False) -> Console:
 
     stream = sys.stderr if stderr else sys.stdout
     out = cast(TextIO, Output(getattr(stream, "stream", stream), raw=True))
-    return Console(file=out, force_jupyter=False)  # in a notebook too: plain lines
+    # In a notebook too, which sets FORCE_COLOR: plain lines.
+    return Console(file=out, force_terminal=out.isatty(), force_jupyter=False)

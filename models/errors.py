@@ -14,7 +14,8 @@ class UnknownName(BenchError):
 
     def __init__(self, kind: str, name: str, known: list[str], place: str = "") -> None:
         at = f"{place}: " if place else ""
-        super().__init__(f"{at}no {kind} {name!r}; {nearest(name, known)}")
+        own = ", or write a model of your own as module:Class" if kind == "model" else ""
+        super().__init__(f"{at}no {kind} {name!r}; {nearest(name, known)}. Do: correct it{own}")
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -724,7 +724,7 @@ def test_the_command_line_exits_zero_once_all_of_a_suites_claims_are_tested(
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--suite", "quick"], "--suite quick: no claim stands on it. Do: leave --suite out for all claims"),
+        (["--suite", "quick"], "suite quick: no claim stands on it. Do: leave it out for all claims"),
         (["--datasets", "ETTh9"], "no data set 'ETTh9'; nearest: "),
         (["--models", "logo"], "no model 'logo'; nearest: logo_llm"),
         (["--backbone", "gpt3"], "no backbone 'gpt3'; nearest: gpt2"),

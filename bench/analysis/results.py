@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -141,11 +141,13 @@ class Results:
         return title if len(self.metrics) > 1 else f"{title}: {ERRORS[self.metrics[0]]}"
 
     def lead(self, what: str = "", averaged: bool = True) -> str:
-        """Return the first sentences of a caption: `what` (by default what the errors are), look-back, seeds averaged
-        over (or listed), filled data."""
+        """Return the first sentences of a caption: `what` (by default what the errors are), look-back, horizons, seeds
+        averaged over (or listed), filled data."""
         specs, seeds = self.reference, self.own.seed[self.own.usual].unique()
         what = what or MEASURED.get(self.metrics[0], ON_CHANNELS)
-        return " ".join([f"{what}; look-back {_look_back(specs)}; {_seeds(seeds, averaged)}.", *self.repairs])
+        look_back = _by_data_set({name: str(context) for name, context in contexts_of(specs).items()})
+        setting = f"look-back {look_back}; {_horizons(specs)}; {_seeds(seeds, averaged)}"
+        return " ".join([f"{what}; {setting}.", *self.repairs])
 
     @property
     def repairs(self) -> list[str]:
@@ -242,12 +244,19 @@ def seasons(specs: Sequence[RunSpec]) -> list[str]:
     ]
 
 
-def _look_back(specs: Sequence[RunSpec]) -> str:
-    """Return the look-back of most data sets, and in brackets those of the others."""
-    datasets = look_backs(specs)
-    usual = max(datasets, key=lambda context: len(datasets[context]))
-    others = [f"{', '.join(names)} {context}" for context, names in datasets.items() if context != usual]
-    return f"{usual} ({'; '.join(others)})" if others else str(usual)
+def _by_data_set(values: Mapping[str, str]) -> str:
+    """Return the value that most data sets have, and in brackets those of the others."""
+    named = gathered((value, name) for name, value in values.items())
+    usual = max(named, key=lambda value: len(named[value]))
+    others = [f"{', '.join(names)} {value}" for value, names in named.items() if value != usual]
+    return f"{usual} ({'; '.join(others)})" if others else usual
+
+
+def _horizons(specs: Sequence[RunSpec]) -> str:
+    """Return the horizons of most data sets, and in brackets those of the others."""
+    own = gathered((spec.task.dataset, spec.task.horizon) for spec in specs)
+    named = _by_data_set({name: ", ".join(map(str, sorted(horizons))) for name, horizons in own.items()})
+    return f"horizon{'s' * any(len(horizons) > 1 for horizons in own.values())} {named}"
 
 
 def _seeds(seeds: Sequence[int], averaged: bool) -> str:

@@ -55,11 +55,13 @@ def skill(errors: np.ndarray, reference: np.ndarray) -> Interval:
     """Return 1 - geometric mean over data sets of error / reference error: 0 equals the reference, 1 is no error.
 
     As fev's skill score, but no ratio is clipped; NaN if an error is missing. The interval is that of the mean log
-    ratio (`over_datasets`); NaN bounds for fewer than two data sets.
+    ratio (`over_datasets`); NaN bounds for fewer than three data sets, over which it spans everything.
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # an error of 0 is a skill of 1, 0 / 0 is none
         found = over_datasets(np.log(errors / reference))
         value, low, high = (float(1 - np.exp(log)) for log in (found.value, found.high, found.low))
+    if len(errors) < 3:
+        low = high = math.nan
     return Interval(value, low, high, over=found.over)
 
 

@@ -113,7 +113,7 @@ def find_run(store: Store, text: str) -> tuple[Store, RunResult]:
     """
     if text.endswith(".json"):
         path, folders = Path(text), Path(text).absolute().parents
-        if len(folders) < 5:
+        if len(folders) < 5 and path.exists():
             raise BenchError(f"{text}: lies in no results directory. Do: name it where its run wrote it, or by its key")
         result = read_record(path, folders[0])
         if result is None:
@@ -130,7 +130,7 @@ def find_run(store: Store, text: str) -> tuple[Store, RunResult]:
         names = ": " + ", ".join(str(path) for path, _ in found[:4]) if found else ""
         raise BenchError(
             f"--run {text}: {len(found) or 'no'} runs in {store.root} have this key{names}. "
-            "Do: give more digits, or the path of the record"
+            f"Do: {'give more digits' if found else 'name its results directory'}, or the path of the record"
         )
     return store, _sound(*found[0])
 

@@ -298,6 +298,8 @@ class _Grid:
         if result.status == "failed" and self.store.status(entry.spec) == "done":
             self.tally.failed += 1
             self.display.drop(entry, f"failed: {result.error}; its earlier record stays", counts=True)
+            if result.traceback:  # no record keeps it
+                self.display.print(result.traceback)
             return
         log = self.store.keep_log(entry.spec)
         self.store.put(result)

@@ -43,6 +43,8 @@ class Worker:
         self.used = False
         """Whether a run was begun in it."""
         self.mark = secrets.token_hex(len(NO_MARK) // 2)
+        if getattr(main := sys.modules["__main__"], "__file__", None) == "<stdin>":
+            del main.__file__  # else the process would look for this file
         variables = {**os.environ, MARK: self.mark, "OMP_NUM_THREADS": str(threads)}
         context: Any = multiprocessing.get_context(START)
         context.set_forkserver_preload(IMPORTED)

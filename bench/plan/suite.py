@@ -9,14 +9,14 @@ that a suite lacks are taken from the suite that its `base` names, except `name`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bench.core.base import NAME, BenchError, Frozen, Option, Seed, Size, UnknownName, parse, read_toml
+from bench.core.base import NAME, BenchError, Frozen, Option, Seed, Size, UnknownName, nearest, parse, read_toml
 from bench.core.card import DatasetCard, cards, longest_horizon
 from bench.core.names import TableName, What
 from bench.core.spec import Fraction, RunSpec, Task, TrainConfig
@@ -27,7 +27,7 @@ from bench.plan.registry import BackboneName, DatasetName, ModelName
 from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, ModelSettings
 from bench.plan.settings import settings as model_settings
 from bench.plan.tuning import Searches, read_searches
-from models import MODELS
+from models import MODELS, library_of
 from models.llm_files import BACKBONES
 
 Words = Annotated[str, AfterValidator(lambda text: printable(" ".join(text.split())))]
@@ -147,9 +147,14 @@ def suite_names() -> list[str]:
 def load_suite(name: str) -> Suite:
     """Read a suite by name, or a user's own by the path of its TOML file. Raises BenchError for a mistake in it."""
     path, values = _read_suite(name)
+    cards()  # a fault in a card is the card's
     if isinstance(searched := values.get("tuned"), str):
         values["tuned"] = read_searches(suite_path(searched, path))
     suite = parse(Suite, {"name": path.stem, "title": path.stem, **values}, str(path))
+    names = {name for tables in suite.override for name in tables if name != "all" and name not in MODELS}
+    if unlisted := sorted(name for name in names - {*suite.models} if library_of(name) is None):
+        cause = f"override: {unlisted[0]} is none of the suite's models; {nearest(unlisted[0], [*suite.models])}"
+        raise BenchError(f"{path}: {cause}. Do: correct it, or add it to models")
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
         raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project. Do: give this one another name")
     for source, targets in suite.transfer.items():
@@ -328,6 +333,23 @@ def _context(suite: Suite, card: DatasetCard) -> int:
     return suite.contexts.get(card.name) or suite.context or card.context
 
 
+def left_out(suite: Suite, filters: Filters) -> str:
+    """Name the horizons of the suite that are not planned, since a split holds no window of them; empty if none."""
+    if filters.horizons or not isinstance(suite.horizons, tuple):
+        return ""
+    cut = []
+    for card in (cards()[name] for name in dict.fromkeys(filters.datasets or suite.datasets) if name in suite.datasets):
+        fitting = _fitting(suite, card, suite.horizons)
+        cut += [f"{card.name} {horizon}" for horizon in suite.horizons if fitting and horizon not in fitting]
+    return f"left out, since a split holds no window of it: {', '.join(cut)}" if cut else ""
+
+
+def _fitting(suite: Suite, card: DatasetCard, horizons: Iterable[int]) -> list[int]:
+    """Return the horizons of which every split of the data set holds a window."""
+    longest = longest_horizon(card, _context(suite, card))
+    return [horizon for horizon in horizons if horizon <= longest]
+
+
 def _horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] | None) -> dict[str, list[int]]:
     """Return data set -> its wanted horizons in this suite; None: those of which each of its splits holds a window.
 
@@ -344,10 +366,9 @@ def _horizons(suite: Suite, chosen: list[DatasetCard], wanted: tuple[int, ...] |
     listed = sorted({horizon for horizons in available.values() for horizon in horizons})
     for horizon in wanted or ():
         if horizon not in listed:
-            has = f"for {', '.join(available)}; it has {', '.join(map(str, listed))}"
-            raise BenchError(f"no horizon {horizon} in suite {suite.name} {has}")
-    longest = {card.name: longest_horizon(card, _context(suite, card)) for card in chosen}
-    fitting = {name: [each for each in available[name] if each <= longest[name]] for name in available}
+            fitting = {each for card in chosen for each in _fitting(suite, card, available[card.name])}
+            has = f"for {', '.join(available)}; it has {', '.join(map(str, sorted(fitting) or listed))}"
+            raise BenchError(f"no horizon {horizon} in suite {suite.name} {has}. Do: choose one of these")
     if wanted is None:
-        return {name: fitting[name] or [*available[name]] for name in available}
+        return {card.name: _fitting(suite, card, available[card.name]) or [*available[card.name]] for card in chosen}
     return {name: [each for each in dict.fromkeys(horizons) if each in wanted] for name, horizons in available.items()}

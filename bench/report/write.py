@@ -69,7 +69,9 @@ def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, 
 
 
 def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
-    folder = arguments.into or REPORTS / suite.name
+    # A part of a suite, or other records, do not replace the report of the whole.
+    whole = arguments.results == RESULTS and not filters.listed.keys() - {"backbone"}
+    folder = arguments.into or REPORTS / (suite.name if whole else f"{suite.name}-part")
     with writing(folder, "choose another --into"):
         _begin(folder)  # a folder that cannot be written is refused before drawing starts
         content = review(suite, filters, store, metrics_of(arguments.metric))

@@ -81,10 +81,10 @@ def check(specs: Sequence[RunSpec]) -> None:
 
 
 def load(specs: Sequence[RunSpec]) -> None:
-    """Import users' own models, from the files that were planned. Raises BenchError."""
-    for model, code in {(spec.model, spec.code) for spec in specs}:
-        with watched(model, code):
-            registry.load(model)
+    """Import users' own models, from the files that were planned, and make their options. Raises BenchError."""
+    for spec in {(spec.model, spec.code, *spec.options.items()): spec for spec in specs}.values():
+        with watched(spec.model, spec.code):
+            registry.make_options(spec.model, registry.load(spec.model), spec.options)
 
 
 def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult | Saved:
