@@ -149,7 +149,7 @@ def _add_own(own: argparse.ArgumentParser) -> None:
     own.add_argument("--about", help="one sentence; models that read a prompt read it")
     own.add_argument("--long", action="store_true", help="a row for each series and stamp: make each series a channel")
     kept = own.add_mutually_exclusive_group()
-    kept.add_argument("--drop", **several, help="columns (or series) to leave out")
+    kept.add_argument("--drop", **several, default=[], help="columns (or series) to leave out")
     kept.add_argument("--channels", **several, help="columns to keep; true/false ones become 0 and 1")
     own.add_argument("--fill", choices=["previous", "linear"], help="fill missing rows and cells; the card says so")
 
@@ -259,7 +259,6 @@ def _fetch(arguments: argparse.Namespace) -> int:
     from bench.core.card import cards
     from bench.core.spec import weights_of
     from bench.data.fetch import fetch_data, fetch_weights
-    from bench.data.series import file_of
     from bench.plan.suite import entries, load_suite
 
     # Without --backbone, the suite's own: after that, it is here for every other verb.
@@ -274,8 +273,7 @@ def _fetch(arguments: argparse.Namespace) -> int:
     code = cli.DONE
     for name in (*datasets, *weights):
         try:
-            is_data = name in datasets
-            print(fetch_data(cards()[name], file_of(cards()[name])) if is_data else fetch_weights(weights[name]))
+            print(fetch_data(cards()[name]) if name in datasets else fetch_weights(weights[name]))
         except BenchError as error:
             print(error, file=sys.stderr)
             code = cli.UNUSABLE
@@ -335,7 +333,8 @@ def _run_all(arguments: argparse.Namespace, planned: list[PlannedRun], orders: O
         raise BenchError("--address needs --engine ray. Do: add --engine ray, or drop --address")
     tally = run_grid(planned, Store(arguments.results), orders, lambda: _engine(arguments), cli.console())
     left = f", {tally.remaining} left" if tally.remaining else ""
-    print(f"{tally.done} runs done, {tally.failed} failed, {tally.kept} kept{left}; results in {arguments.results}")
+    ended = f"{tally.done} runs done, {tally.failed} failed, {tally.earlier} done before{left}"
+    print(f"{ended}; results in {arguments.results}")
     return tally
 
 

@@ -149,8 +149,12 @@ def verdicts(worlds: int) -> list[dict[str, str]]:
         for n in (9,) if "of 9" in title else (1, 4, 9):
             for world, truth in WORLDS.items():
                 rng = np.random.default_rng(0)
-                counts = Counter(judged.judge(made_up(rng, n, *truth)).verdict()[0] for _ in range(worlds))
-                shares = {verdict: f"{100 * counts[verdict] / worlds:.1f}" for verdict in Verdict if counts.total()}
+                counts: Counter[Verdict] = Counter(
+                    judged.judge(made_up(rng, n, *truth)).verdict()[0] for _ in range(worlds)
+                )
+                shares = {
+                    str(verdict): f"{100 * counts[verdict] / worlds:.1f}" for verdict in Verdict if counts.total()
+                }
                 rows.append({"claim": title, "data sets": str(n), "truth": world, **shares})
     return rows
 

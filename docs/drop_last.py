@@ -20,7 +20,7 @@ from bench.core.spec import RunSpec
 from bench.data.series import load_series
 from bench.plan.suite import Filters, load_suite, plan
 from bench.train.device import seed_everything
-from bench.train.evaluate import autocast, predict
+from bench.train.evaluate import predict
 from bench.train.execute import build
 from bench.train.loop import fit
 from bench.train.windows import calendar, split_windows, standardized
@@ -38,14 +38,14 @@ def squared_errors(spec: RunSpec) -> Float[Tensor, "window channel"]:
         series.card, standardized(series, CPU), task.context, task.horizon, calendar=calendar(series, CPU)
     )
     seed_everything(spec.seed)
-    model = build(spec, series)
+    model = build(spec, series.card)
     fit(model, parts["train"], parts["val"], spec.train, spec.seed)
     model.eval()
     found = []
-    with torch.inference_mode(), autocast(CPU, spec.train.precision):
+    with torch.inference_mode():
         for index in torch.arange(len(parts["test"])).split(64):
-            forecast, y = predict(model, parts["test"], index)
-            found.append((forecast.float() - y).square().double().mean(1))
+            forecast, y = predict(model, parts["test"], index, spec.train.precision)
+            found.append((forecast - y).square().double().mean(1))
     return torch.cat(found)
 
 

@@ -52,7 +52,7 @@ def error(spec: RunSpec, training: type[loop._Training], joins_single: bool) -> 
     series = load_series(cards()[spec.task.dataset])
     parts = windows_of(spec, series, CPU)
     seed_everything(spec.seed)
-    model = build(spec, series)
+    model = build(spec, series.card)
     loop._Training = training  # type: ignore[misc]
     loop.fit(model, parts["train"], parts["val"], spec.train, spec.seed, joins_single=joins_single)
     return evaluate(model, parts["test"], spec.train.precision).mse

@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any
 
-from bench.grid.process import IMPORTED, MARK, NO_MARK, _environment_with
+from bench.grid.process import IMPORTED, MARK, _environment_with
 
 NUMBERS = count()
 
@@ -24,7 +24,7 @@ class Forked:
         context: Any = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["bench.grid.driver", "bench.plan.suite", *IMPORTED])
         self.process = context.Process(target=drive, args=(words, folder, variables, self.output))
-        with _environment_with(**{MARK: NO_MARK}):  # the process that forks serves workers of other tests too
+        with _environment_with(**{MARK: "0"}):  # the process that forks serves workers of other tests too
             self.process.start()
         self.pid: int = self.process.pid
 

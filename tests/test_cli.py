@@ -353,7 +353,7 @@ def test_an_unusable_word_is_one_line_with_the_thing_and_what_there_is(
     refused: Refused, tmp_path: Path, thing: str
 ) -> None:
     words, expected = BAD_WORDS[thing]
-    said = refused(*words, *([] if thing == "verb" else ["--results", tmp_path / "results"]))
+    said = refused(*words, *([] if thing == "verb" or words[0] == "fetch" else ["--results", tmp_path / "results"]))
     for word in expected:
         assert word in said
     assert not (tmp_path / "results").exists() or not records(tmp_path / "results")
@@ -628,7 +628,7 @@ def test_what_is_done_is_not_run_again(results: Path, capsys: pytest.CaptureFixt
     before = {path: path.read_bytes() for path in results.rglob("*.json")}
     assert len(before) == 2
     assert repeat_last("run", results) == 0
-    assert "0 runs done, 0 failed, 2 kept" in capsys.readouterr().out
+    assert "0 runs done, 0 failed, 2 done before" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in results.rglob("*.json")} == before
     assert repeat_last("plan", results) == 0
     assert "2 runs: 2 done, 0 failed, 0 missing" in capsys.readouterr().out
@@ -638,7 +638,7 @@ def test_rerun_all_runs_again_and_finds_the_same_numbers(results: Path, capsys: 
     bytes_before = {path: path.read_bytes() for path in results.rglob("*.json")}
     before = records(results)
     assert repeat_last("run", results, "--rerun", "all") == 0
-    assert "2 runs done, 0 failed, 0 kept" in capsys.readouterr().out
+    assert "2 runs done, 0 failed, 0 done before" in capsys.readouterr().out
     assert all(path.read_bytes() != old for path, old in bytes_before.items())
     for name, record in records(results).items():
         assert record["evaluations"] == before[name]["evaluations"]
@@ -759,7 +759,7 @@ def test_a_user_model_that_fails_is_recorded_with_its_reason_and_the_grid_goes_o
     folder, ended = grid
     assert ended.returncode == 1
     assert ended.stderr == ""
-    assert f"2 runs done, {len(BROKEN_MODELS)} failed, 0 kept" in ended.stdout
+    assert f"2 runs done, {len(BROKEN_MODELS)} failed, 0 done before" in ended.stdout
     found = records(folder / "results")
     for model in BROKEN_MODELS:
         record = found[f"broken:{model} 1"]
@@ -799,7 +799,7 @@ def test_a_failed_run_is_tried_again_by_the_next_command(grid: Grid, tmp_path: P
     words = ["--suite", "tiny.toml", "--results", "results", "--models", "broken:Raises", "repeat_last"]
     ended = command_in(folder, "run", *words, "--device", "cpu")
     assert ended.returncode == 0
-    assert "1 runs done, 0 failed, 1 kept" in ended.stdout
+    assert "1 runs done, 0 failed, 1 done before" in ended.stdout
     record = records(folder / "results")["broken:Raises 1"]
     assert record["status"] == "done"
     assert record["error"] is None
@@ -876,7 +876,7 @@ def test_an_interrupted_run_leaves_nothing_half_done_and_can_be_started_again(
     (tmp_path / "slow").unlink()
     again = command_in(tmp_path, *words, "--results", "results")
     assert again.returncode == 0
-    assert "1 runs done, 0 failed, 1 kept" in again.stdout
+    assert "1 runs done, 0 failed, 1 done before" in again.stdout
 
 
 def wait_for(path: Path, running: subprocess.Popen[str]) -> None:

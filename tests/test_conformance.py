@@ -393,6 +393,7 @@ def test_a_crash_is_one_line_with_the_last_frame_of_the_users_file(own: None, ca
         ("check checkednet:Net --option wide=3", "unexpected keyword argument 'wide'"),
         ("check dlinear --suite pepar", "nearest: paper"),
         ("check dlinear --device gpu", "--device gpu: no such device"),
+        ("check dlinear --device cpu:0", "--device cpu:0: no such device"),
     ],
 )
 def test_what_cannot_be_tried_is_one_line_and_exit_code_2(

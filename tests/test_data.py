@@ -57,7 +57,8 @@ def test_targets_of_a_part_cover_its_rows_and_never_leave_them(
     parts = split_windows(card, tensor, context, horizon)
     for name, windows in parts.items():
         first, last = card.bounds()[name]
-        x, y = windows.gather(torch.arange(len(windows)))
+        index = torch.arange(len(windows))
+        x, y = windows.contexts(index), windows.targets(index)
         assert x.shape == (len(windows), context, 1)
         assert y.shape == (len(windows), horizon, 1)
         assert torch.equal(torch.cat([x, y], 1).diff(dim=1), torch.ones(len(windows), context + horizon - 1, 1))

@@ -25,7 +25,7 @@ from bench.core.kept import read_forecasts
 from bench.core.store import Store
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite
 from bench.train.execute import run_one
-from tests.builders import environment, failure, in_process, make_spec, record, waves
+from tests.builders import environment, failure, in_process, make_spec, python, record, waves
 
 ILI = {"suite": "paper", "datasets": "ILI", "backbone": "smollm2-135m"}
 WORDS = ("--suite", "paper", "--datasets", "ILI", "--backbone", "smollm2-135m")
@@ -119,7 +119,7 @@ def test_a_record_of_another_card_or_without_one_is_not_used(
     with pytest.warns(UserWarning, match="the card of ILI has changed"):
         assert bench.load_records(root).empty
     monkeypatch.delitem(cards(), "ILI")
-    with pytest.warns(UserWarning, match="no card of ILI here"):
+    with pytest.warns(UserWarning, match=r"no card of ILI here. Do: bring datasets/ILI.toml"):
         assert bench.load_records(root).empty
 
 
@@ -304,6 +304,21 @@ def test_a_script_that_runs_without_a_guard_is_told_so(tmp_path: Path, monkeypat
     with pytest.raises(bench.BenchError, match='if __name__ == "__main__":'):
         bench.run("quick", results=tmp_path)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_script_on_standard_input_starts_workers(tmp_path: Path) -> None:
+    words = '"quick", models="repeat_last", datasets="EPF", horizons=24, seeds=1'
+    script = f'import bench\nif __name__ == "__main__":\n    print(len(bench.run({words}, results="{tmp_path}")))\n'
+    ended = subprocess.run(
+        [sys.executable, "-"], input=script, env=environment(), cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.endswith("\n1\n"), ended.stdout
+
+
+def test_a_file_that_hides_a_package_of_the_project_is_named(tmp_path: Path) -> None:
+    (tmp_path / "models.py").touch()
+    ended = python("-m", "bench", "list", cwd=tmp_path)
+    assert ended.returncode and f"{tmp_path / 'models.py'} hides the package models" in ended.stderr.splitlines()[-1]
 
 
 # Export

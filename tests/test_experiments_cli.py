@@ -156,7 +156,7 @@ def test_a_users_few_shot_suite_is_trained_on_its_shares_and_reported(capsys: py
     Path("mine.toml").write_text(f"base = 'few_shot'\nabout = 'Five steps.'\n{models}{FEW_STEPS}")
     assert bench("run", "--suite", "mine.toml", "--device", "cpu") == 0
     ran = capsys.readouterr().out
-    assert "4 runs done, 0 failed, 0 kept" in ran
+    assert "4 runs done, 0 failed, 0 done before" in ran
     assert "dlinear EPF 10% h24 s1" in ran
     records = [json.loads(path.read_text()) for path in Path("results").rglob("*.json")]
     errors = {

@@ -25,7 +25,7 @@ sha256, into = sys.argv[1:]
 card = cards()["ETTh1"].model_copy(update={"sha256": (sha256,)})
 backbone = dataclasses.replace(BACKBONES["gpt2"], files={"vocab.json": sha256}, revision="a" * 40)
 try:
-    print(fetch.fetch_data(card, Path(into) / card.source.path))
+    print(fetch.fetch_data(card))
     print(fetch.fetch_weights(backbone))
 except BenchError as error:
     print("refused:", error)
@@ -65,7 +65,12 @@ def hub() -> Iterator[str]:
 
 
 def fetch(endpoint: str, sha256: str, tmp_path: Path) -> list[str]:
-    changes = {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
+    changes = {
+        "BENCH_DATA": str(tmp_path / "data"),
+        "HF_ENDPOINT": endpoint,
+        "HF_HOME": str(tmp_path / "hf"),
+        "HF_HUB_DISABLE_XET": "1",
+    }
     done = python("-c", FETCH, sha256, tmp_path / "data", env=changes)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()

@@ -221,7 +221,7 @@ def test_models_that_crash_hang_or_ask_for_too_much_are_recorded_and_the_grid_go
     words = ["--models", *(f"tired:{name}" for name in names), "--seeds", "1", "--jobs", "2", "--run-timeout", "10s"]
     code, said, complained = end(start(folder, *words))
     assert code == 1, complained
-    assert "1 runs done, 5 failed, 0 kept" in said
+    assert "1 runs done, 5 failed, 0 done before" in said
     paths = (folder / "results").rglob("s1-*.json")
     errors = {path.parent.name: json.loads(path.read_text())["error"] for path in paths}
     assert errors == {
@@ -240,7 +240,7 @@ def test_a_run_stopped_by_the_budget_is_finished_by_the_next_command_with_the_sa
     words = ["--seeds", "1"]
     code, said, _ = end(fork(folder, *words, "--time-budget", "11s", tired=1.0))
     assert code == 1
-    assert "0 runs done, 0 failed, 0 kept, 1 left" in said
+    assert "0 runs done, 0 failed, 0 done before, 1 left" in said
     assert content(folder / "results") == {}
     code, said, _ = end(fork(folder, *words))
     assert code == 0

@@ -277,14 +277,14 @@ def test_a_failed_rerun_leaves_the_earlier_record_and_its_files(make_card: MakeC
         return tally, sorted(each.what for each in result.kept) if result else []
 
     assert run() == (Tally(done=1), [])
-    assert run() == (Tally(kept=1), [])
+    assert run() == (Tally(earlier=1), [])
     assert run(fails=True, keep=("forecasts",)) == (Tally(failed=1), [])
     assert store.status(spec) == "done"
     assert run(keep=("forecasts",)) == (Tally(done=1), ["forecasts"])
     assert run(fails=True, keep=("weights",)) == (Tally(failed=1), ["forecasts"])
     assert run(keep=("weights",)) == (Tally(done=1), ["forecasts", "weights"])
     assert run(rerun="all") == (Tally(done=1), ["forecasts", "weights"])
-    assert run(keep=("forecasts", "weights")) == (Tally(kept=1), ["forecasts", "weights"])
+    assert run(keep=("forecasts", "weights")) == (Tally(earlier=1), ["forecasts", "weights"])
 
 
 def test_done_runs_are_done_again_if_they_lack_what_is_to_be_kept(make_card: MakeCard, store: Store) -> None:

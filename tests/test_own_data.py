@@ -24,7 +24,9 @@ from bench.__main__ import main
 from bench.core import card as card_module
 from bench.core.base import BenchError, parse
 from bench.core.card import DatasetCard
-from bench.data.add_dataset import Given, add_dataset
+from bench.data.add_dataset import add_dataset
+from bench.data.csv_file import read_table
+from bench.data.problems import Given, Problems
 from bench.data.series import file_of, load_series
 from bench.overview import next_commands
 from bench.train.windows import split_windows, standardized
@@ -284,6 +286,24 @@ def test_horizons_are_those_that_the_parts_can_hold(
     assert (card.context, card.horizons) == (context, horizons)
     for horizon in card.horizons:
         split_windows(card, torch.zeros(rows, 1), context, horizon)
+
+
+def test_names_that_are_there_twice_never_become_a_third_ones(place: Place) -> None:
+    with pytest.raises(BenchError, match="2 columns called 'x'"):
+        added(place("date,x,x,x (2),x (3)\n" + "".join(f"{stamp},1,2,3,4\n" for stamp in hours())))
+
+
+def test_rows_longer_than_a_cell_may_be_are_cut_at_their_commas() -> None:
+    row = ",".join(["0.12345678901234567"] * 7000)
+    problems = Problems()
+    table, delimiter = read_table(f"{','.join(map(str, range(7000)))}x\n{row}\n{row}\n".encode(), problems, {})
+    assert (table.shape, delimiter, problems.found) == ((2, 7000), ",", [])
+
+
+def test_a_proposed_command_has_every_digit_of_a_split() -> None:
+    words = Given(split=(0.6666667, 0.16666665, 0.16666665)).command(Path("a.csv"), {"fill": "previous"})
+    assert "--split 0.6666667 0.16666665 0.16666665 --fill previous" in words
+    assert "--split 1234567 " in Given(split=(1234567.0, 1.0, 1.0)).command(Path("a.csv"), {})
 
 
 def test_constant_channels_are_told_from_those_that_rest_over_the_train_part(place: Place) -> None:

@@ -413,8 +413,8 @@ class Reads(nn.Module):
 
 def test_a_model_is_given_no_memory_that_holds_targets() -> None:
     model, index = Reads(), torch.tensor([3, 7])
-    forecast, y = predict(model, WINDOWS, index)
-    expected_x, expected_y = WINDOWS.gather(index)
+    forecast, y = predict(model, WINDOWS, index, "float32")
+    expected_x, expected_y = WINDOWS.contexts(index), WINDOWS.targets(index)
     assert torch.equal(y, expected_y) and torch.equal(forecast, expected_x[:, -8:])
     assert model.bytes == expected_x.numel() * 4
     assert not any(each.shape == y.shape and torch.equal(each, y) for each in model.locals)
@@ -441,7 +441,7 @@ def test_a_forecast_is_one_real_tensor(kind: str) -> None:
     model = nn.Module()
     model.forward = lambda x: change(x[:, -8:])  # type: ignore[method-assign]
     with pytest.raises(BenchError) as refused:
-        predict(model, WINDOWS, torch.tensor([3, 7]))
+        predict(model, WINDOWS, torch.tensor([3, 7]), "float32")
     assert str(refused.value) == f"model Module: {expected}"
 
 
@@ -897,10 +897,10 @@ def test_no_cell_mixes_two_versions_of_a_model(folder: Path) -> None:
     words = ["--suite", "tiny.toml", "--results", "results", "--models", "pkg.net:Net"]
     device = ["--device", "cpu"]
     first = command_in(folder, "run", *words, *device, "--seeds", 2021)
-    assert "1 runs done, 0 failed, 0 kept" in first.stdout, first.stderr
+    assert "1 runs done, 0 failed, 0 done before" in first.stdout, first.stderr
     (folder / "pkg" / "helper.py").write_text("K = 9")
     second = command_in(folder, "run", *words, *device, "--seeds", 2021, 2022)
-    assert "2 runs done, 0 failed, 0 kept" in second.stdout, second.stderr
+    assert "2 runs done, 0 failed, 0 done before" in second.stdout, second.stderr
     shown = command_in(folder, "show", *words, "--seeds", 2021, 2022).stdout
     scores = [float(line.split("mse ")[1].split()[0]) for line in shown.splitlines() if "test on" in line]
     assert len(scores) == 2 and scores[0] == scores[1] > 50, "both with K = 9"

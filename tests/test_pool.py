@@ -107,7 +107,7 @@ def test_every_run_is_done_once_and_one_seed_of_everything_before_the_second_of_
     assert "6 runs on a machine, 4 at once" in said
     assert "[6/6] patchtst Waves h8 s3" in said
     assert sorted(each.name for each in (store.root / WORK).iterdir()) == ["claims"]
-    assert run(entries, store, Pretence(lambda job: done(job.spec, card)))[0] == Tally(kept=6)
+    assert run(entries, store, Pretence(lambda job: done(job.spec, card)))[0] == Tally(earlier=6)
 
 
 def with_peak(spec: RunSpec, card: DatasetCard, peak_mb: float) -> RunResult:
@@ -183,7 +183,7 @@ def test_a_run_that_is_lost_is_a_failure_with_its_reason_and_the_grid_goes_on(
     assert (failed.status, failed.error, failed.where.device) == ("failed", "killed", "a machine")
     assert "failed: killed" in said
     again = Pretence(lambda job: done(job.spec, card))
-    assert run(entries, store, again, Orders(rerun="failed"))[0] == Tally(done=2, kept=4)
+    assert run(entries, store, again, Orders(rerun="failed"))[0] == Tally(done=2, earlier=4)
 
 
 def test_a_run_that_hangs_is_ended_and_recorded(entries: list[PlannedRun], store: Store, card: DatasetCard) -> None:
@@ -215,7 +215,7 @@ def test_leftovers_of_a_process_that_died_after_its_record_are_removed(
     (rubbish / "checkpoint.safetensors").touch()
     foreign = store.root / WORK / ("0" * 64)
     foreign.mkdir()
-    assert run(entries, store, Pretence(lambda job: None))[0] == Tally(kept=6)
+    assert run(entries, store, Pretence(lambda job: None))[0] == Tally(earlier=6)
     assert not rubbish.exists()
     assert foreign.exists(), "it may be of another suite's run"
 
@@ -233,7 +233,7 @@ def test_what_another_process_did_meanwhile_is_not_done_again(
 
     engine = Pretence(answer)
     tally, said = run(entries, store, engine)
-    assert tally == Tally(done=4, failed=1, kept=1)
+    assert tally == Tally(done=4, failed=1, earlier=1)
     assert len(engine.jobs) == 4
     assert "done, by another process" in said
     assert "failed, by another process" in said
@@ -256,7 +256,7 @@ class Hours:
 
             def of(self, spec: RunSpec) -> object:
                 known = hours[spec.model]
-                return type("Estimate", (), {"seconds": None if known is None else 3600 * known})
+                return type("Estimate", (), {"seconds": None if known is None else 3600 * known, "peak_mb": None})
 
         monkeypatch.setattr(pool, "Estimates", Table)
 
@@ -335,7 +335,7 @@ def test_asking_for_failed_runs_leaves_the_checkpoints_of_missing_ones_alone(
     saved = store.work(entries[1].spec) / "checkpoint.safetensors"
     saved.parent.mkdir(parents=True)
     saved.touch()
-    assert run(entries, store, Pretence(lambda job: None), Orders(rerun="failed"))[0] == Tally(kept=1, remaining=5)
+    assert run(entries, store, Pretence(lambda job: None), Orders(rerun="failed"))[0] == Tally(earlier=1, remaining=5)
     assert saved.exists()
 
 

@@ -173,7 +173,7 @@ class TestEqualMathematics:
 
     def test_the_plain_data_set_holds_the_windows_that_ours_gathers(self) -> None:
         windows = part(5, 20)
-        x, y = windows.gather(torch.tensor([0, 7]))
+        x, y = windows.contexts(torch.tensor([0, 7])), windows.targets(torch.tensor([0, 7]))
         calendar = windows.gather_calendar(torch.tensor([0, 7]))
         for row, position in enumerate((0, 7)):
             sample = WindowDataset(windows)[position]

@@ -10,7 +10,7 @@ import pytest
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard, cards
 from bench.core.spec import RunSpec
-from bench.plan.suite import Filters, Suite, entries, load_suite, plan, suite_names
+from bench.plan.suite import Filters, Suite, entries, left_out, load_suite, plan, suite_names
 from models import MODELS
 from tests.builders import BUILT, waves
 
@@ -220,6 +220,28 @@ def test_a_long_chain_of_bases_is_refused(tmp_path: Path) -> None:
         (tmp_path / f"s{number}.toml").write_text(f"base = 's{number + 1}.toml'\nabout = 'a'")
     with pytest.raises(BenchError, match=r"s0\.toml: base: more than 20 suites in a row"):
         load_suite(str(tmp_path / "s0.toml"))
+
+
+def test_horizons_that_do_not_fit_are_named_and_a_filter_that_asks_for_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "quick"\ntitle = "T"\nabout = "A."\ndatasets = ["EPF", "ILI"]\nhorizons = [24, 336]\n')
+    suite = load_suite(str(file))
+    assert {(each.spec.task.dataset, each.spec.task.horizon) for each in entries(suite)} == {
+        ("EPF", 24), ("EPF", 336), ("ILI", 24),
+    }  # fmt: skip
+    assert left_out(suite, Filters()) == "left out, since a split holds no window of it: ILI 336"
+    assert left_out(suite, Filters(datasets=("EPF",))) == left_out(load_suite("paper"), Filters()) == ""
+
+
+def test_settings_of_a_model_of_ones_own_that_the_suite_lacks_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'base = "quick"\nabout = "A."\nmodels = ["mine:Net"]\n[override."mine:Nett"]\ntrain = { epochs = 1 }\n'
+    )
+    with pytest.raises(
+        BenchError, match=r"override: mine:Nett is none of the suite's models; nearest: mine:Net\. Do: "
+    ):
+        load_suite(str(file))
 
 
 def test_look_backs_of_single_data_sets_come_before_that_of_the_suite() -> None:

@@ -15,7 +15,7 @@ from bench.core.store import Store
 from bench.plan.suite import Filters, PlannedRun, entries, load_suite, plan
 from bench.plan.tuning import Search, Searches, Trial, read_searches, write_searches
 from bench.report.methods import methods
-from tests.builders import in_process, record
+from tests.builders import failure, in_process, record
 
 SEARCH = """\
 title = "A search"
@@ -99,6 +99,20 @@ def test_a_trial_of_which_a_run_failed_is_never_chosen(failing: str) -> None:
     printed = {"slow": slow[2:], "fast": fast[2:]}
     assert printed.pop(failing) == ("-", "-")
     assert printed.popitem()[1] == (("0.6510*",) * 2 if failing == "slow" else ("0.5510*",) * 2)
+
+
+def test_nothing_is_chosen_or_written_where_no_trial_has_a_score(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("search.toml").write_text(SEARCH.replace("[1]", "[2021]"))  # seeds that builders.record knows
+    store = Store(Path("results").absolute())
+    for entry in entries(load_suite("search.toml")):
+        failed = failure("RuntimeError: no") if entry.spec.model == "dlinear" else {}
+        store.put(record(entry.spec).model_copy(update=failed))
+    monkeypatch.setattr("bench.__main__._run_all", lambda *_: None)  # failed runs would be tried again
+    assert in_process("tune", "--suite", "search.toml", "--results", store.root) == 1
+    assert "no trial has a score: dlinear on EPF" in capsys.readouterr().err
+    assert [search.model for search in read_searches(Path("search.toml")).searches] == ["itransformer"]
 
 
 @pytest.mark.parametrize(

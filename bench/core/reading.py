@@ -38,17 +38,13 @@ LARGE: dict[str, TypeAdapter[Any]] = {
 """Parts that make up most of a record, besides the errors of each channel; few tables need them."""
 
 
-NO_CARD = "no card of"
-
-
 class UnusableRecord(BenchError):
     """A record that exists but is damaged, or belongs to another run, protocol, data or weights."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        bring = NO_CARD in reason
-        remedy = "bring its card, datasets/NAME.toml, here from where it ran" if bring else "move it away and run again"
-        super().__init__(f"{path}: {reason}. Do: {remedy}")
-        self.path, self.reason = path, reason
+        """`reason` may end in a remedy of its own, after `. Do: `."""
+        self.path, (self.reason, _, remedy) = path, reason.partition(". Do: ")
+        super().__init__(f"{path}: {self.reason}. Do: {remedy or 'move it away and run again'}")
 
 
 def summary_of(unusable: Sequence[UnusableRecord]) -> str:
@@ -283,5 +279,6 @@ def stray(result: RunResult, place: str, digests: dict[str, str]) -> str | None:
         return f"holds the record of another run, {spec.path}"
     for name, digest in spec.task.cards.items():
         if digests.get(name) != digest:
-            return f"the card of {name} has changed since it was made" if name in digests else f"{NO_CARD} {name} here"
+            none = f"no card of {name} here. Do: bring datasets/{name}.toml from where it ran"
+            return f"the card of {name} has changed since it was made" if name in digests else none
     return foreign(result, spec)

@@ -67,7 +67,7 @@ class Verified:
         self._verifier = hashlib.sha256("\n".join(verifier).encode()).hexdigest()[:16]
         self._root = os.path.realpath(root)
         caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111  (never raises)
-        self._cache = caches / CACHE if caches.is_absolute() else None  # None: nobody knows the user's folder
+        self._cache = (caches if caches.is_absolute() else Path(os.devnull)) / CACHE  # below /dev/null nothing can lie
 
     def stamp(self, status: os.stat_result) -> str:
         """Return a text that changes whenever the file, the code or a card does."""
@@ -76,28 +76,25 @@ class Verified:
     def of(self, folder: str) -> dict[str, Brief]:
         """Return file name -> what is remembered of each record in this folder of the results directory."""
         with suppress(OSError, ValueError, TypeError):
-            if self._cache:
-                lines = self._file(self._cache, folder).read_bytes().decode("utf-8", "surrogateescape")
-                rows = (line.split("\t") for line in lines.split("\n")[:-1])
-                return {name: Brief(*brief) for name, *brief in rows}
+            lines = self._file(folder).read_bytes().decode("utf-8", "surrogateescape")
+            rows = (line.split("\t") for line in lines.split("\n")[:-1])
+            return {name: Brief(*brief) for name, *brief in rows}
         return {}
 
     def add(self, folder: str, new: Mapping[str, Brief], names: Collection[str]) -> None:
         """Remember records that were verified, and forget those that are gone: `names` are the files in the folder."""
-        if not self._cache:
-            return
         kept = {name: brief for name, brief in {**self.of(folder), **new}.items() if name in names}
         lines = "".join("\t".join((name, *brief)) + "\n" for name, brief in kept.items())
         with suppress(OSError):
             self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_whole(self._file(self._cache, folder), lines.encode("utf-8", "surrogateescape"))
+            write_whole(self._file(folder), lines.encode("utf-8", "surrogateescape"))
 
     def tidy(self) -> None:
         """Remove what was remembered long ago."""
         with suppress(OSError):
-            for path in self._cache.iterdir() if self._cache else ():
+            for path in self._cache.iterdir():
                 if path.stat().st_mtime < time.time() - FORGOTTEN:
                     path.unlink()
 
-    def _file(self, cache: Path, folder: str) -> Path:
-        return cache / f"{hashlib.sha256(os.fsencode(f'{self._root}/{folder}')).hexdigest()[:24]}.tsv"
+    def _file(self, folder: str) -> Path:
+        return self._cache / f"{hashlib.sha256(os.fsencode(f'{self._root}/{folder}')).hexdigest()[:24]}.tsv"

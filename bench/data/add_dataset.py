@@ -17,14 +17,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shlex
 import tomllib
 import unicodedata
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +31,6 @@ from bench.core.card import DatasetCard, card_path, cards, longest_horizon
 from bench.core.system import write_whole
 from bench.core.text import printable
 from bench.data.channels import (
-    Choice,
     columns_kept,
     decimal_sign,
     filled,
@@ -45,57 +41,13 @@ from bench.data.channels import (
     verify_channels,
 )
 from bench.data.csv_file import read_table
-from bench.data.problems import Problems, Refusal, counted, listed
+from bench.data.problems import Given, Problems, Refusal, counted, listed
 from bench.data.series import file_of, load_series
 from bench.data.stamps import Moments, completed, joined, moments_of, often, stamp_columns, step_of
 from bench.data.steps import SEASONS, SIZES, Step
 
 LONG, SHORT = (96, (96, 192, 336, 720)), (36, (24, 36, 48, 60))
 """Look-back and horizons."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """The user's choices, one for each option of the command; None is inferred from the file."""
-
-    name: str | None = None
-    stamp: str | Sequence[str] | None = None
-    step: str | None = None
-    season: int | None = None
-    split: Sequence[float] | None = None
-    horizons: Sequence[int] | None = None
-    about: str | None = None
-    long: bool = False
-    drop: Sequence[str] | None = None
-    channels: Sequence[str] | None = None
-    fill: str | None = None
-
-    @property
-    def stamps(self) -> list[str]:
-        """The columns of --stamp."""
-        return [self.stamp] if isinstance(self.stamp, str) else list(self.stamp or ())
-
-    def command(self, file: Path, options: dict[str, Any]) -> str:
-        """Return the command with these options in the place of the user's, or, if they are lists, added to them."""
-        # 1. A column that is to be dropped is no longer among those to be kept.
-        if self.channels and "drop" in options:
-            kept = [name for name in self.channels if name not in options["drop"]]
-            options = {key: value for key, value in options.items() if key != "drop"} | {"channels": kept}
-        elif "drop" in options:
-            options = options | {"drop": list(dict.fromkeys([*(self.drop or ()), *options["drop"]]))}
-        wanted = replace(self, **{"stamp": self.stamps or None, **options})
-        # 2. Write all options.
-        place = f"./{file}" if str(file).startswith("-") else str(file)
-        words = ["python", "-m", "bench", "add-dataset", place]
-        for field in fields(wanted):
-            value = getattr(wanted, field.name)
-            several = isinstance(value, Sequence) and not isinstance(value, str)
-            given = [f"{each:g}" if isinstance(each, float) else str(each) for each in (value if several else [value])]
-            if value and any(each.startswith("-") for each in given):
-                words += [f"--{field.name}={each}" for each in given]  # else it would be read as an option
-            elif value:
-                words += [f"--{field.name}", *(given if value is not True else [])]
-        return printable(shlex.join(words))
 
 
 def add_dataset(file: Path, given: Given) -> tuple[str, DatasetCard]:
@@ -172,7 +124,6 @@ def _card(name: str, given: Given, values: pd.DataFrame, step: Step, repaired: s
 
 def examined(file: Path, given: Given, problems: Problems, notes: dict[str, str]) -> tuple[pd.DataFrame, Step, str]:
     """Return the values by stamp, the step, and what was filled in words; `problems` gets all that is wrong."""
-    choice = Choice(given.drop or (), given.channels, given.fill)
     # 1. Cells, and their stamps.
     table, delimiter = read_table(read_regular(file), problems, notes)
     columns = stamp_columns(table, given.stamps)
@@ -183,7 +134,7 @@ def examined(file: Path, given: Given, problems: Problems, notes: dict[str, str]
     names = list(dict.fromkeys(ids)) if ids is not None else []
     table = table.drop(columns=[*columns, *series])
     decimal = decimal_sign(table, delimiter)
-    choice = resolved(choice, table, names)
+    choice = resolved(given, table, names)
     values = numbers_of(columns_kept(table, choice, names, notes), decimal, choice, problems, notes)
     if given.long and not series:
         raise Refusal("has no column that names series for --long. Do: call it unique_id")

@@ -85,7 +85,7 @@ def make_bundle(specs: list[RunSpec], folder: Path) -> list[str]:
         raise BenchError(f"bundle {folder}: would be made of a bundle. Do: {remedy}")
     needed, data = _needed_backbones(specs), _needed_data(specs)
     for card in data:
-        fetch_data(card, file_of(card))
+        fetch_data(card)
     for weights in weights_of(specs):
         fetch_weights(weights)
     try:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.data.csv_file import NUMBER
-from bench.data.problems import Problems, Refusal, counted, listed, named
+from bench.data.problems import Given, Problems, Refusal, counted, listed, named
 from bench.data.stamps import CALENDAR, Moments, divides, examples, plain
 
 DECIMAL = r"[+-]?\d*,\d+([eE][+-]?\d+)?"
@@ -37,15 +37,6 @@ FILLS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
     "linear": (lambda values: values.interpolate(limit_area="inside"), "on a straight line between their neighbours"),
 }
 """Value of --fill -> how it fills, and how the card says so."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The columns that the user drops or keeps (None: all others), and how missing cells are filled (None: not)."""
-
-    drop: Sequence[str] = ()
-    channels: Sequence[str] | None = None
-    fill: str | None = None
 
 
 def id_columns(table: pd.DataFrame, moments: Moments, asked: bool, sure: bool) -> list[str]:
@@ -116,7 +107,7 @@ def _holds_numbers(cells: pd.Series) -> bool:
 
 
 def numbers_of(
-    table: pd.DataFrame, decimal: str, choice: Choice, problems: Problems, notes: dict[str, str]
+    table: pd.DataFrame, decimal: str, choice: Given, problems: Problems, notes: dict[str, str]
 ) -> pd.DataFrame:
     """Return the columns of numbers as float64, NaN for cells that are missing.
 
@@ -198,7 +189,7 @@ def _cells(table: pd.DataFrame, wrong: pd.DataFrame) -> tuple[list[tuple[str, st
     return shown, len(rows)
 
 
-def resolved(choice: Choice, table: pd.DataFrame, series: Sequence[str]) -> Choice:
+def resolved(choice: Given, table: pd.DataFrame, series: Sequence[str]) -> Given:
     """Return the choice with names of columns and series as the file has them. Raises Refusal for an unknown name."""
     names = [*series, *table]
     pairs = [f"{one}:{name}" for one in series for name in table] if choice.channels or choice.drop else []
@@ -206,7 +197,7 @@ def resolved(choice: Choice, table: pd.DataFrame, series: Sequence[str]) -> Choi
     return replace(choice, drop=named(choice.drop, [*names, *pairs], "--drop"), channels=channels)
 
 
-def columns_kept(table: pd.DataFrame, choice: Choice, series: Sequence[str], notes: dict[str, str]) -> pd.DataFrame:
+def columns_kept(table: pd.DataFrame, choice: Given, series: Sequence[str], notes: dict[str, str]) -> pd.DataFrame:
     """Return the columns that the user keeps, less counters of rows (if others are left) and nameless empty ones.
 
     `series` are names that --drop and --channels may also have.
@@ -232,7 +223,7 @@ def _rises_by_one(cells: pd.Series) -> bool:
 
 
 def side_by_side(
-    values: pd.DataFrame, moments: Moments, ids: pd.Series, choice: Choice, problems: Problems
+    values: pd.DataFrame, moments: Moments, ids: pd.Series, choice: Given, problems: Problems
 ) -> tuple[pd.DataFrame, Moments]:
     """Return a column for each series (`series:column` with several columns), and the stamps that any of them has.
 
@@ -297,7 +288,7 @@ def _odd_spans(spans: pd.DataFrame, moments: Moments, problems: Problems) -> lis
 
 
 def filled(
-    values: pd.DataFrame, stamps: pd.Series, missing: pd.Series, choice: Choice, problems: Problems
+    values: pd.DataFrame, stamps: pd.Series, missing: pd.Series, choice: Given, problems: Problems
 ) -> tuple[pd.DataFrame, str]:
     """Return the values by stamp, and what was filled in words: rows at the `missing` stamps, and missing cells.
 

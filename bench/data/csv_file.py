@@ -69,7 +69,8 @@ def _names(header: list[str], problems: Problems) -> list[str]:
     names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         problems.add(f"has {names.count(twice[0])} columns called {listed(twice)}", "rename all but one")
-        names = [f"{name} ({place + 1})" if name in names[:place] else name for place, name in enumerate(names)]
+        names = [f"{name} ({place})" if name in names[:place] else name for place, name in enumerate(names)]
+        names = [f"{place}: {name}" if name in names[:place] else name for place, name in enumerate(names)]
     return names
 
 
@@ -110,7 +111,9 @@ def _delimiter(text: str) -> str:
     """Return the delimiter that cuts the first rows into equally many cells; the comma last, as decimals may use it."""
     found = {}
     for delimiter in ";\t|,":
-        widths = Counter(len(cells) for _, cells in islice(_records(text[:1_000_000], delimiter), 20))
+        widths: Counter[int] = Counter()
+        with suppress(Refusal):  # what is no delimiter here may make a cell too long to be read
+            widths.update(len(cells) for _, cells in islice(_records(text[:1_000_000], delimiter), 20))
         if len(widths) == 1 and widths.keys() != {1}:
             return delimiter
         found[delimiter] = max((count for width, count in widths.items() if width > 1), default=0)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import constants, get_session, hf_hub_download
 
 from bench.core.base import BenchError
 from bench.core.card import DatasetCard
+from bench.data.series import data_dir, file_of
 from models.llm_files import BackboneError, Published, locate, sha256_of, verified
 
 
-def fetch_data(card: DatasetCard, path: Path) -> str:
-    """Fetch the card's file to `path` (which ends in the card's source path) unless it is there, and verify it.
+def fetch_data(card: DatasetCard) -> str:
+    """Fetch the card's file unless it is there, and verify it.
 
     Returns one line on what was done; an interrupted download resumes. Raises BenchError for no answer or another file.
     """
-    source = card.source
+    source, path = card.source, file_of(card)
     if fetched := not path.is_file():
         if source.repo is None:
             raise BenchError(f"{card.name}: no file {path}, and its card names no repository. Do: put the file there")
-        into = path.parents[len(PurePosixPath(source.path).parts) - 1]
-        options = {"repo_type": "dataset", "revision": source.revision, "local_dir": into}
+        options = {"repo_type": "dataset", "revision": source.revision, "local_dir": data_dir()}
         _download(card.name, source.repo, [source.path], str(path), **options)
     got = sha256_of(path, path.stat().st_mtime_ns)
     if got not in card.sha256:

@@ -28,7 +28,8 @@ def new_rows(file: Path, card: DatasetCard, channels: Sequence[str], least: int)
             if "long" not in problems.options:
                 break
         if problems.found:
-            raise Refusal(f"{'; '.join(problems.found)}. Do: correct the file")
+            remedy = "; ".join(problems.by_hand) or "correct the file"
+            raise Refusal(f"{'; '.join(problems.found)}. Do: {remedy}")
         if len(rows) < least:
             raise Refusal(f"has {len(rows)} rows; the model reads the last {least}. Do: add the rows before")
     except Refusal as error:

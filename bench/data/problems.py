@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from bench.core.base import nearest
@@ -11,6 +14,51 @@ from bench.core.text import first_few, printable
 
 class Refusal(Exception):
     """The user's file cannot be used; the text follows the file's path and ends in what to do."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The user's choices, one for each option of the command; None is inferred from the file."""
+
+    name: str | None = None
+    stamp: str | Sequence[str] | None = None
+    step: str | None = None
+    season: int | None = None
+    split: Sequence[float] | None = None
+    horizons: Sequence[int] | None = None
+    about: str | None = None
+    long: bool = False
+    drop: Sequence[str] = ()
+    channels: Sequence[str] | None = None
+    fill: str | None = None
+
+    @property
+    def stamps(self) -> list[str]:
+        """The columns of --stamp."""
+        return [self.stamp] if isinstance(self.stamp, str) else list(self.stamp or ())
+
+    def command(self, file: Path, options: dict[str, Any]) -> str:
+        """Return the command with these options in the place of the user's, or, if they are lists, added to them."""
+        # 1. A column that is to be dropped is no longer among those to be kept.
+        if self.channels and "drop" in options:
+            kept = [name for name in self.channels if name not in options["drop"]]
+            options = {key: value for key, value in options.items() if key != "drop"} | {"channels": kept}
+        elif "drop" in options:
+            options = options | {"drop": list(dict.fromkeys([*self.drop, *options["drop"]]))}
+        wanted = replace(self, **{"stamp": self.stamps or None, **options})
+        # 2. Write all options.
+        place = f"./{file}" if str(file).startswith("-") else str(file)
+        words = ["python", "-m", "bench", "add-dataset", place]
+        for field in fields(wanted):
+            value = getattr(wanted, field.name)
+            several = isinstance(value, Sequence) and not isinstance(value, str)
+            parts = value if several else [value]
+            given = [f"{each:.15g}" if isinstance(each, float) else str(each) for each in parts]
+            if value and any(each.startswith("-") for each in given):
+                words += [f"--{field.name}={each}" for each in given]  # else it would be read as an option
+            elif value:
+                words += [f"--{field.name}", *(given if value is not True else [])]
+        return printable(shlex.join(words))
 
 
 class Problems:

@@ -26,7 +26,7 @@ from bench.core.card import cards
 from bench.core.jobs import Job, Lost
 from bench.core.spec import RunSpec, weights_of
 from bench.core.system import INSTALLED, THREADS
-from bench.data.series import data_dir, file_of
+from bench.data.series import data_dir
 from bench.grid.engine import Engine
 from bench.plan.own_code import own_code
 
@@ -249,7 +249,7 @@ def _fetch(specs: Sequence[RunSpec]) -> None:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # one process of a node at a time: the first fetches, the others find it
         for name in dict.fromkeys(name for spec in specs for name in spec.task.datasets):
-            fetch_data(cards()[name], file_of(cards()[name]))
+            fetch_data(cards()[name])
         for weights in weights_of(specs):
             fetch_weights(weights)
         for name in dict.fromkeys(spec.backbone for spec in specs if spec.backbone):

@@ -10,7 +10,7 @@ import datetime
 import math
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Tally:
 
     done: int = 0
     failed: int = 0
-    kept: int = 0
+    earlier: int = 0
     """Runs that were done before, or meanwhile by another process."""
     remaining: int = 0
     """Runs not finished: outside `--rerun`, or stopped by `--time-budget`."""
@@ -83,18 +83,17 @@ def run_grid(
     mine = in_shard({entry.spec.key: entry for entry in entries}, orders.shard)
     stamps = {key: store.stamp(entry.spec) for key, entry in mine.items()}
     todo, done, again = selected(mine, store, orders)
-    tally = Tally(kept=len(done), remaining=len(mine) - len(todo) - len(done))
+    tally = Tally(earlier=len(done), remaining=len(mine) - len(todo) - len(done))
     finished = store.leftovers() & done
     if not todo and not finished:
         return tally
     with closing(store):
-        # 2. Remove work folders of processes that died between writing a record and removing its folder.
-        with suppress(*([] if todo else [BenchError])):  # a failure matters only if something is to be written
-            store.open()
-            for key in finished:
-                if store.claim(mine[key].spec):
-                    store.clear(mine[key].spec)
-                    store.release(mine[key].spec)
+        # 2. Prepare the directory, and tidy it.
+        try:
+            _tidy(store, [mine[key].spec for key in finished])
+        except BenchError:
+            if todo:  # else nothing is to be written
+                raise
         if not todo:
             return tally
         # 3. Name the files of users' own models; start the engine, check everything, run.
@@ -110,6 +109,15 @@ def run_grid(
             with display.live:
                 _Grid(store, engine, orders, deadline, display, todo, stamps, tally).run()
     return tally
+
+
+def _tidy(store: Store, finished: Iterable[RunSpec]) -> None:
+    """Open the store; remove work folders of processes that died between writing a record and removing its folder."""
+    store.open()
+    for spec in finished:
+        if store.claim(spec):
+            store.clear(spec)
+            store.release(spec)
 
 
 def selected(
@@ -169,7 +177,9 @@ class _Grid:
     def run(self) -> None:
         """Run until no run is waiting or running, or the time is over."""
         where, models = self.engine.where, {entry.spec.model for entry in self.waiting.values()}
-        records = records_of(self.store.root, models) if self.estimating else []
+        # Records are read only where it matters how long runs take, or how much memory.
+        estimating = self.deadline < math.inf or (self.engine.slots > 1 and self.engine.free_memory() is not None)
+        records = records_of(self.store.root, models) if estimating else []
         self.estimates = Estimates(where.device, records, where.sharing, where.threads)
         announced = False
         while self.waiting or self.running:
@@ -185,11 +195,6 @@ class _Grid:
             else:
                 break
         self.tally.remaining += len(self.waiting)
-
-    @property
-    def estimating(self) -> bool:
-        """Whether it matters how long runs take, or how much memory."""
-        return self.deadline < math.inf or (self.engine.slots > 1 and self.engine.free_memory() is not None)
 
     def _fill(self) -> None:
         """Start runs until the slots or the memory are full."""
@@ -217,9 +222,9 @@ class _Grid:
         for key, entry in list(self.waiting.items()):
             if not self._may_start(entry) or not self.store.claim(entry.spec):
                 continue
-            if self.store.stamp(entry.spec) != self.stamps[key] and self.store.status(entry.spec) != "missing":
+            if self.store.stamp(entry.spec) != self.stamps[key] and (found := self.store.get(entry.spec)):
                 del self.waiting[key]
-                self._done_elsewhere(entry)
+                self._done_elsewhere(entry, found.status)
             elif self._fits(entry):
                 del self.waiting[key]
                 return entry
@@ -230,10 +235,8 @@ class _Grid:
 
     def _fits(self, entry: PlannedRun) -> bool:
         """Tell whether a run fits into the free memory, beside what the running ones will still take of it."""
-        if not self.running or (free := self.engine.free_memory()) is None:
-            return True
-        needs = [self._need(spec) for spec in (*(running.spec for running, _ in self.running.values()), entry.spec)]
-        return fits(needs, free)
+        specs = (*(running.spec for running, _ in self.running.values()), entry.spec)
+        return fits([self._need(spec) for spec in specs], self.engine.free_memory())
 
     def _need(self, spec: RunSpec) -> float | None:
         """Return the MiB that a run will take beyond what it has; None if that is not known."""
@@ -250,14 +253,13 @@ class _Grid:
             return True
         remaining = self.deadline - time.time()
         seconds = self.estimates.of(entry.spec).seconds
-        fits = seconds is None or seconds <= remaining or seconds > self.orders.budget
-        return remaining > 0 and (fits or self._checkpoint(entry).exists())
+        in_time = seconds is None or seconds <= remaining or seconds > self.orders.budget
+        return remaining > 0 and (in_time or self._checkpoint(entry).exists())
 
-    def _done_elsewhere(self, entry: PlannedRun) -> None:
-        status = self.store.status(entry.spec)
+    def _done_elsewhere(self, entry: PlannedRun, status: str) -> None:
         self.store.release(entry.spec)
         self.tally.failed += status == "failed"
-        self.tally.kept += status == "done"
+        self.tally.earlier += status == "done"
         self.display.drop(entry, f"{status}, by another process", counts=True)
 
     def _take_all(self, events: list[Event]) -> None:

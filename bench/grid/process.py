@@ -22,16 +22,14 @@ from bench.core.jobs import Job, Lost
 
 MARK = "BENCH_WORKER"
 """Environment variable of a worker and of all processes that are started in it; its value is different in each."""
-NO_MARK = "0" * 32
-"""What stands in place of a mark until a worker has its own."""
 START = "forkserver" if sys.platform == "linux" else "spawn"
 """How a worker starts: forked, in milliseconds, from one process that has imported torch; macOS cannot fork that."""
 IMPORTED = ["bench.train.worker", "torch._dynamo", "bench.grid.frozen"]
 """Modules that are imported once for all workers; torch's optimisers import the second, which takes two seconds."""
 ORPHANED = 255
 """The exit code that multiprocessing gives all workers once the process that they are forked from is gone."""
-SET_CHILD_SUBREAPER = 36
-"""The option of Linux' prctl by which orphans among a process's descendants become its children."""
+SET_NAME, SET_CHILD_SUBREAPER = 15, 36
+"""Options of Linux' prctl: a process's name, which its forks have too; that orphans among descendants are its own."""
 
 
 class Worker:
@@ -42,7 +40,7 @@ class Worker:
         self.job: Job | None = None
         self.used = False
         """Whether a run was begun in it."""
-        self.mark = secrets.token_hex(len(NO_MARK) // 2)
+        self.mark = secrets.token_hex(16)
         if getattr(main := sys.modules["__main__"], "__file__", None) == "<stdin>":
             del main.__file__  # else the process would look for this file
         variables = {**os.environ, MARK: self.mark, "OMP_NUM_THREADS": str(threads)}
@@ -54,8 +52,7 @@ class Worker:
             resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: only the driver sees Ctrl-C
         try:
-            with _environment_with(**{MARK: NO_MARK}):
-                self.process.start()
+            self.process.start()
         except (OSError, EOFError) as error:  # EOFError: the process that forks could not
             cause = f"a worker process could not be started ({error or 'it ended at once'})"
             raise BenchError(f"{cause}. Do: end other processes, or lower --jobs, and start it again") from error
@@ -128,9 +125,11 @@ def _environment_with(**variables: str) -> Iterator[None]:
 def _work(pipe: Connection, device: str, threads: int, variables: dict[str, str]) -> None:
     """Answer the driver's questions until the driver is gone. Runs in the worker process, with these variables."""
     os.setsid()  # the process leads its own group, so that its children die with it
-    _take_over(variables)
+    os.environ.clear()
+    os.environ.update(variables)
     with contextlib.suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
+        ctypes.CDLL(None).prctl(SET_NAME, variables[MARK][:15].encode())
     threading.Thread(target=_die_with_the_driver, args=(os.environ[MARK],), daemon=True).start()
     from bench.grid import frozen  # noqa: F401  (where workers are forked, it was imported before)
     from bench.train.worker import answer, use_threads
@@ -146,19 +145,6 @@ def _work(pipe: Connection, device: str, threads: int, variables: dict[str, str]
             reply = answer(what, about, device, pipe.send)
             _flush()
             pipe.send(reply)
-
-
-def _take_over(variables: dict[str, str]) -> None:
-    """Exchange the environment that this process began with for the driver's, with its own mark.
-
-    A child that is forked shows in /proc what its parent began with, so the mark is written over NO_MARK there too.
-    """
-    libc = ctypes.CDLL(None)
-    libc.getenv.restype = ctypes.c_void_p
-    if place := libc.getenv(MARK.encode()):
-        ctypes.memmove(place, variables[MARK].encode(), len(NO_MARK))
-    os.environ.clear()
-    os.environ.update(variables)
 
 
 def _print_into(file: Path) -> None:
@@ -222,7 +208,9 @@ def _processes() -> dict[int, int]:
 
 
 def _has_mark(pid: int, mark: str) -> bool:
-    """Tell whether a process began with this mark. One that is gone, or is somebody else's, did not."""
+    """Tell whether a process has this mark, as its name (a fork) or in its environment (what it started)."""
     with contextlib.suppress(OSError):
+        if Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip() == mark[:15]:
+            return True
         return f"{MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     return False

@@ -224,7 +224,7 @@ class _Ours(_Loop):
         return again
 
     def _gather_only(self, index: Tensor, lr: float) -> Tensor:
-        x, _ = self.windows.gather(index)
+        x, _ = self.windows.contexts(index), self.windows.targets(index)
         if getattr(self.model, "reads_calendar", False):
             self.windows.gather_calendar(index)
         return x[0, 0, 0]

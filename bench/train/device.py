@@ -34,7 +34,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     except RuntimeError:
         device = None
-    if device is None or device.type not in ("cpu", "cuda"):
+    if device is None or (device.type != "cuda" and device != torch.device("cpu")):  # there is no cpu:0
         raise BenchError(f"--device {name}: no such device. Do: --device auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BenchError(f"--device {name}: {torch.cuda.device_count()} CUDA GPUs are visible. Do: --device cpu")

@@ -88,9 +88,7 @@ def scorer(model: nn.Module, windows: Windows, precision: str) -> Scorer:
     """
 
     def score(index: Int[Tensor, "b"]) -> Scores:
-        with autocast(index.device, precision):
-            forecast, y = predict(model, windows, index)
-        forecast = forecast.float()
+        forecast, y = predict(model, windows, index, precision)
         error = forecast - y
         square, size = error.square(), error.abs()
         by_channel = torch.stack([square, size], dim=-1).sum((0, 1), dtype=torch.float64)
@@ -108,13 +106,12 @@ def whole_batch(windows: Windows) -> int:
 @torch.inference_mode()
 def sample(model: nn.Module, windows: Windows, precision: str) -> Sample:
     """Return the forecast of the last channel in the middle window of a split."""
-    device, window = windows.series.device, len(windows) // 2
-    index = torch.tensor([window], device=device)
+    window = len(windows) // 2
+    index = torch.tensor([window], device=windows.series.device)
     model.eval()
-    with autocast(device, precision):
-        forecast, truth = predict(model, windows, index)
-    shown = (windows.contexts(index), truth, forecast.float())
-    last = [tuple(round(value, 4) for value in each[0, :, -1].tolist()) for each in shown]
+    forecast, truth = predict(model, windows, index, precision)
+    parts = windows.contexts(index), truth, forecast
+    last = [tuple(round(value, 4) for value in each[0, :, -1].tolist()) for each in parts]
     channel = windows.series.shape[1] - 1
     return Sample(window=window, channel=channel, past=last[0], truth=last[1], forecast=last[2])
 
@@ -132,14 +129,16 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
-def predict(model: nn.Module, windows: Windows, index: Int[Tensor, "b"]) -> tuple[Forecast, Forecast]:
-    """Return forecasts and targets of the windows `index`. A model with `reads_calendar` reads the calendar too.
+def predict(model: nn.Module, windows: Windows, index: Int[Tensor, "b"], precision: str) -> tuple[Forecast, Forecast]:
+    """Return float32 forecasts and the targets of these windows. A model with `reads_calendar` reads the calendar too.
 
     The model gets a copy of the contexts, and the targets are gathered after its forecast exists. Raises BenchError
     for a forecast that is no real floating-point tensor, or of another shape: broadcasting would hide it.
     """
     stamps = windows.gather_calendar(index) if getattr(model, "reads_calendar", False) else None
-    return forecast_of(model, windows.contexts(index), stamps, windows.horizon), windows.targets(index)
+    with autocast(index.device, precision):
+        forecast = forecast_of(model, windows.contexts(index), stamps, windows.horizon)
+    return forecast.float(), windows.targets(index)
 
 
 def forecast_of(

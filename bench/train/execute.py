@@ -25,7 +25,7 @@ from bench.plan.own_code import CodeChanged, raised_at, trace_of, watched
 from bench.train.checkpoint import CheckpointError, OutOfTime
 from bench.train.device import build_digest, peak_mb, provenance, reset_peak, seed_everything
 from bench.train.errors import FurtherErrors
-from bench.train.evaluate import autocast, evaluate, operations, predict, sample
+from bench.train.evaluate import evaluate, operations, predict, sample
 from bench.train.keep import Aside, ForecastWriter, KeepError, write_weights
 from bench.train.loop import Fit, TrainingDiverged, Watch, fit
 from bench.train.probes import probe
@@ -211,5 +211,5 @@ def _flops(model: nn.Module, windows: Windows, precision: str) -> int:
     """Count the floating-point operations of one forecast for one window."""
     index = torch.zeros(1, dtype=torch.long, device=windows.series.device)
     model.eval()
-    with torch.inference_mode(), autocast(index.device, precision):
-        return operations(lambda: predict(model, windows, index))
+    with torch.inference_mode():
+        return operations(lambda: predict(model, windows, index, precision))

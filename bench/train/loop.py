@@ -112,7 +112,7 @@ class _Training:
         self.plan = StepPlan(config, len(train), joins_single)
         self.order = torch.Generator().manual_seed(seed)
         self.so_far = Fit()
-        self.best: list[Tensor] = []
+        self.best: dict[str, Tensor] = {}
         self._begin_epoch()
 
     @property
@@ -154,7 +154,7 @@ class _Training:
         # 2. Keep the weights of the best epoch.
         if not now.best_epoch or score < now.curve[now.best_epoch - 1].val_loss:
             now.best_epoch = number
-            self.best = [state.detach().clone() for state in _state(self.model)]
+            self.best = {name: each.detach().clone() for name, each in changed_by_training(self.model).items()}
         # 3. Note the epoch, and begin the next.
         windows = self.plan.windows(now.steps) - self.plan.windows(self.first_step)
         seconds = time.perf_counter() - self.epoch_began
@@ -166,8 +166,8 @@ class _Training:
     @torch.no_grad()
     def end(self) -> Fit:
         """Restore the best epoch's weights, and return the outcome."""
-        for state, best in zip(_state(self.model), self.best, strict=True):
-            state.copy_(best)
+        for name, each in changed_by_training(self.model).items():
+            each.copy_(self.best[name])
         self.so_far.windows = self.plan.windows(self.so_far.steps)
         self.so_far.micro_batch = self.take_step.micro_batch
         self.take_step.graph = None  # the test needs its memory
@@ -193,8 +193,8 @@ class _Training:
         machines, micro_batch = tuple(dict.fromkeys((*now.machines, here))), self.take_step.micro_batch
         parts = {"machines": machines, "micro_batch": micro_batch, "before": passed, "drawn": drawn}
         tensors |= {"order": self.order_at_start, "loss": self.loss}
-        tensors |= {f"state.{number}": tensor for number, tensor in enumerate(_state(self.model))}
-        tensors |= {f"best.{number}": tensor for number, tensor in enumerate(self.best)}
+        tensors |= {f"state.{name}": tensor for name, tensor in changed_by_training(self.model).items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         for number, moments in self.take_step.optimizer.state_dict()["state"].items():
             tensors |= {f"adam.{number}.{name}": tensor for name, tensor in moments.items()}
         return State(now.model_copy(update=parts).model_dump_json(), tensors)
@@ -206,11 +206,10 @@ class _Training:
         self.so_far = facts
         self.take_step.micro_batch = facts.micro_batch or 1
         # 2. Weights, and the best epoch's weights.
-        state = _state(self.model)
-        for number, tensor in enumerate(state):
-            tensor.copy_(tensors[f"state.{number}"])
-        if facts.best_epoch:
-            self.best = [tensors[f"best.{number}"].to(each.device) for number, each in enumerate(state)]
+        for name, each in changed_by_training(self.model).items():
+            each.copy_(tensors[f"state.{name}"])
+            if facts.best_epoch:
+                self.best[name] = tensors[f"best.{name}"].to(each.device)
         # 3. The optimiser's moments.
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
@@ -242,7 +241,3 @@ def changed_by_training(model: nn.Module) -> dict[str, Tensor]:
     persistent = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return {name: each for name, each in model.named_parameters() if each.requires_grad} | buffers
-
-
-def _state(model: nn.Module) -> list[Tensor]:
-    return [*changed_by_training(model).values()]

@@ -14,7 +14,7 @@ from bench.core.spec import RunSpec
 from bench.core.system import THREADS
 from bench.data.series import load_series
 from bench.plan.estimate import Estimate, work
-from bench.train.device import keep_freed_memory, peak_mb, pick_device, reset_peak, seed_everything
+from bench.train.device import peak_mb, pick_device, reset_peak, seed_everything
 from bench.train.evaluate import evaluate, scorer, whole_batch
 from bench.train.execute import build, windows_of
 from bench.train.graph import WARM_UP, replays
@@ -36,7 +36,6 @@ def measure(spec: RunSpec) -> Estimate:
     # 1. Build the run as a worker does.
     check([spec])
     load([spec])
-    keep_freed_memory()
     use_threads(THREADS)
     as_new()
     device = pick_device("auto")

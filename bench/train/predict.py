@@ -20,8 +20,8 @@ from bench.data.new_rows import new_rows
 from bench.data.series import calendar_of, load_series
 from bench.data.steps import Step
 from bench.plan.own_code import watched
-from bench.train.device import keep_freed_memory, pick_device, seed_everything
-from bench.train.evaluate import autocast, predict
+from bench.train.device import pick_device, seed_everything
+from bench.train.evaluate import predict
 from bench.train.execute import build, scored, windows_of
 from bench.train.keep import Weights, read_weights
 from bench.train.loop import store_frozen
@@ -88,8 +88,8 @@ def forecast_after(store: Store, result: RunResult, file: Path, device: str) -> 
     values, moments = (torch.from_numpy(each).to(place) for each in padded)
     window = Windows(values, 0, 1, task.context, task.horizon, moments)
     # 2. Its forecast.
-    with torch.inference_mode(), autocast(place, spec.train.precision), watched(spec.model, spec.code):
-        forecast, _ = predict(model, window, torch.zeros(1, dtype=torch.long, device=place))
+    with torch.inference_mode(), watched(spec.model, spec.code):
+        forecast, _ = predict(model, window, torch.zeros(1, dtype=torch.long, device=place), spec.train.precision)
     numbers = forecast[0].double().cpu().numpy() * weights.deviation + weights.mean
     after = pd.Index(Step.of_card(card.step).after(stamps, task.horizon), name="ds")
     return rows, pd.DataFrame(numbers, after, list(weights.channels))
@@ -128,7 +128,6 @@ def window_of(own: Forecasts, context: int) -> tuple[pd.DataFrame, pd.DataFrame,
 def _rebuilt(weights: Weights, device: str) -> nn.Module:
     """Build the model of a run with its kept weights, as a worker builds it, in eval mode."""
     spec = weights.spec
-    keep_freed_memory()
     as_new()
     load([spec])
     with watched(spec.model, spec.code):

@@ -97,13 +97,12 @@ class Stepper:
         return total
 
     def _loss(self, index: Tensor) -> Tensor:
-        criterion = LOSSES[self.config.loss]
+        criterion, precision = LOSSES[self.config.loss], self.config.precision
         own_loss: Callable[..., Tensor] | None = getattr(self.model, "training_loss", None)
-        with autocast(self.device, self.config.precision):
-            if own_loss:  # the model has its own loss, built on the criterion
-                return own_loss(*self.train.gather(index), criterion)
-            forecast, y = predict(self.model, self.train, index)
-            return criterion(forecast.float(), y)
+        if own_loss is None:
+            return criterion(*predict(self.model, self.train, index, precision))
+        with autocast(self.device, precision):  # the model has its own loss, built on the criterion
+            return own_loss(self.train.contexts(index), self.train.targets(index), criterion)
 
 
 def is_compiled(model: nn.Module, steps: int) -> bool:

@@ -31,11 +31,6 @@ class Windows:
     def __len__(self) -> int:
         return self.count
 
-    def gather(self, index: Int[Tensor, "b"]) -> tuple[Float[Tensor, "b l c"], Float[Tensor, "b h c"]]:
-        """Return contexts and targets of the windows `index` (on the series' device)."""
-        rows = _rows(self.series, self.first + index, self.context + self.horizon)
-        return rows[:, : self.context], rows[:, self.context :]
-
     def contexts(self, index: Int[Tensor, "b"]) -> Float[Tensor, "b l c"]:
         """Return a copy of the contexts of the windows `index`; no row of a target lies in its memory."""
         return _rows(self.series, self.first + index, self.context)

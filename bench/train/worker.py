@@ -90,7 +90,6 @@ def load(specs: Sequence[RunSpec]) -> None:
 def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult | Saved:
     """Do a job on the device that `name` selects; `report` receives its progress. Raises grid-wide BenchErrors."""
     # 1. Make the process as good as new.
-    keep_freed_memory()
     as_new()
     device = pick_device(name)
     # 2. Train, and report progress at most every REPORT_EVERY seconds.
@@ -112,6 +111,7 @@ def train(job: Job, name: str, report: Callable[[Progress], None]) -> RunResult 
 
 def as_new() -> None:
     """Undo what a model may have set for its whole process, so that no run changes the numbers of another."""
+    keep_freed_memory()
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision("highest")
     torch.set_grad_enabled(True)
