@@ -97,7 +97,7 @@ def executed() -> nbformat.NotebookNode:
 
 def main() -> int:
     for suite, filters in REPORTED.items():
-        if code := report.main(["--suite", suite, "--partial", *filters.words.split()]):
+        if code := report.main(["--suite", suite, "--partial", "--into", str(REPORTS / suite), *filters.words.split()]):
             return code
     for path, made in {README: findings(), FOUND: shown()}.items():
         path.write_text(

@@ -79,7 +79,7 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
             words = f"{content.words} --results {shlex.quote(str(arguments.results))}".lstrip()
             content = replace(content, words=words)
         pages = _write(content, arguments.results, folder)
-        if not arguments.into:
+        if folder.absolute().parent == REPORTS:
             pages += filter(None, [write_index(REPORTS)])
     print(rendered(content.tables[:1], arguments.format, width()))
     if content.claims:
@@ -137,7 +137,7 @@ def _write(content: Review, results: Path, folder: Path) -> list[Path]:
         for suffix, drawing in picture.files.items():
             (folder / "figures" / f"{picture.name}.{suffix}").write_bytes(drawing)
     # 2. The two pages; report.md links the figures, index.html the reports of other suites.
-    beside = shelved(REPORTS, folder.name) if folder.parent == REPORTS else []
+    beside = shelved(REPORTS, folder.name) if folder.absolute().parent == REPORTS else []
     words = MARKDOWN_STYLE.escape
     parts = [f"# {words(content.suite.question or content.suite.title)}"]
     parts += [words(sentence) for sentence in answer(content.claims, content.tables)]
