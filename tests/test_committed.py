@@ -17,7 +17,7 @@ from bench.core.base import ROOT, BenchError, parse
 from bench.core.record import RunResult
 from bench.core.store import Store
 from bench.plan.suite import Filters, load_suite, plan, suite_names
-from bench.report.contents import read, tables_of, under, verdicts
+from bench.report.contents import claims_of, read, tables_of, under
 from bench.report.render import SUFFIX, render
 from bench.report.sheet import verdicts_sheets
 from models.llm_files import BACKBONES
@@ -78,7 +78,7 @@ def test_the_committed_tables_and_verdicts_are_those_of_the_committed_records(su
         if table.rows
         for form, suffix in SUFFIX.items()
     }
-    rows = judged() if suite == "paper" else verdicts(suite, filters, Store(RESULTS))
+    rows = judged() if suite == "paper" else claims_of(suite, filters, Store(RESULTS))
     for sheet in verdicts_sheets(rows, load_claims()[0]):
         expected |= {f"{sheet.name}.{suffix}": render(sheet, form) for form, suffix in SUFFIX.items()}
     assert {path.name for path in folder.iterdir()} == set(expected)

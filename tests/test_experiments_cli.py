@@ -98,7 +98,7 @@ def test_without_a_table_named_every_one_of_the_suite_is_written_in_every_form_a
     words = filled("both.toml", FEW)
     assert bench("report", "--suite", "both.toml", *words) == 0
     said = capsys.readouterr().out
-    folder = tmp_path / "reports" / "both"
+    folder = tmp_path / "reports" / "both-part"
     pages = [folder / "index.html", folder / "report.md", tmp_path / "reports" / "index.html"]
     assert said.endswith("".join(f"wrote {page}\n" for page in pages))
     assert said.count("Size, time and memory of each model") == 1

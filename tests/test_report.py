@@ -67,7 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_a_report_is_every_table_in_every_form_the_verdicts_the_figures_and_two_pages(made: tuple[Path, str]) -> None:
     place, said = made
-    folder = place / "reports" / "paper"
+    folder = place / "reports" / "paper-part"
     tables = {path.name for path in (folder / "tables").iterdir()}  # none by regime: no record holds channels
     names = ("main", "full", "seeds", "ranks", "published", "claims", "claims_added")
     assert tables == {f"{name}.{suffix}" for name in names for suffix in SUFFIX.values()}
@@ -100,12 +100,12 @@ def test_reports_link_each_other_and_an_index_lists_them_and_leaves_what_is_not_
     index = (place / "reports" / "index.html").read_text()
     for name in ("paper", "few_shot"):
         suite = load_suite(name)
-        assert f'<a href="{name}/index.html">{escape(suite.question)}</a>' in index
+        assert f'<a href="{name}-part/index.html">{escape(suite.question)}</a>' in index
     assert "somebody" not in index
     assert "Of the paper&#39;s 18 claims" in index
     assert " done" in index
-    page = (place / "reports" / "paper" / "index.html").read_text()
-    assert 'href="../few_shot/index.html"' in page
+    page = (place / "reports" / "paper-part" / "index.html").read_text()
+    assert 'href="../few_shot-part/index.html"' in page
     assert 'href="../index.html"' in page
     assert 'href="../other/' not in page
     for link in re.findall(r'href="([^"#]*)"', index):
@@ -136,7 +136,7 @@ def test_missing_failed_and_foreign_runs_are_holes_with_their_reason_in_every_pa
     assert make(place) == 1
     out, complaint = capsys.readouterr()
     assert f"1 recorded runs cannot be used; the first: {foreign}" in complaint
-    folder = place / "reports" / "paper"
+    folder = place / "reports" / "paper-part"
     page, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
     for reason in ("RuntimeError", "its data of ILI have SHA-256", "not run"):
         assert reason in out
@@ -156,7 +156,7 @@ def test_a_process_without_torch_makes_the_same_report_byte_for_byte_and_leaves_
     made: tuple[Path, str],
 ) -> None:
     place, _ = made
-    folder = place / "reports" / "paper"
+    folder = place / "reports" / "paper-part"
     first = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     (folder / "tables" / "gone.txt").write_text("of an older suite")
     without = (
@@ -193,7 +193,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(place: Path, capsys: pytest
     (place / "reports").write_text("a file")
     assert make(place) == 2
     line = capsys.readouterr().err
-    assert re.fullmatch(r"python -m bench\.report: .*reports/paper: cannot be written: .*\n", line)
+    assert re.fullmatch(r"python -m bench\.report: .*reports/paper-part: cannot be written: .*\n", line)
 
 
 def test_planned_cells_without_a_result_are_an_exit_code_of_1_whatever_the_table_leaves_out(

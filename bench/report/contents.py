@@ -59,7 +59,7 @@ def review(suite: Suite, filters: Filters, store: Store, metrics: tuple[Metric, 
         words=filters.words,
         planned=planned,
         paper=load_claims()[0],
-        claims=_claims_of(suite.name, filters, store),
+        claims=claims_of(suite.name, filters, store),
         tables=[table for name in suite.tables for table in tables_of(name, planned, suite.about) if table.rows],
         pictures=pictures(plots(planned, suite)),
         methods=methods(suite, planned),
@@ -103,7 +103,7 @@ def verdicts(suite: str | None, filters: Filters, store: Store) -> list[Judged]:
     return [row for row in rows if suite in (None, row.suite)]
 
 
-def _claims_of(name: str, filters: Filters, store: Store) -> list[Judged]:
+def claims_of(name: str, filters: Filters, store: Store) -> list[Judged]:
     """Return the verdicts that the report of a suite shows: that of `paper` has all."""
     if name not in [claim.suite for claim in load_claims()[1]]:
         return []

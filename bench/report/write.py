@@ -69,9 +69,8 @@ def _print_table(arguments: argparse.Namespace, suite: Suite, filters: Filters, 
 
 
 def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters, store: Store) -> Results:
-    # A part of a suite, or other records, do not replace the report of the whole.
-    whole = arguments.results == RESULTS and not filters.listed.keys() - {"backbone"}
-    folder = arguments.into or REPORTS / (suite.name if whole else f"{suite.name}-part")
+    part = "-part" if filters.listed.keys() - {"backbone"} else ""  # it does not replace the report of the whole suite
+    folder = arguments.into or REPORTS / f"{suite.name}{part}"
     with writing(folder, "choose another --into"):
         _begin(folder)  # a folder that cannot be written is refused before drawing starts
         content = review(suite, filters, store, metrics_of(arguments.metric))
