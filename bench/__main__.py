@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 EXAMPLES = {
-    "list": ("", ""),
+    "list": ("",),
     "plan": ("--suite paper", "--suite paper --models logo_llm --datasets ETTh1 --long"),
     "fetch": ("--suite paper", "--suite paper --datasets ETTh1 ETTh2 --into bundle"),
     "run": ("--suite quick", "--suite paper --datasets ETTh1 ILI --models logo_llm patchtst --time-budget 8h"),
@@ -40,7 +40,7 @@ EXAMPLES = {
     "export": ("results.csv", "ili.parquet --suite paper --datasets ILI"),
     "show": ("--suite paper", "--suite paper --models dlinear --datasets ETTh1 --horizons 96 --seeds 2021"),
 }
-"""Verb -> options of two examples, with which its help ends."""
+"""Verb -> options of the examples with which its help ends."""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(metavar="VERB")
 
     def verb(name: str, action: object, text: str, *, suite: str | None = "quick") -> argparse.ArgumentParser:
-        examples = [f"python -m bench {name} {options}".rstrip() for options in dict.fromkeys(EXAMPLES[name])]
+        examples = [f"python -m bench {name} {options}".rstrip() for options in EXAMPLES[name]]
         sub = verbs.add_parser(name, help=text, description=text, examples=examples)
         sub.set_defaults(verb=action)
         if suite:

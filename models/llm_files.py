@@ -173,7 +173,7 @@ def locate(source: Published) -> dict[str, Path]:
     paths = {}
     for name in source.files:
         if source.package:
-            path, place, remedy = _in_package(source.package, name), f"package {source.package}", source.install
+            path, place, remedy = in_package(source.package, name), f"package {source.package}", source.install
         else:
             path, place = _in_hub_cache(source, name), "the Hugging Face cache"
             remedy = f"run '{source.fetch}' where there is network (HF_HOME is its cache)"
@@ -204,7 +204,8 @@ def sha256_of(path: Path, modified: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _in_package(package: str, name: str) -> Path | None:
+def in_package(package: str, name: str) -> Path | None:
+    """Return the path of a file in an installed package, which need not exist; None if the package is not installed."""
     spec = importlib.util.find_spec(package)
     folders = spec and spec.submodule_search_locations
     return Path(folders[0]) / name if folders else None

@@ -253,7 +253,7 @@ def test_random_twins_have_the_shapes_of_the_pretrained_and_need_no_files(monkey
     def refuse(*_: object) -> None:
         raise AssertionError("a twin asked for a file")
 
-    monkeypatch.setattr("models.llm_files._in_package", refuse)
+    monkeypatch.setattr("models.llm_files.in_package", refuse)
     monkeypatch.setattr("models.llm_files._in_hub_cache", refuse)
     monkeypatch.setattr("models.llm_blocks._files", refuse)
     for name, expected in zip(RANDOM, shapes, strict=True):

@@ -104,7 +104,7 @@ def hide_originals(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("an original was asked for")
 
-    for place in ("llm_files._in_package", "llm_files._in_hub_cache", "llm_blocks._converted"):
+    for place in ("llm_files.in_package", "llm_files._in_hub_cache", "llm_blocks._converted"):
         monkeypatch.setattr(f"models.{place}", refuse)
 
 

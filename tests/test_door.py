@@ -306,6 +306,7 @@ def test_a_script_that_runs_without_a_guard_is_told_so(tmp_path: Path, monkeypat
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.nightly
 def test_a_script_on_standard_input_starts_workers(tmp_path: Path) -> None:
     words = '"quick", models="repeat_last", datasets="EPF", horizons=24, seeds=1'
     script = f'import bench\nif __name__ == "__main__":\n    print(len(bench.run({words}, results="{tmp_path}")))\n'

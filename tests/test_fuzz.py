@@ -1,6 +1,6 @@
 """Damaged records, cards, suites, bundles and CSV files: each command answers or refuses in one line, within seconds.
 
-200 examples of each kind, which its files share; `pytest -m nightly tests/test_fuzz.py` takes 2,000 of each file.
+100 examples of each kind, which its files share; `pytest -m nightly tests/test_fuzz.py` takes 2,000 of each file.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ def answer(capsys: pytest.CaptureFixture[str]) -> Try:
     return run
 
 
-@pytest.fixture(params=[200, pytest.param(2000, marks=pytest.mark.nightly)])
+@pytest.fixture(params=[100, pytest.param(2000, marks=pytest.mark.nightly)])
 def fuzz(request: pytest.FixtureRequest) -> Fuzz:
     """Return a function that calls another with many damaged forms of a text, one of `files` of its kind."""
 
     def run(text: str, check: Callable[[bytes], None], files: int = 1) -> None:
-        examples = request.param // files if request.param == 200 else request.param
+        examples = request.param // files if request.param == 100 else request.param
         settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))(
             given(damaged(text))(check)
         )()

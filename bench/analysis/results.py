@@ -62,6 +62,8 @@ TYPES: dict[str, type] = {"key": object, "entry": object, "result": object, **di
 """Types of columns, where they are not what pandas takes them for; keys are the specs' own texts, not copies."""
 TESTED = OF_CELL.index("tested")
 NO_ERRORS = (*[math.nan] * len(ERRORS), True)
+STAGES = {"untrained": "before training", "trained": "after training"}
+"""Stage of a probe -> its name as printed."""
 LOSSES = {"mse": "MSE", "l1": "L1", "smooth_l1": "smooth L1"}
 
 

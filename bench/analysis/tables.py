@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.analysis.results import ERRORS, METRICS, Results, run_title
+from bench.analysis.results import ERRORS, METRICS, STAGES, Results, run_title
 from bench.analysis.stats import comparable
 from bench.core.base import BenchError
 from bench.core.names import Metric
@@ -507,7 +507,7 @@ def _probe_table(name: str, probed: Results) -> Table:
     for variant, runs in grouped(probed.own, "variant"):
         layers = [layer.model_dump() for result in runs.result[runs.status == "done"] for layer in result.layers]
         measured = pd.DataFrame(layers, columns=["stage", "block", "normed", *measures.values()])
-        for stage, when in {"untrained": "before training", "trained": "after training"}.items():
+        for stage, when in STAGES.items():
             if stage == "trained" and not trains:
                 continue
             title = f"{variant}, {when}" if trains else variant

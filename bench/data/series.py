@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import io
 import os
 import warnings
@@ -18,7 +17,7 @@ from bench.core.base import BenchError, read_regular
 from bench.core.card import DatasetCard
 from bench.core.system import HOME
 from bench.data.steps import Step
-from models.llm_files import bundle_dir
+from models.llm_files import bundle_dir, in_package
 
 
 class DataError(BenchError):
@@ -49,10 +48,9 @@ def file_of(card: DatasetCard) -> Path:
     package, path = card.source.package, card.source.path
     if package is None or bundle_dir():  # a bundle holds the files of packages too
         return data_dir() / (package or "") / path
-    found = importlib.util.find_spec(package)
-    if not (found and found.submodule_search_locations):
-        raise DataError(f"{card.name}: no Python package {package!r}. Do: install it: 'bash run_all.sh' in a checkout")
-    return Path(found.submodule_search_locations[0]) / path
+    if found := in_package(package, path):
+        return found
+    raise DataError(f"{card.name}: no Python package {package!r}. Do: install it: 'bash run_all.sh' in a checkout")
 
 
 def load_series(card: DatasetCard) -> Series:

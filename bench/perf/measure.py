@@ -148,7 +148,8 @@ def perf(
     specs: list[RunSpec], device: str, threads: int, with_plain: bool, rounds: int | None, console: Console
 ) -> dict[str, Any]:
     """Measure every spec and two commands; return the JSON document of `--json`."""
-    where, kind = provenance(pick_device(device), {}, None), pick_device(device).type
+    chosen = pick_device(device)
+    where, kind = provenance(chosen, {}, None).model_copy(update={"threads": threads}), chosen.type
     seconds, rounds = SECONDS[kind], rounds or ROUNDS[kind]
     rows = []
     # A compiler needs a minute for each model on a GPU, and one core. A CPU has no cores, and no memory, to spare.
@@ -163,7 +164,6 @@ def perf(
             "a run in a grid besides its model, ms": 1000 * overhead_seconds(),
             "--help, s": taken(["bench", "--help"])["seconds"],
         }
-    where = where.model_copy(update={"threads": threads})
     return {"where": where.model_dump(mode="json"), "rounds": rounds, "rows": rows, "commands": commands}
 
 

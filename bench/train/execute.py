@@ -99,7 +99,8 @@ def _run(
     }
     test_started = time.perf_counter()
     evaluations, kept, aside = scored(model, tests, series, precision, keep.get("forecasts"))
-    finished, tested_windows = time.perf_counter() - aside, sum(each.windows for each in evaluations)
+    finished, count = time.perf_counter() - aside, sum(each.windows for each in evaluations)
+    total_s, infer_ms = finished - started + trained.before, 1000 * (finished - test_started) / count if count else None
     # 4. Keep the weights if asked, and always one forecast.
     peak = peak_mb(device) if peak_known else None
     if "weights" in keep:
@@ -116,14 +117,7 @@ def _run(
         sample=forecast,
         best_epoch=trained.best_epoch,
         curve=trained.curve,
-        cost=_cost(
-            model,
-            trained,
-            total_s=finished - started + trained.before,
-            infer_ms=1000 * (finished - test_started) / tested_windows if tested_windows else None,
-            peak_mb=peak,
-            flops=flops,
-        ),
+        cost=_cost(model, trained, total_s=total_s, infer_ms=infer_ms, peak_mb=peak, flops=flops),
         where=where.model_copy(update={"resumed": trained.machines}),
         kept=kept,
     )

@@ -9,17 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bench.analysis.results import Results
+from bench.analysis.results import STAGES, Results
 from bench.report.figures.panels import Drawn, blank, drawn, key, over_seeds
 from bench.report.figures.style import EMPTY, FAINT, SMALL, Look, looks, narrow
 
 READ = {"local_r2": "Local change", "trend_r2": "Slow trend"}
 """Field of `Layer` -> title of its panel."""
-STAGES: dict[str, tuple[str, tuple[float, tuple[float, ...]]]] = {
-    "untrained": ("before training", (0, (3, 2))),
-    "trained": ("after training", (0, ())),
-}
-"""Stage -> its name and dashes."""
+DASHES: dict[str, tuple[float, tuple[float, ...]]] = {"untrained": (0, (3, 2)), "trained": (0, ())}
+"""Stage of a probe -> dashes of its line."""
 TAPS = {"local_tap": ("local_tap",), "global_tap": ("global_tap", "blocks")}
 """Tap -> options that may change with it: cutting the backbone moves the global one."""
 
@@ -60,7 +57,7 @@ def _ends(blocks: pd.DataFrame, swept: dict[str, pd.DataFrame]) -> str:
         means = blocks[field].groupby(level=["title", "stage", "block"], sort=False).mean()
         for (name, stage), own in means.groupby(level=["title", "stage"], sort=False):
             ends = f"{own.iloc[0]:.2f} at its input, {own.iloc[-1]:.2f} after the last block"
-            sentences.append(f"{title}, {name} ({STAGES[stage][0]}): R2 {ends}")
+            sentences.append(f"{title}, {name} ({STAGES[stage]}): R2 {ends}")
     for tap, changes in swept.items():
         means = changes.mean(skipna=False).dropna()
         if len(means):
@@ -124,7 +121,7 @@ def _draw_blocks(axes: Axes, measured: pd.Series, looks: dict[str, Look]) -> Non
     trained = "trained" in measured.index.unique("stage")
     for (title, stage), own in measured.groupby(level=["title", "stage"], sort=False):
         over = own.groupby(level="block").agg(["mean", "min", "max"])
-        colour, (when, dash) = looks[title].colour, STAGES[stage]
+        colour, when, dash = looks[title].colour, STAGES[stage], DASHES[stage]
         label = f"{title}, {when}" if trained else title
         axes.plot(over["mean"], color=colour, linestyle=dash if trained else "-", label=label)
         axes.fill_between(over.index, over["min"], over["max"], color=colour, alpha=0.1, linewidth=0)
