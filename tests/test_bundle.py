@@ -234,7 +234,7 @@ def test_data_of_a_python_package_is_found_in_the_bundle_without_the_package(
     make_bundle(specs, tmp_path)
     assert "data/tsdata/fpppy/EPF_FR_BE.csv" in files(tmp_path)
     use_bundle(tmp_path, specs)
-    monkeypatch.setattr("bench.data.series.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("models.llm_files.importlib.util.find_spec", lambda name: None)
     assert file_of(cards()["EPF"]).is_relative_to(tmp_path)
     assert (load_series(cards()["EPF"]).values == values).all()
 
