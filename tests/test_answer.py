@@ -96,7 +96,7 @@ def test_networks_of_libraries_read_no_language_model_and_a_users_own_are_left_o
     table.rows.append(("A", [*map(Cell, (0.1, 9, 0.3, 9, None, 9))]))
     table.summary.append(("Average", []))
     who = "a model without a language model, your own left out,"
-    ahead = "is ahead of every model with one on A (TiDE (neuralforecast) 0.100, Logo-LLM 0.300)."
+    ahead = "is ahead of every model with one on A (TiDE (nixtla) 0.100, Logo-LLM 0.300)."
     assert answer([], [table]) == [f"By mean MSE on A, the only complete data set, {who} {ahead}"]
     table.groups[2] = Group("dlinear_slow", "DLinear, slow")
     (sentence,) = answer([], [table])

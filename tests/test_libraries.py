@@ -181,8 +181,8 @@ def test_titles_are_those_of_papers_and_no_two_models_share_one() -> None:
         "mine:DLinear",
     )
     assert [registry.title(name) for name in names] == [
-        "TimesNet (neuralforecast)",
-        "DLinear (neuralforecast)",
+        "TimesNet (nixtla)",
+        "DLinear (nixtla)",
         "PatchTST (transformers)",
         "DLinear",
         "PatchTST",

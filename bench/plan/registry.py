@@ -39,7 +39,7 @@ def title(name: str) -> str:
     library = library_of(name)
     if library is None:
         return MODELS[name].title if name in MODELS else name
-    return f"{_network(name, library)} ({library.package.name})"
+    return f"{_network(name, library)} ({name.partition(':')[0]})"
 
 
 def printed(name: str) -> str | None:
