@@ -348,14 +348,18 @@ def test_a_file_of_the_users_beside_the_projects_is_the_users(folder: Path, pack
     for name in finding.PROJECT:
         shutil.copytree(finding.ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     (checkout / package / "helper.py").write_text("K = 1")
-    (checkout / "net.py").write_text(f"from models.layers import Attention\nfrom {package}.helper import K\n{NET}")
+    net = f"from models.layers import Attention\nfrom {package}.helper import K\n{NET}"
+    for place in ("net.py", f"{package}/net.py"):
+        (checkout / place).write_text(net)
     env = {"PYTHONPATH": str(checkout)}
-    code = "from bench.plan.own_code import own_code as o; c = o('net:Net'); print(c.digest, *c.files)"
+    show = "c = o(name); print(c.digest, *c.files)"
+    code = f"from bench.plan.own_code import own_code as o\nfor name in ('net:Net', '{package}.net:Net'): {show}"
     found = [python("-c", code, cwd=checkout, env=env).stdout.split()]
     (checkout / package / "helper.py").write_text("K = 2")
     (checkout / "models" / "layers.py").open("a").write("# edited")
     found.append(python("-c", code, cwd=checkout, env=env).stdout.split())
-    assert found[0][1:] == found[1][1:] == ["net", f"{package}.helper"] and found[0][0] != found[1][0]
+    assert found[0][1:3] == found[1][1:3] == ["net", f"{package}.helper"] and found[0][0] != found[1][0]
+    assert found[0][4:] == found[1][4:] == [f"{package}.net", f"{package}.helper"] and found[0][3] != found[1][3]
 
 
 def test_all_of_the_project_is_reached_from_its_programs() -> None:

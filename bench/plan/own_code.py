@@ -289,9 +289,7 @@ class _Search:
     def _counts(self, name: str, file: Path) -> bool:
         """Tell whether a module is the user's own, and note the package of one that is installed."""
         top = name.partition(".")[0]
-        if top == re.split(r"[.:]", self.model)[0]:
-            return True
-        if not self.folders.installed(file):
+        if top == re.split(r"[.:]", self.model)[0] or not self.folders.installed(file):
             return not _shipped(file)
         if top not in sys.stdlib_module_names and _plain(top) not in _dependencies():
             found = [name for name in _distributions().get(top, ()) if _plain(name) not in _dependencies()]
