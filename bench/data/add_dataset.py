@@ -206,8 +206,10 @@ def _with_horizons(card: DatasetCard, wanted: Sequence[int] | None, notes: dict[
     parts = f"train {train}, val {val}, test {test} rows"
     if not horizons or len(horizons) < len(set(wanted or ())):
         window = f"look-back {context} and horizon {max(wanted) if wanted else min(usual)}"
-        remedy = f"--horizons (at most {longest})" if longest > 0 else "--split"
-        raise Refusal(f"has too few rows: {parts} hold no window of {window}. Do: add rows, or change {remedy}")
+        possible = (card.rows - context) // 3  # the longest horizon under any split
+        other = f", or take --horizons {possible} --split {card.rows - 2 * possible} {possible} {possible}"
+        remedy = f", or change --horizons (at most {longest})" if longest > 0 else other * (possible > 0)
+        raise Refusal(f"has too few rows: {parts} hold no window of {window}. Do: add rows{remedy}")
     notes["split"] = f"{' '.join(f'{share:g}' for share in card.split)}: {parts}"
     why = "every part holds" if long else "as for short series: a part does not hold"
     notes["look-back"] = f"{context} ({why} {LONG[0]} windows of look-back and horizon {LONG[0]})"

@@ -134,7 +134,7 @@ def checks(make: Make, shape: Shape, device: torch.device = torch.device("cpu"))
 
 def _outcome(check: Check, trial: _Trial) -> Outcome:
     """Run one check, and undo what the model set for the whole process meanwhile."""
-    trace = ""
+    trace, remedy = "", check.remedy
     try:
         with warnings.catch_warnings(action="ignore"), _settings_restored():
             return Outcome(check.name, check.expected, check.run(trial) or "")
@@ -145,10 +145,11 @@ def _outcome(check: Check, trial: _Trial) -> Outcome:
     except Fault as fault:
         found = str(fault)
     except (Exception, SystemExit, GeneratorExit) as error:  # KeyboardInterrupt is the user's
-        text = " ".join(str(error).split()).rstrip(".") or "no message"
-        kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
+        text, kind = " ".join(str(error).split()).rstrip(".") or "no message", ""
+        if not isinstance(error, BenchError):  # what the harness itself says of a model
+            kind, remedy = f"{type(error).__name__}: ", "mend what raises it; --debug shows where"
         found, trace = f"{kind}{text[:300]}{raised_at(error)}", trace_of(error)
-    return Outcome(check.name, check.expected, found=found, remedy=check.remedy, trace=trace)
+    return Outcome(check.name, check.expected, found=found, remedy=remedy, trace=trace)
 
 
 class _Training(NamedTuple):
