@@ -21,10 +21,11 @@ models, which knows nothing of bench. A room imports from lower floors only (pyp
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if (found := find_spec("models")) is None or not found.submodule_search_locations:
-    raise ImportError(f"{found and found.origin} hides the package models of this project. Do: rename that file")
+if (found := find_spec("models")) and Path(str(found.origin)).parent != Path(__file__).parents[1] / "models":
+    raise ImportError(f"{found.origin} hides the package models of this project. Do: rename that file or folder")
 
 if TYPE_CHECKING:
     from bench.api import BenchError, errors, forecasts, load_records, plan, run, table

@@ -119,7 +119,9 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
         "--on", type=Path, metavar="FILE.csv", help="forecast what follows these rows (default: the test part again)"
     )
     predict.add_argument("--into", type=Path, metavar="FILE", help="write the forecasts here, as .csv or .parquet")
-    predict.add_argument("--plot", type=Path, metavar="FILE.png", help="draw look-back and forecast here")
+    predict.add_argument(
+        "--plot", type=Path, metavar="FILE.png", help="draw look-back and forecast here, as .png, .pdf or .svg"
+    )
     predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default: auto)")
     cli.add_results(predict)
 

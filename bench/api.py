@@ -372,7 +372,7 @@ def _filters(words: Filtering) -> Filters:
     }
     if empty := [name for name, value in given.items() if value == ()]:
         raise BenchError(f"{empty[0]}: none named. Do: leave it out for all")
-    return parse(Filters, given, "filters")
+    return parse(Filters, given, "")
 
 
 def _several(value: Any) -> tuple[Any, ...]:

@@ -98,7 +98,7 @@ def kept(text: str) -> tuple[What, ...]:
 def require_file(what: str, path: Path, suffixes: Sequence[str] = ()) -> None:
     """Refuse a file that cannot be written there, before minutes are spent on its content."""
     if suffixes and path.suffix not in suffixes:
-        raise BenchError(f"{what}: no kind of table. Do: name a {' or '.join(suffixes)} file")
+        raise BenchError(f"{what}: no kind of file that is written here. Do: name a {' or '.join(suffixes)} file")
     if not path.absolute().parent.is_dir():
         raise BenchError(f"{what}: its folder does not exist. Do: make it first")
 
@@ -149,7 +149,7 @@ def filters_of(arguments: argparse.Namespace) -> Filters:
     from bench.core.base import parse
     from bench.plan.suite import Filters
 
-    return parse(Filters, {name: getattr(arguments, name) for name in Filters.model_fields}, "filters")
+    return parse(Filters, {name: getattr(arguments, name) for name in Filters.model_fields}, "")
 
 
 def require_results(results: Path) -> None:

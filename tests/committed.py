@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import textwrap
@@ -96,8 +97,9 @@ def executed() -> nbformat.NotebookNode:
 
 
 def main() -> int:
+    os.chdir(ROOT)  # pages name the folder that they are written to
     for suite, filters in REPORTED.items():
-        if code := report.main(["--suite", suite, "--partial", "--into", str(REPORTS / suite), *filters.words.split()]):
+        if code := report.main(["--suite", suite, "--partial", "--into", f"reports/{suite}", *filters.words.split()]):
             return code
     for path, made in {README: findings(), FOUND: shown()}.items():
         path.write_text(

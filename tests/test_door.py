@@ -364,7 +364,7 @@ def test_a_file_that_cannot_be_written_is_one_line(
 
     monkeypatch.setattr(pd.DataFrame, "to_parquet", absent)
     for file, words in (
-        ("out.txt", "no kind of table"),
+        ("out.txt", "no kind of file"),
         ("out.parquet", "pip install pyarrow"),
         ("no/out.csv", "its folder does not exist"),
     ):

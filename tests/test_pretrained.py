@@ -357,6 +357,9 @@ def test_figures_do_not_rank_it_there_either() -> None:
     seen = shown(datasets=("ECL",))
     assert all(plot and "Chronos" not in plot.alt for plot in (horizons(seen), cost(seen), forecasts(seen)))
     assert "Not drawn: Chronos-Bolt was pretrained on ECL." in horizons(planned).caption
+    assert "Not compared: Chronos-Bolt was pretrained on ECL." in cost(planned).caption
+    alone = Results([pair for pair in seen.runs if pair[0].spec.model == "chronos_bolt"])
+    assert "Not drawn: Chronos-Bolt was pretrained on ECL." in horizons(alone).caption
     ordered = ranks(planned)
     assert ordered and "Chronos-Bolt 1.00" in ordered.alt
     left = ranks(shown(datasets=("ECL",)))

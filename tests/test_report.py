@@ -235,7 +235,7 @@ def test_a_report_goes_where_it_is_told_and_says_where_its_records_are(place: Pa
     assert make(place, *SMALL, "--into", place / "mine") == 0
     assert not (place / "reports").exists()
     page = (place / "mine" / "index.html").read_text()
-    assert f"--results {place / 'results'}</code>" in page
+    assert f"--results {place / 'results'} --into {place / 'mine'}</code>" in page
 
 
 @pytest.mark.parametrize("name", ["index.html", "report.md", "tables/mine.csv", "figures/mine.png", "page-runs/0.js"])

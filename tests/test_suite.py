@@ -238,9 +238,7 @@ def test_settings_of_a_model_of_ones_own_that_the_suite_lacks_are_refused(tmp_pa
     file.write_text(
         'base = "quick"\nabout = "A."\nmodels = ["mine:Net"]\n[override."mine:Nett"]\ntrain = { epochs = 1 }\n'
     )
-    with pytest.raises(
-        BenchError, match=r"override: mine:Nett is none of the suite's models; nearest: mine:Net\. Do: "
-    ):
+    with pytest.raises(BenchError, match=r"override: no model mine:Nett in the suite; nearest: mine:Net\. Do: "):
         load_suite(str(file))
 
 

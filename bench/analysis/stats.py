@@ -55,7 +55,7 @@ def skill(errors: np.ndarray, reference: np.ndarray) -> Interval:
     """Return 1 - geometric mean over data sets of error / reference error: 0 equals the reference, 1 is no error.
 
     As fev's skill score, but no ratio is clipped; NaN if an error is missing. The interval is that of the mean log
-    ratio (`over_datasets`); NaN bounds for fewer than three data sets, over which it spans everything.
+    ratio (`over_datasets`); NaN bounds for fewer than three data sets: over two it would be without end.
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # an error of 0 is a skill of 1, 0 / 0 is none
         found = over_datasets(np.log(errors / reference))

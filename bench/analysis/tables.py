@@ -407,7 +407,7 @@ def _summarised(
     kept = comparable(values.iloc[:, ::metrics])
     complete = values[[column for column in values if column - column % metrics in kept]].dropna()
     if complete.shape != values.shape:
-        absent = [group.title for i, group in enumerate(table.groups) if i * len(table.metrics) not in kept]
+        absent = [group.title for i, group in enumerate(table.groups) if i * metrics not in kept]
         table.notes.append(
             f"The summary{'' if of is None else f' of {of}'} is over the {len(complete)} of {len(rows)} {unit} that "
             f"are complete for every model{' but ' * bool(absent)}{', '.join(absent)}."
@@ -416,9 +416,9 @@ def _summarised(
         return table
     # 2. Compare the models of each metric in each row.
     columns = complete.T  # a row for each model and metric, a column for each row of the table
-    by_metric = columns.groupby(columns.index % len(table.metrics))
+    by_metric = columns.groupby(columns.index % metrics)
     best = by_metric.transform("min")
-    ratios = columns / best.where(best > 0)  # to a best error of 0 there is none
+    ratios = columns / best[best.gt(0).all(axis=1)]  # none where a row's best error is 0
     over = f" ({len(complete)} of {len(rows)} {unit})" if len(complete) < len(rows) else f" ({len(rows)} {unit})"
     lines = {
         f"Average{over if len(rows) > 1 else ''}": (complete.mean(), 3),
@@ -434,7 +434,7 @@ def _summarised(
         found = line.reindex(values.columns)
         cells = [Cell(value, digits, runs=keys) for value, keys in zip(found, runs, strict=True)]
         if digits == 3:
-            _mark_row(cells, len(table.metrics))
+            _mark_row(cells, metrics)
         table.summary.append((label if of is None else f"{label}, {of}", cells))
     return table
 

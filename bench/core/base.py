@@ -40,15 +40,16 @@ Parsed = TypeVar("Parsed", bound=Frozen)
 def parse(kind: type[Parsed], values: object, place: str, remedy: str = "correct it") -> Parsed:
     """Validate `values` (JSON if they are text; then no type is converted) as `kind`.
 
-    Raises BenchError with `place` and the first error.
+    Raises BenchError with `place`, unless it is empty, and the first error.
     """
+    at = f"{place}: " if place else ""
     try:
         return kind.model_validate_json(values, strict=True) if isinstance(values, str) else kind.model_validate(values)
     except ValidationError as error:
         do = f". Do: {remedy}" if remedy else ""
-        raise BenchError(f"{place}: {first_cause(error, kind.model_fields, values)}{do}") from None
+        raise BenchError(f"{at}{first_cause(error, kind.model_fields, values)}{do}") from None
     except BenchError as error:  # a name that is in no table
-        raise BenchError(f"{place}: {error}") from None
+        raise BenchError(f"{at}{error}") from None
 
 
 def first_cause(error: ValidationError, keys: Iterable[str], values: object) -> str:

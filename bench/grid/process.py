@@ -175,8 +175,8 @@ def _die_with_the_driver(mark: str) -> None:
 def _kill_all_of(worker: int, mark: str) -> None:
     """Kill a worker, unless it is this process, and all that descend from it or bear its mark, whatever their session.
 
-    One that was started with another environment is not found once its worker is gone; on systems without /proc none
-    is.
+    One that was started with another environment, or forked and renamed, is not found once its worker is gone; on
+    systems without /proc none is.
     """
     for _ in range(10):  # one of them may be starting another
         found = _of(worker, mark) - {os.getpid()}

@@ -137,5 +137,7 @@ def make_options(name: str, model_class: type, options: dict[str, Option]) -> An
     kind = MODELS[name].options if name in MODELS else getattr(model_class, "Options", dict)
     try:
         return kind(**options)
-    except TypeError as error:
-        raise BenchError(f"model {name}: {error}. Do: set what its Options declares") from None
+    except Exception as error:  # whatever a user's own Options raises
+        kind = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
+        cause = f"{kind}{error}{raised_at(error)}"
+        raise BenchError(f"model {name}: {cause}. Do: set what its Options declares") from error

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from bench.core.base import NAME, BenchError, Frozen, Option, Seed, Size, UnknownName, nearest, parse, read_toml
+from bench.core.base import NAME, BenchError, Frozen, Option, Seed, Size, UnknownName, parse, read_toml
 from bench.core.card import DatasetCard, cards, longest_horizon
 from bench.core.names import TableName, What
 from bench.core.spec import Fraction, RunSpec, Task, TrainConfig
@@ -27,7 +28,7 @@ from bench.plan.registry import BackboneName, DatasetName, ModelName
 from bench.plan.settings import CLAIMS, SETTINGS, SUITES, Change, ModelSettings
 from bench.plan.settings import settings as model_settings
 from bench.plan.tuning import Searches, read_searches
-from models import MODELS, library_of
+from models import MODELS
 from models.llm_files import BACKBONES
 
 Words = Annotated[str, AfterValidator(lambda text: printable(" ".join(text.split())))]
@@ -151,10 +152,9 @@ def load_suite(name: str) -> Suite:
     if isinstance(searched := values.get("tuned"), str):
         values["tuned"] = read_searches(suite_path(searched, path))
     suite = parse(Suite, {"name": path.stem, "title": path.stem, **values}, str(path))
-    names = {name for tables in suite.override for name in tables if name != "all" and name not in MODELS}
-    if unlisted := sorted(name for name in names - {*suite.models} if library_of(name) is None):
-        cause = f"override: {unlisted[0]} is none of the suite's models; {nearest(unlisted[0], [*suite.models])}"
-        raise BenchError(f"{path}: {cause}. Do: correct it, or add it to models")
+    for name in {name for tables in suite.override for name in tables if ":" in name} - {*suite.models}:
+        if meant := get_close_matches(name, suite.models, n=1, cutoff=0.85):  # else it is of a base, or of a filter
+            raise BenchError(f"{path}: override: no model {name} in the suite; nearest: {meant[0]}. Do: correct it")
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
         raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project. Do: give this one another name")
     for source, targets in suite.transfer.items():

@@ -1,4 +1,4 @@
-"""Numbers become pages: `python -m bench.report` prints tables and writes reports/<suite>/. No torch.
+"""Numbers become pages: `python -m bench.report` prints tables and writes reports/SUITE/. No torch.
 
 from bench.report.contents import read, tables_of
 from bench.report.render import render

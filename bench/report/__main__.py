@@ -36,7 +36,12 @@ def _parser() -> argparse.ArgumentParser:
         help="the error of tables and figures (default: mse and mae); wape, smape and *_original in original units",
     )
     parser.add_argument("--partial", action="store_true", help="exit 0 although cells are missing")
-    parser.add_argument("--into", type=Path, metavar="DIR", help="folder of a whole report (default: reports/SUITE)")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="DIR",
+        help="folder of a whole report (default: reports/SUITE, or reports/SUITE-part under filters)",
+    )
     add_results(parser)
     add_filters(parser)
     return parser

@@ -74,9 +74,9 @@ def _write_report(arguments: argparse.Namespace, suite: Suite, filters: Filters,
     with writing(folder, "choose another --into"):
         _begin(folder)  # a folder that cannot be written is refused before drawing starts
         content = review(suite, filters, store, metrics_of(arguments.metric))
-        if arguments.results != RESULTS:
-            words = f"{content.words} --results {shlex.quote(str(arguments.results))}".lstrip()
-            content = replace(content, words=words)
+        further = {"results": arguments.results != RESULTS and arguments.results, "into": arguments.into}
+        words = [f"--{name} {shlex.quote(str(path))}" for name, path in further.items() if path]
+        content = replace(content, words=" ".join(filter(None, [content.words, *words])))
         pages = _write(content, arguments.results, folder)
         if folder.absolute().parent == REPORTS:
             pages += filter(None, [write_index(REPORTS)])

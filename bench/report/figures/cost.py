@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, StrMethodFormatter
 
 from bench.analysis.results import Results
-from bench.report.figures.panels import Drawn, blank, drawn, key, named, ratio_scale
+from bench.report.figures.panels import Drawn, blank, drawn, key, named, pretrained_on, ratio_scale
 from bench.report.figures.style import FAINT, Look, looks, narrow
 
 COSTS = {
@@ -34,8 +34,9 @@ def cost(planned: Results) -> Drawn | None:
         "horizon), against mean costs over the same cells. Line: the Pareto front, models that no other one beats in "
         "both; dashed: models that train nothing"
     )
+    seen = [f"Not compared: {each}." for each in pretrained_on(planned.own)]
     if common.empty:
-        return drawn(planned, "No cell is complete for two models: there is nothing to compare.", lead)
+        return drawn(planned, "No cell is complete for two models: there is nothing to compare.", lead, *seen)
     cells, all_cells = (len(each.drop_duplicates(CELL)) for each in (common, frame))
     over = f"Over {cells} of {all_cells} cells, those complete for every model drawn ({len(common)} runs)."
     without = f"Left out, without such a cell: {named(left_out, len(left_out))}." if left_out else ""
@@ -43,7 +44,7 @@ def cost(planned: Results) -> Drawn | None:
     measure, why = _first_measure(common)
     points = _points(common)
     figure = _figure(points, [measure, "trainable"], remaining)
-    return drawn(planned, figure, lead, over, without, why, alt=_fronts(points, [measure, "trainable"]))
+    return drawn(planned, figure, lead, over, without, *seen, why, alt=_fronts(points, [measure, "trainable"]))
 
 
 def _fronts(points: pd.DataFrame, measures: list[str]) -> str:

@@ -46,14 +46,14 @@ def _lines(
     means = over_seeds(frame, ["data", "x", "title"])["mean"]
     bars = ", with bars from the least to the largest seed" if frame.seed.nunique() > 1 else ""
     lead = f"{what}{bars}; logarithmic, each panel on a scale of its own"
+    without = [f"Not drawn: {each}." for each in pretrained_on(planned.own)]
     if means.isna().all():
-        return drawn(planned, "No cell is complete: there is nothing to draw.", lead)
+        return drawn(planned, "No cell is complete: there is nothing to draw.", lead, *without)
     gaps = "A line breaks where runs are missing; the panel names them." if means.isna().any() else ""
     filled = means.dropna().index.unique("data")
     height = 1.9 if len(filled) > 1 else 2.6
     draw = partial(_draw, highest=highest)
     figure = by_panel(frame, filled, draw, looks(planned), height=height, labels=labels, why="no cell is complete")
-    without = [f"Not drawn: {each}." for each in pretrained_on(planned.own)]
     return drawn(planned, figure, lead, gaps, *without, alt=_leaders(means.dropna()))
 
 
