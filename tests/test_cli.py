@@ -850,7 +850,8 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
-    "sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.nightly), signal.SIGHUP]
+    "sent",
+    [signal.SIGTERM, *(pytest.param(each, marks=pytest.mark.nightly) for each in (signal.SIGINT, signal.SIGHUP))],
 )
 def test_an_interrupted_run_leaves_nothing_half_done_and_can_be_started_again(
     tmp_path: Path, sent: signal.Signals

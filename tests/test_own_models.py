@@ -933,13 +933,11 @@ def test_a_batch_norm_over_windows_trains_although_one_window_is_left_over(
     assert result.cost is not None and result.cost.steps == 2
 
 
-@pytest.mark.parametrize(("raised", "said"), [("TypeError", "too wide"), ("ValueError", "ValueError: too wide")])
-def test_options_that_cannot_be_made_stop_the_command_before_it_trains(folder: Path, raised: str, said: str) -> None:
-    own_options = f"class Options:\n        def __init__(self, **options): raise {raised}('too wide')\n"
+def test_options_that_cannot_be_made_stop_the_command_before_it_trains(folder: Path) -> None:
+    options = "class Options:\n        def __init__(self, **options): raise ValueError('too wide')\n"
     write(
-        folder,
-        {"net.py": NET.replace("    def __init__", f"    {own_options}\n    def __init__", 1), "tiny.toml": SUITE},
+        folder, {"net.py": NET.replace("    def __init__", f"    {options}\n    def __init__", 1), "tiny.toml": SUITE}
     )
     ended = command_in(folder, "run", "--suite", "tiny.toml", "--models", "net:Net", "--results", "results")
-    assert ended.returncode == 2 and f"model net:Net: {said}, raised at net.py:" in ended.stderr
+    assert ended.returncode == 2 and "model net:Net: ValueError: too wide, raised at net.py:" in ended.stderr
     assert not [*(folder / "results").glob("*/h*/*/*.json")]

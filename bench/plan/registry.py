@@ -137,7 +137,9 @@ def make_options(name: str, model_class: type, options: dict[str, Option]) -> An
     kind = MODELS[name].options if name in MODELS else getattr(model_class, "Options", dict)
     try:
         return kind(**options)
+    except BenchError:
+        raise
     except Exception as error:  # whatever a user's own Options raises
-        kind = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
-        cause = f"{kind}{error}{raised_at(error)}"
+        what = "" if isinstance(error, TypeError) else f"{type(error).__name__}: "
+        cause = f"{what}{error}{raised_at(error)}"
         raise BenchError(f"model {name}: {cause}. Do: set what its Options declares") from error
