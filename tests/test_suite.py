@@ -242,6 +242,15 @@ def test_settings_of_a_model_of_ones_own_that_the_suite_lacks_are_refused(tmp_pa
         load_suite(str(file))
 
 
+def test_settings_that_a_base_has_for_another_model_of_ones_own_stay(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        'base = "quick"\nabout = "A."\nmodels = ["mine:NetA", "mine:NetB"]\n'
+        '[override."mine:NetB"]\ntrain = { epochs = 1 }\n'
+    )
+    (tmp_path / "mine.toml").write_text('base = "base.toml"\nabout = "B."\nmodels = ["mine:NetA"]\n')
+    assert load_suite(str(tmp_path / "mine.toml")).models == ("mine:NetA",)
+
+
 def test_look_backs_of_single_data_sets_come_before_that_of_the_suite() -> None:
     filters = Filters(models=("repeat_last",), seeds=(2021,))
     found = {spec.task.dataset: spec.task.context for spec in plan(load_suite("lookback_336"), filters)}

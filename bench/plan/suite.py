@@ -152,8 +152,8 @@ def load_suite(name: str) -> Suite:
     if isinstance(searched := values.get("tuned"), str):
         values["tuned"] = read_searches(suite_path(searched, path))
     suite = parse(Suite, {"name": path.stem, "title": path.stem, **values}, str(path))
-    for name in {name for tables in suite.override for name in tables if ":" in name} - {*suite.models}:
-        if meant := get_close_matches(name, suite.models, n=1, cutoff=0.85):  # else it is of a base, or of a filter
+    for name in {name for name in read_toml(path).get("override", ()) if ":" in name} - {*suite.models}:
+        if meant := get_close_matches(name, suite.models, n=1, cutoff=0.85):  # else it is for a model of a filter
             raise BenchError(f"{path}: override: no model {name} in the suite; nearest: {meant[0]}. Do: correct it")
     if suite.name in suite_names() and path != SUITES / f"{suite.name}.toml":
         raise BenchError(f"{path}: name: {suite.name!r} is a suite of the project. Do: give this one another name")
