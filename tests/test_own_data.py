@@ -306,6 +306,13 @@ def test_a_proposed_command_has_every_digit_of_a_split() -> None:
     assert "--split 1234567 " in Given(split=(1234567.0, 1.0, 1.0)).command(Path("a.csv"), {})
 
 
+def test_the_same_data_under_another_name_are_said(place: Place) -> None:
+    text, _ = added(place(PLAIN), Given(name="one"))
+    again, _ = added(place(PLAIN), Given(name="two"))
+    assert "the same " not in text
+    assert re.search(r"^the same +data as 'one': tables count each", again, re.MULTILINE)
+
+
 def test_constant_channels_are_told_from_those_that_rest_over_the_train_part(place: Place) -> None:
     rows = "".join(f"{stamp},{row},0.1,{int(row > 280)}\n" for row, stamp in enumerate(hours()))
     text, _ = added(place("date,moves,dead,late\n" + rows))

@@ -68,6 +68,8 @@ def add_dataset(file: Path, given: Given) -> tuple[str, DatasetCard]:
     card = existing or card
     notes["card"] = f"{card_path(card.name)}" + (" (there already, unchanged)" if existing else "")
     notes["data"] = str(file_of(card))
+    if same := [each.name for each in cards().values() if each.sha256 == card.sha256 and each.name != card.name]:
+        notes["the same"] = f"data as {listed(same)}: tables count each as a data set of its own"
     return "\n".join(f"{label:<10} {text}" for label, text in notes.items()), card
 
 
