@@ -69,9 +69,13 @@ def _names(header: list[str], problems: Problems) -> list[str]:
     names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         problems.add(f"has {names.count(twice[0])} columns called {listed(twice)}", "rename all but one")
-        names = [f"{name} ({place})" if name in names[:place] else name for place, name in enumerate(names)]
-        names = [f"{place}: {name}" if name in names[:place] else name for place, name in enumerate(names)]
-    return names
+    unique: dict[str, None] = {}
+    for place, name in enumerate(names, 1):
+        other = name
+        while other in unique:
+            other += f" ({place})"
+        unique[other] = None
+    return [*unique]
 
 
 def _without_units(rows: list[Record], problems: Problems) -> list[Record]:

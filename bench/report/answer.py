@@ -30,6 +30,8 @@ SEVERAL = {
     Verdict.UNTESTED: "are not tested",
 }
 """Verdict -> what is said of one claim, and of several; what does not hold is said first."""
+BY_DATA_SET = ("main", "few_shot")
+"""Beginnings of the names of tables whose rows are data sets."""
 DECIDED = (Verdict.HOLDS, Verdict.PART, Verdict.FAILS)
 """Verdicts whose claims are named."""
 
@@ -38,8 +40,7 @@ def answer(claims: Sequence[Judged], tables: Sequence[Table]) -> list[str]:
     """Return the sentences: which claims hold, which models without a language model win, and what its weights add."""
     own, added = ([row for row in claims if row.added is which] for which in (False, True))
     decided = any(row.verdict in DECIDED for row in claims)
-    by_data_set = [table for table in tables[:1] if table.name == "main" or table.name.startswith("few_shot")]
-    main = next((table for table in by_data_set if table.summary), None)
+    main = next((table for table in tables[:1] if table.summary and table.name.startswith(BY_DATA_SET)), None)
     ranks, floors = (_ranks(main) if main and not decided else ""), (_floors(main) if main else "")
     variants = _variants(tables[0]) if tables and not own else ""
     return list(filter(None, [_tally(own), ranks, floors, variants, _without(added) if own else _tally(added)]))

@@ -72,40 +72,34 @@ def page(review: Review, results: str, reports: Sequence[Shelved] = ()) -> Page:
     script, style = ((ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
     style += drawn.style
     about = _Names(review.planned)
-    html = (
-        _environment(about)
-        .get_template("page.html")
-        .render(
-            review=review,
-            question=review.suite.question or review.suite.title,
-            answer=answer(review.claims, review.tables) if review.planned.done else ["None of its runs is done yet."],
-            facts=_facts(review.planned),
-            shared=_shared(review.planned),
-            blocks={
-                title: (rows, Counter(row.verdict for row in rows)) for title, rows in blocks(review.claims).items()
-            },
-            ERRORS=[ERRORS[metric] for metric in review.planned.metrics],
-            about=about,
-            tables=tables,
-            pictures=pictures,
-            lead=lead,
-            drawings=drawn.drawings,
-            reports=reports,
-            count=sum(len(cell.runs) for cell in cells),
-            index=[(cell, lists[_cell_keys(cell)]) for cell in cells],
-            places={run.entry.spec.key: number for number, cell in enumerate(cells) for run in cell.runs},
-            lists=lists,
-            data=visible(data),
-            script=Markup(script),
-            style=Markup(style),
-            policy=policy(style, script, loads=bool(files)),
-            mark=Markup(MARK),
-        )
+    html = _template(about).render(
+        review=review,
+        question=review.suite.question or review.suite.title,
+        answer=answer(review.claims, review.tables) if review.planned.done else ["None of its runs is done yet."],
+        facts=_facts(review.planned),
+        shared=_shared(review.planned),
+        blocks={title: (rows, Counter(row.verdict for row in rows)) for title, rows in blocks(review.claims).items()},
+        ERRORS=[ERRORS[metric] for metric in review.planned.metrics],
+        about=about,
+        tables=tables,
+        pictures=pictures,
+        lead=lead,
+        drawings=drawn.drawings,
+        reports=reports,
+        count=sum(len(cell.runs) for cell in cells),
+        index=[(cell, lists[_cell_keys(cell)]) for cell in cells],
+        places={run.entry.spec.key: number for number, cell in enumerate(cells) for run in cell.runs},
+        lists=lists,
+        data=visible(data),
+        script=Markup(script),
+        style=Markup(style),
+        policy=policy(style, script, loads=bool(files)),
+        mark=Markup(MARK),
     )
     return Page(html, files)
 
 
-def _environment(about: _Names) -> jinja2.Environment:
+def _template(about: _Names) -> jinja2.Template:
     """Return the page's template with its filters and constants; `about`: what tables are filtered by."""
     filters: dict[str, Callable[..., Any]] = {
         "entry": entry_of,
@@ -119,7 +113,7 @@ def _environment(about: _Names) -> jinja2.Environment:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False, "allow_nan": False}
     constants = {"LONG": LONG, "SUFFIX": SUFFIX, "LISTED": LISTED, "REASONS": REASONS}
     environment.globals |= constants | {"INTERVALS": INTERVALS, "GLYPHS": GLYPHS}
-    return environment
+    return environment.get_template("page.html")
 
 
 def _finalize(value: Any) -> Any:

@@ -146,7 +146,7 @@ def _outcome(check: Check, trial: _Trial) -> Outcome:
         found = str(fault)
     except (Exception, SystemExit, GeneratorExit) as error:  # KeyboardInterrupt is the user's
         text, kind = " ".join(str(error).split()).rstrip(".") or "no message", ""
-        if not isinstance(error, BenchError):  # what the harness itself says of a model
+        if not isinstance(error, BenchError):  # that is what the harness says, and the check's remedy fits it
             kind, remedy = f"{type(error).__name__}: ", "mend what raises it; --debug shows where"
         found, trace = f"{kind}{text[:300]}{raised_at(error)}", trace_of(error)
     return Outcome(check.name, check.expected, found=found, remedy=remedy, trace=trace)
